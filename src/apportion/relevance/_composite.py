@@ -1,0 +1,144 @@
+"""A composite: which rule each class of operation follows when relevance is propagated."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from fnmatch import fnmatchcase
+from typing import Any, Literal, get_args, get_type_hints
+
+from apportion._errors import ApportionError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composite:
+    """A recipe of rules, as data: it can be printed, compared and saved, and holds no code.
+
+    Args:
+        name: What the result calls it.
+        attention: `"gradient"`; `"uniform"`: half of a weighted sum's relevance to the values, half to the attention
+            weights, and half of what reaches the scores to queries and keys each (so ¼, ¼, ½ for a fused kernel);
+            `"values"`: the attention weights are held constant, all relevance goes to the values.
+        product: Where both factors carry relevance: `"gradient"` keeps each factor's derivative, `"uniform"` gives
+            1/2 to each, `"flat"` gives 1/N to each factor of a maximal chain of products, however it is associated.
+        gate: In a gated product such as SiLU(W x) · (V x), `"product"` treats both factors by `product`;
+            `"cut"` holds the factor that passed an activation constant.
+        activation: `"gradient"`, or `"identity"`: the slope f(z)/z (secant through 0); a gate inside a written-out
+            activation (the tanh of GELU) is held constant.
+        norm: `"gradient"`, or `"frozen"`: the statistic that divides (standard deviation, root mean square) is held
+            constant.
+        softmax: For a softmax outside attention, such as a router's: `"gradient"` or `"cut"`.
+        overrides: Other composites for some layers or modules; the last that matches a place applies there.
+
+    Source:
+        AttnLRP: Achtibat et al. 2024, arXiv 2402.05602, eq. 8-16. CP-LRP: Ali et al. 2022, arXiv 2202.07304.
+        `flat`: an answer to the lack of implementation invariance shown by You et al. 2025, arXiv 2510.18810.
+    """
+
+    name: str = "custom"
+    attention: Literal["gradient", "uniform", "values"] = "gradient"
+    product: Literal["gradient", "uniform", "flat"] = "gradient"
+    gate: Literal["product", "cut"] = "product"
+    activation: Literal["gradient", "identity"] = "gradient"
+    norm: Literal["gradient", "frozen"] = "gradient"
+    softmax: Literal["gradient", "cut"] = "gradient"
+    overrides: tuple[Override, ...] = ()
+
+    def __post_init__(self) -> None:
+        for option, hint in get_type_hints(Composite).items():
+            choices, given = get_args(hint), getattr(self, option)
+            if option not in ("name", "overrides") and given not in choices:
+                raise ApportionError(f"{option}={given!r} is not known; use one of {', '.join(map(repr, choices))}.")
+
+    def from_layer(self, layer: int, other: Composite) -> Composite:
+        """This composite below `layer`, `other` in `layer` and above (layers count from 0)."""
+        return self.within(other, first_layer=layer)
+
+    def within(self, other: Composite, *, modules: str = "*", first_layer: int = 0, last_layer: int | None = None) -> Composite:
+        """This composite, but `other` in the modules whose path matches a pattern and in a range of layers.
+
+        Args:
+            other: The composite to follow there; its own overrides are not taken over.
+            modules: A shell-style pattern for the module's path, such as `"*.mlp*"`.
+            first_layer: The first layer of the range.
+            last_layer: The last layer of the range, included; None for all that follow.
+        """
+        override = Override(
+            composite=replace(other, overrides=()), modules=modules, first_layer=first_layer, last_layer=last_layer
+        )
+        return replace(self, name=f"{self.name}+{other.name}", overrides=(*self.overrides, override))
+
+    def at(self, path: str) -> Composite:
+        """The composite that applies in the module with this path."""
+        for override in reversed(self.overrides):
+            if override.matches(path):
+                return override.composite
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values; see `from_dict`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Composite:
+        """The inverse of `to_dict`."""
+        overrides = tuple(
+            Override(**{**override, "composite": cls.from_dict(override["composite"])}) for override in values["overrides"]
+        )
+        return cls(**{**values, "overrides": overrides})
+
+    def __str__(self) -> str:
+        rules = [f"{f.name} {getattr(self, f.name)}" for f in fields(self) if f.name not in ("name", "overrides")]
+        lines = [f"{self.name}: {', '.join(rules)}"]
+        lines += [f"  in {override}" for override in self.overrides]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Override:
+    """Another composite for some places of the model; see `Composite.within`."""
+
+    composite: Composite
+    modules: str = "*"
+    first_layer: int = 0
+    last_layer: int | None = None
+
+    def matches(self, path: str) -> bool:
+        """Whether the module with this path is meant; a module outside all layers is meant by pattern only."""
+        if not fnmatchcase(path, self.modules):
+            return False
+        if self.first_layer == 0 and self.last_layer is None:
+            return True
+        layer = layer_index(path)
+        return layer is not None and self.first_layer <= layer and (self.last_layer is None or layer <= self.last_layer)
+
+    def __str__(self) -> str:
+        last = "…" if self.last_layer is None else self.last_layer
+        return f"modules {self.modules}, layers {self.first_layer}–{last}: {self.composite}"
+
+
+def layer_index(path: str) -> int | None:
+    """The number of the layer that a module's path lies in: the first number among its parts."""
+    return next((int(part) for part in path.split(".") if part.isdigit()), None)
+
+
+def layer_label(path: str) -> str:
+    """How accounts name a module's layer: `"layer 3"`, `"decoder layer 3"`, or the path outside all layers."""
+    layer = layer_index(path)
+    if layer is None:
+        return path or "model"
+    before = path.split(f".{layer}", 1)[0].lower()
+    stack = next((name for name in ("decoder", "encoder", "vision", "visual", "text_model") if name in before), None)
+    return f"layer {layer}" if stack is None else f"{stack.replace('_model', '')} layer {layer}"
+
+
+GRADIENT = Composite(name="gradient")
+ATTNLRP = Composite(name="attnlrp", attention="uniform", product="uniform", activation="identity", norm="frozen")
+CP_LRP = Composite(
+    name="cp-lrp",
+    attention="values",
+    product="uniform",
+    gate="cut",
+    activation="identity",
+    norm="frozen",
+    softmax="cut",
+)

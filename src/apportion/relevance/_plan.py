@@ -1,0 +1,464 @@
+"""A plan: the treatment of every node of a graph under one composite, and where the ledger has to look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from apportion._errors import UnknownOperation
+from apportion.relevance import _rules as rules
+from apportion.relevance._composite import Composite, layer_label
+from apportion.relevance._graph import Graph, Node, Places
+from apportion.relevance._operations import (
+    AFFINE,
+    COEFFICIENTS,
+    DIVISORS,
+    MATRIX,
+    MODULATORS,
+    PRODUCTS,
+    RECTIFIERS,
+    Kind,
+    kind_of,
+)
+from apportion.relevance._slopes import slope_of
+from apportion.relevance._treatment import Gradients, Operation, Treatment, registered_rules
+
+DEAD, ADDED, LIVE = 0, 1, 2
+_REACH = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do at each node.
+
+    Args:
+        graph: The graph that was planned for.
+        treatments: For each node its treatment, or None where the derivative is simply kept.
+        live: For each node `LIVE` (depends on the inputs), `ADDED` (a parameter that is only added) or `DEAD`.
+        needed: Whether relevance reaches the node.
+        constants: Nodes whose result may hold a constant that no leaf accounts for.
+        unresolved: Activations whose input has to be captured, by node.
+    """
+
+    graph: Graph
+    treatments: list[Treatment | None]
+    live: list[int]
+    needed: list[bool]
+    constants: list[int]
+    unresolved: list[int]
+
+
+def plan_treatments(
+    graph: Graph,
+    leaves: Mapping[Node, int],
+    composite: Composite,
+    places: Places,
+    captured: Mapping[int, Tensor] | None = None,
+) -> Plan:
+    """Decide every node's treatment, from the leaves to the roots, then find those that relevance reaches.
+
+    Args:
+        graph: The recorded graph.
+        leaves: `LIVE` or `ADDED` for the nodes of the leaves that receive relevance.
+        composite: The rules.
+        places: Where the nodes ran, for overrides by layer and for names.
+        captured: Inputs of activations that an earlier plan called unresolved.
+
+    Raises:
+        UnknownOperation: Relevance reaches an operation that no rule is known for.
+    """
+    planner = _Planner(graph, leaves, composite, places, captured or {})
+    planner.decide()
+    needed = planner.find_needed()
+    return Plan(graph, planner.treatments, planner.live, needed, planner.constants(needed), planner.unresolved)
+
+
+class _Planner:
+    def __init__(
+        self,
+        graph: Graph,
+        leaves: Mapping[Node, int],
+        composite: Composite,
+        places: Places,
+        captured: Mapping[int, Tensor],
+    ) -> None:
+        n = len(graph.nodes)
+        self.graph, self.leaves, self.composite, self.places, self.captured = graph, leaves, composite, places, captured
+        self.names, self.inputs = graph.names, graph.inputs
+        self.kinds: list[Kind | None] = [kind_of(name) for name in graph.names]
+        self.treatments: list[Treatment | None] = [None] * n
+        self.live = [DEAD] * n
+        self.depends = self._dependence()  # on the inputs, before anything was held constant
+        self.activated = [False] * n  # passed an activation, and only linear maps of one argument since
+        self.gated = [False] * n  # comes from a gate that is held constant
+        self.attends = [False] * n  # comes from the softmax of an attention
+        self.factors = [1] * n  # length of the chain of products that ends here
+        self.unresolved: list[int] = []
+        self.unknown: set[int] = set()
+        self._handlers: dict[Kind, Callable[[int], Treatment | None]] = {
+            "product": self._product,
+            "attention": self._attention,
+            "norm": self._norm,
+            "statistic": self._statistic,
+            "gate": self._gate,
+            "activation": self._activation,
+            "softmax": self._softmax,
+            "quotient": self._quotient,
+        }
+
+    def _dependence(self) -> list[bool]:
+        depends: list[bool] = []
+        for i, edges in enumerate(self.graph.inputs):
+            if edges:
+                depends.append(any(j >= 0 and depends[j] for j in edges))
+            else:
+                depends.append(self.leaves.get(self.graph.nodes[i], DEAD) == LIVE)
+        return depends
+
+    def decide(self) -> None:
+        """Go through the nodes from the leaves up."""
+        live, depends, inputs, kinds, treatments = self.live, self.depends, self.inputs, self.kinds, self.treatments
+        registered = registered_rules()
+        for i, name in enumerate(self.names):
+            kind = kinds[i]
+            if kind == "leaf":
+                live[i] = self.leaves.get(self.graph.nodes[i], DEAD)
+                continue
+            edges = inputs[i]
+            top, source, sources = DEAD, -1, 0
+            for j in edges:
+                if j >= 0:
+                    if live[j] > top:
+                        top = live[j]
+                    if depends[j]:
+                        source = j
+                        sources += 1
+            if name in registered:
+                treatments[i] = self._registered(i, registered[name])
+                live[i] = top if treatments[i].carries else DEAD  # type: ignore[union-attr]
+                continue
+            if kind == "linear":
+                live[i] = top
+                if sources == 1:
+                    self._inherit(i, source)
+                if top:
+                    treatments[i] = self._blocking(i)
+                continue
+            if sources == 1 and kind == "product":
+                self._inherit(i, source)
+            if top == DEAD:
+                continue
+            if kind is None:
+                live[i] = top
+                self.unknown.add(i)
+                continue
+            if top == ADDED and kind != "product":
+                # A parameter that passes anything but linear maps is a constant of its own.
+                continue
+            live[i] = top
+            treatment = self._handlers[kind](i)
+            if treatment is not None and not treatment.carries:
+                live[i] = DEAD
+            treatments[i] = treatment
+
+    def find_needed(self) -> list[bool]:
+        """Follow relevance from the roots; refuse what it reaches and nobody knows."""
+        needed = [False] * len(self.names)
+        for root in self.graph.roots:
+            needed[root] = self.live[root] > DEAD
+        for i in range(len(self.names) - 1, -1, -1):
+            if not needed[i]:
+                continue
+            if i in self.unknown:
+                raise UnknownOperation(self._unknown_message(i))
+            treatment = self.treatments[i]
+            shares = treatment.shares if treatment is not None else None
+            for k, j in enumerate(self.inputs[i]):
+                if j >= 0 and self.live[j] and (shares is None or k >= len(shares) or shares[k] is not None):
+                    needed[j] = True
+        return needed
+
+    def constants(self, needed: list[bool]) -> list[int]:
+        """Affine nodes on the way whose result may hold more than what comes from their live arguments."""
+        found = []
+        for i, name in enumerate(self.names):
+            if needed[i] and name in AFFINE and self._may_hold_constant(i, name):
+                found.append(i)
+        return found
+
+    def _may_hold_constant(self, i: int, name: str) -> bool:
+        edges, live, node = self.inputs[i], self.live, self.graph.nodes[i]
+        if name in ("Convolution", "MkldnnConvolution"):
+            return len(edges) > 2 and edges[2] < 0 and node._saved_bias_sym_sizes_opt is not None
+        if name in ("NativeLayerNorm", "NativeGroupNorm"):
+            return edges[2] < 0 and getattr(node, "_saved_bias", True) is not None
+        if name in ("NativeBatchNorm", "CudnnBatchNorm", "MaskedFill", "IndexFill", "ConstantPadNd"):
+            return True
+        if name in PRODUCTS:
+            # The first argument of addmm and its like is added; it may be a bias that no leaf accounts for.
+            return not live[edges[0]] if edges[0] >= 0 else True
+        return any(j < 0 or not live[j] for j in edges)
+
+    def _inherit(self, i: int, source: int) -> None:
+        if self.names[i] in MATRIX:
+            return
+        self.activated[i] = self.activated[source] or self.names[i] in RECTIFIERS
+        self.gated[i] = self.gated[source]
+        self.attends[i] = self.attends[source]
+        self.factors[i] = self.factors[source]
+
+    def _blocking(self, i: int, shares: dict[int, float | None] | None = None) -> Treatment | None:
+        """The treatment of a node that keeps its derivative but for arguments that are held constant."""
+        edges, live = self.inputs[i], self.live
+        coefficients = COEFFICIENTS.get(self.names[i], ())
+        blocked = [
+            k for k, j in enumerate(edges) if j >= 0 and ((not live[j] and self.kinds[j] != "leaf") or k in coefficients)
+        ]
+        if not blocked:
+            return None
+        return Treatment.divide([None if k in blocked else 1.0 for k in range(len(edges))], "linear", "constants left out")
+
+    def _at(self, i: int) -> Composite:
+        return self.composite.at(self.places.path_of(self.graph.nodes[i])) if self.composite.overrides else self.composite
+
+    def _registered(self, i: int, rule: Callable[[Operation], Treatment]) -> Treatment:
+        node = self.graph.nodes[i]
+        live = tuple(j >= 0 and self.live[j] == LIVE for j in self.inputs[i])
+        path = self.places.path_of(node)
+        return rule(Operation(node, self.names[i], path, live, self.composite.at(path)))
+
+    def _product(self, i: int) -> Treatment | None:
+        name, edges, live = self.names[i], self.inputs[i], self.live
+        if name == "Convolution" and len(edges) < 2:
+            return None
+        arguments = [k for k in PRODUCTS[name] if k < len(edges)]
+        factors = tuple(k for k in arguments if edges[k] >= 0 and live[edges[k]] == LIVE)
+        if len(factors) < 2:
+            return self._single_factor(i, arguments, factors)
+        composite = self._at(i)
+        a, b = (edges[k] for k in factors)
+        if name in MATRIX and (self.attends[a] or self.attends[b]):
+            rule = composite.attention
+            kind = "attention"
+        elif composite.attention != composite.product and name in MATRIX and self._reaches_softmax(i):
+            rule = composite.attention
+            kind = "attention"
+        else:
+            rule, kind = composite.product, "product"
+        if kind == "product" and composite.gate == "cut" and self.activated[a] != self.activated[b]:
+            gate = factors[0] if self.activated[a] else factors[1]
+            value = factors[1] if self.activated[a] else factors[0]
+            return rules.product(
+                self.graph.nodes[i], name, factors, {gate: None, value: 1.0}, "product", "gate held constant, all to the value"
+            )
+        return self._shared(i, factors, rule, kind)
+
+    def _shared(self, i: int, factors: tuple[int, ...], rule: str, kind: str) -> Treatment:
+        node, name = self.graph.nodes[i], self.names[i]
+        counts = [self.factors[self.inputs[i][k]] for k in factors]
+        self.factors[i] = sum(counts)
+        if rule == "gradient":
+            return rules.product(node, name, factors, dict.fromkeys(factors, 1.0), kind, "derivative kept")
+        if rule == "flat":
+            shares: dict[int, float | None] = {k: c / sum(counts) for k, c in zip(factors, counts, strict=True)}
+            return rules.product(node, name, factors, shares, kind, f"1/{sum(counts)} to each factor of the chain")
+        return rules.product(node, name, factors, dict.fromkeys(factors, 0.5), kind, "½ to each factor")
+
+    def _single_factor(self, i: int, arguments: list[int], factors: tuple[int, ...]) -> Treatment | None:
+        """A product in which at most one factor carries relevance is linear in it."""
+        edges, live = self.inputs[i], self.live
+        added = [k for k in arguments if edges[k] >= 0 and live[edges[k]] == ADDED]
+        others = [k for k, j in enumerate(edges) if k not in arguments and j >= 0 and live[j]]
+        if not factors and len(added) == 1 and all(edges[k] < 0 for k in arguments if k not in added):
+            factors = tuple(added)
+        if not factors and not others:
+            return Treatment.constant("product", "no live factor")
+        dependent = [k for k in arguments if edges[k] >= 0 and self.depends[edges[k]]]
+        if len(dependent) == 2 and any(self.gated[edges[k]] and self._same_source(i, k) for k in dependent if k not in factors):
+            self.activated[i] = True
+        kept = {*factors, *others}
+        blocked = [k for k, j in enumerate(edges) if j >= 0 and k not in kept and (live[j] or self.kinds[j] != "leaf")]
+        if not blocked:
+            return None
+        shares = [None if k in blocked else 1.0 for k in range(len(edges))]
+        return Treatment.divide(shares, "product", "the other factor held constant")
+
+    def _same_source(self, i: int, gate: int) -> bool:
+        """Whether a product's gate is computed from the very value that it gates, as in x · sigmoid(x)."""
+        first, second = PRODUCTS[self.names[i]]
+        origin = self.inputs[i][second if gate == first else first]
+        while True:
+            sources = [j for j in self.inputs[origin] if j >= 0 and self.depends[j]]
+            if len(sources) != 1 or self.names[origin] in MATRIX or self.kinds[origin] not in ("linear", "product"):
+                break
+            origin = sources[0]
+        waiting, seen = [self.inputs[i][gate]], set()
+        while waiting and len(seen) < 4 * _REACH:
+            node = waiting.pop()
+            if node == origin:
+                return True
+            if node in seen or self.names[node] in MATRIX:
+                continue
+            seen.add(node)
+            waiting.extend(j for j in self.inputs[node] if j >= 0)
+        return False
+
+    def _attention(self, i: int) -> Treatment:
+        node, edges = self.graph.nodes[i], self.inputs[i]
+        rule = self._at(i).attention
+        live = tuple(j >= 0 and self.live[j] == LIVE for j in edges)
+        if rule == "values" and not live[2]:
+            return Treatment.constant("attention", "values not live")
+        return rules.fused_attention(node, rule, live, self._softmax_line(i, rule))
+
+    def _softmax(self, i: int) -> Treatment:
+        composite, name = self._at(i), self.names[i]
+        attends = name != "LogSoftmax" and self._reaches(i, lambda p: self.names[p] in MATRIX)
+        self.attends[i] = attends
+        cut = name != "LogSoftmax" and (composite.attention == "values" if attends else composite.softmax == "cut")
+        kind = "attention" if attends else "softmax"
+        if cut:
+            return Treatment.constant(kind, "softmax held constant")
+        return rules.softmax(self.graph.nodes[i], name, kind, self._softmax_line(i, composite.attention))
+
+    def _softmax_line(self, i: int, rule: str) -> str:
+        if rule == "gradient":
+            return rules.CURVATURE
+        return f"softmax remainder, {layer_label(self.places.path_of(self.graph.nodes[i]))}"
+
+    def _norm(self, i: int) -> Treatment:
+        rule = rules.frozen_norm if self._at(i).norm == "frozen" else rules.curved_norm
+        return rule(self.graph.nodes[i], self.names[i])
+
+    def _statistic(self, i: int) -> Treatment:
+        composite, name = self._at(i), self.names[i]
+        if (composite.norm == "frozen") if name in DIVISORS else (composite.activation == "identity"):
+            return Treatment.constant("statistic")
+        assert name in DIVISORS or name in MODULATORS
+        return rules.curved_statistic(self.graph.nodes[i], name)
+
+    def _quotient(self, i: int) -> Treatment | None:
+        name, edges = self.names[i], self.inputs[i]
+        denominator = {"Div": 1, "LinalgSolveTriangular": 0, "Addcdiv": 2}[name]
+        numerator = 1 if name == "LinalgSolveTriangular" else 0
+        if len(edges) <= denominator or edges[denominator] < 0:
+            if any(j >= 0 and self.depends[j] for j in edges):
+                self._inherit(i, next(j for j in edges if j >= 0 and self.depends[j]))
+            return None
+        frozen = self._at(i).norm == "frozen"
+        numerators = [k for k, j in enumerate(edges) if k != denominator and j >= 0 and self.live[j]]
+        if frozen or not self.live[edges[denominator]]:
+            if not numerators:
+                return Treatment.constant("quotient", "only the denominator is live")
+            if len(numerators) == 1:
+                self._inherit(i, edges[numerators[0]])
+            shares = [None if k == denominator else 1.0 for k in range(len(edges))]
+            return Treatment.divide(shares, "quotient", "denominator held constant")
+        if not numerators or name != "Div":
+            return Treatment.keep("quotient")
+        return rules.curved_quotient(self.graph.nodes[i], numerator)
+
+    def _gate(self, i: int) -> Treatment:
+        if self._at(i).activation == "identity" and self._reaches(i, lambda p: True):
+            self.gated[i] = True
+            return Treatment.constant("gate")
+        return self._activation(i)
+
+    def _activation(self, i: int) -> Treatment | None:
+        node, name = self.graph.nodes[i], self.names[i]
+        composite = self._at(i)
+        if name == "Pow":
+            treatment = self._power(i, composite)
+            if treatment is not None:
+                return treatment
+        self.activated[i] = True
+        if name == "Glu" and composite.activation == "identity":
+            return self._glu(i)
+        slope = None if name == "Glu" else slope_of(name, node, self.captured.get(i))
+        if composite.activation == "gradient":
+            return rules.curved_activation(node, slope)
+        if slope is None:
+            self.unresolved.append(i)
+            return Treatment.keep("activation", "input not captured")
+        return rules.identity(slope)
+
+    def _power(self, i: int, composite: Composite) -> Treatment | None:
+        node = self.graph.nodes[i]
+        exponent = node._saved_exponent
+        if hasattr(exponent, "numel"):
+            if exponent.numel() != 1:
+                self.unknown.add(i)
+                return Treatment.keep("activation", "unknown exponents")
+            exponent = exponent.item()
+        if exponent < 1:
+            if composite.norm == "frozen":
+                return Treatment.constant("statistic")
+            return Treatment.keep("statistic")
+        return None
+
+    def _glu(self, i: int) -> Treatment:
+        node = self.graph.nodes[i]
+
+        def derivative(arguments: Gradients, results: Gradients) -> Gradients:
+            value, gate = node._saved_self.chunk(2, node._saved_dim)
+            grad = results[0]
+            assert grad is not None
+            passed = grad * gate.sigmoid()
+            return (torch.cat([passed, torch.zeros_like(passed)], node._saved_dim),)
+
+        return Treatment(kind="activation", rule="gate held constant", derivative=derivative)
+
+    def _reaches(self, i: int, accept: Callable[[int], bool]) -> bool:
+        """Whether a node's result, after linear maps of one argument, meets another live factor in a product."""
+        waiting, seen = [(i, 0)], set()
+        while waiting:
+            node, depth = waiting.pop()
+            if node in seen or depth > _REACH:
+                continue
+            seen.add(node)
+            for consumer, argument in self.graph.consumers[node]:
+                name, edges = self.names[consumer], self.inputs[consumer]
+                if name in PRODUCTS and argument in PRODUCTS[name]:
+                    others = [edges[k] for k in PRODUCTS[name] if k < len(edges) and k != argument and edges[k] >= 0]
+                    if any(self.depends[j] for j in others):
+                        if accept(consumer):
+                            return True
+                        continue
+                    if name in MATRIX:
+                        continue
+                elif name == "Div":
+                    if argument == 1:
+                        return accept(consumer)
+                elif self.kinds[consumer] != "linear" or name in MATRIX:
+                    continue
+                elif sum(j >= 0 and self.depends[j] for j in edges) >= 2 and name in ("Add", "Sub", "Rsub"):
+                    continue
+                waiting.append((consumer, depth + 1))
+        return False
+
+    def _reaches_softmax(self, i: int) -> bool:
+        """Whether a product's result becomes the argument of a softmax by linear maps: the scores of an attention."""
+        waiting, seen = [i], set()
+        while waiting and len(seen) < 4 * _REACH:
+            node = waiting.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            for consumer, _ in self.graph.consumers[node]:
+                if self.kinds[consumer] == "softmax":
+                    return True
+                if self.kinds[consumer] in ("linear", "product") and self.names[consumer] not in MATRIX:
+                    waiting.append(consumer)
+        return False
+
+    def _unknown_message(self, i: int) -> str:
+        node = self.graph.nodes[i]
+        name, path = self.names[i], self.places.path_of(node) or "the model itself"
+        return (
+            f"no rule is known for the operation {name!r} in {path}, so relevance cannot pass it. "
+            "If it is a fused or compiled kernel, load the model without it (attn_implementation='sdpa', use_kernels=False); "
+            f"otherwise teach it: @apportion.register_rule({name!r})."
+        )

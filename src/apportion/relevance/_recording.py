@@ -1,0 +1,229 @@
+"""One ordinary forward pass, recorded: the model is lent for its duration and given back as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch._C._autograd import _get_sequence_nr
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.utils.hooks import RemovableHandle
+
+from apportion._errors import ApportionError
+from apportion.relevance._graph import Visit
+
+Role = Literal["tokens", "inputs", "positions", "biases", "constants"]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """Something that can receive relevance: an embedding of the inputs, an input itself, or a parameter that is added.
+
+    Args:
+        name: Path of the module or parameter, or the input's name.
+        role: The line of the ledger that it belongs to.
+        value: What the model computed with.
+        edge: Where its gradient arrives.
+        ids: For tokens, the name of the model's input that was looked up.
+        added: Whether it is a parameter that counts only where it is added.
+    """
+
+    name: str
+    role: Role
+    value: Tensor
+    edge: GradientEdge
+    ids: str | None = None
+    added: bool = False
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What one forward pass left: its output, the leaves of its graph and the calls of its modules."""
+
+    output: Any
+    leaves: tuple[Leaf, ...]
+    visits: tuple[Visit, ...]
+    start: int
+
+
+def record_forward(
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    *,
+    around: Callable[[int], Any] | None = None,
+) -> Recording:
+    """Run the model once, with its parameters frozen, its dropout off and its graph kept.
+
+    Args:
+        model: Any module; it is given back as it was, also after an error.
+        inputs: Its keyword arguments. Integer tensors that an embedding looks up become tokens; floating-point
+            tensors that take part become leaves of their own.
+        around: Makes a context manager to run the forward pass in, from the number of the first node.
+
+    Raises:
+        ApportionError: The model is compiled, or has no weights to compute with.
+    """
+    refuse_unusable(model)
+    leaves: list[Leaf] = []
+    visits: list[Visit] = []
+    with torch.inference_mode(False), torch.enable_grad(), _lent(model, inputs, leaves, visits):
+        arguments = {name: _input_leaf(name, value, leaves) for name, value in inputs.items()}
+        start = _get_sequence_nr()
+        if around is None:
+            output = model(**arguments)
+        else:
+            with around(start):
+                output = model(**arguments)
+    return Recording(output, tuple(leaves), tuple(visits), start)
+
+
+def refuse_unusable(model: nn.Module) -> None:
+    """Refuse a model whose graph would hide its operations or that has no weights."""
+    if not isinstance(model, nn.Module):
+        raise ApportionError(f"the model is a {type(model).__name__}; give a torch module, such as a transformers model.")
+    for path, module in model.named_modules():
+        if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
+            where = f"its module {path!r}" if path else "it"
+            raise ApportionError(
+                f"the model cannot be explained because {where} is compiled, which hides its operations; "
+                "give the model as it was before torch.compile (compiled._orig_mod)."
+            )
+        for name, parameter in module._parameters.items():
+            if parameter is not None and parameter.is_meta:
+                full = f"{path}.{name}".strip(".")
+                raise ApportionError(
+                    f"the parameter {full!r} is on the meta device, so it has no values; load the weights first "
+                    "(from_pretrained, or model.to_empty and load_state_dict)."
+                )
+
+
+@contextmanager
+def _lent(
+    model: nn.Module, inputs: Mapping[str, Any], leaves: list[Leaf], visits: list[Visit]
+) -> Iterator[None]:
+    """The model in evaluation mode, frozen but for what is added, with hooks that watch; then as it was."""
+    training = [module for module in model.modules() if module.training]
+    frozen: list[tuple[nn.Parameter, bool]] = []
+    handles: list[RemovableHandle] = []
+    try:
+        for module in training:
+            module.training = False
+        for name, parameter in model.named_parameters():
+            role = _additive_role(name) if parameter.is_floating_point() else None
+            if parameter.requires_grad != (role is not None):
+                frozen.append((parameter, parameter.requires_grad))
+                parameter.requires_grad_(role is not None)
+            if role is not None:
+                leaves.append(Leaf(name, role, parameter.detach(), get_gradient_edge(parameter), added=True))
+        _watch(model, inputs, leaves, visits, handles)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for parameter, required in frozen:
+            parameter.requires_grad_(required)
+        for module in training:
+            module.training = True
+
+
+def _additive_role(name: str) -> Role | None:
+    """The role of a parameter that, by its name, is added to what flows through the model.
+
+    Only a guess that saves time: a parameter that is not found here is met as a constant in the graph, and one that
+    is found here but does not arrive by addition gets no share.
+    """
+    last = name.rpartition(".")[2]
+    if "bias" in last:
+        return "biases"
+    if last.startswith(("pos_", "position_", "positional_")) or last.endswith(("_pos", "_position", "_positions")):
+        return "positions"
+    if last.endswith("_token") or last == "class_embedding":
+        return "constants"
+    return None
+
+
+def _watch(
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    leaves: list[Leaf],
+    visits: list[Visit],
+    handles: list[RemovableHandle],
+) -> None:
+    """Hook the modules: note which nodes each call makes, and cut the graph at the embeddings."""
+    open_visits: list[int] = []
+    token_module = _token_embedding(model)
+
+    def enter(path: str, class_name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: Any) -> None:
+            parent = open_visits[-1] if open_visits else -1
+            open_visits.append(len(visits))
+            first = _get_sequence_nr()
+            visits.append(Visit(path, class_name, first, first, parent))
+
+        return hook
+
+    def leave(module: nn.Module, arguments: Any, output: Any) -> None:
+        i = open_visits.pop()
+        visit = visits[i]
+        visits[i] = Visit(visit.path, visit.class_name, visit.first, _get_sequence_nr(), visit.parent)
+
+    def embed(path: str, is_token_module: bool) -> Callable[..., Any]:
+        def hook(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Any:
+            if not isinstance(output, Tensor) or output.requires_grad or not output.is_floating_point():
+                return None
+            looked_up = next((a for a in (*arguments, *keywords.values()) if isinstance(a, Tensor)), None)
+            ids = _matching_input(looked_up, inputs)
+            if ids is None and is_token_module and looked_up is not None and not looked_up.is_floating_point():
+                ids = next((name for name in ("input_ids", "decoder_input_ids") if name in inputs), None)
+            role: Role = "tokens" if ids is not None else "positions" if _is_position(path) else "constants"
+            source = output.detach().requires_grad_(True)
+            leaves.append(Leaf(path, role, source.detach(), get_gradient_edge(source), ids))
+            # A copy, since some models add to their embeddings in place, which a leaf does not allow.
+            return source.clone()
+
+        return hook
+
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Embedding) or module is token_module:
+            handles.append(module.register_forward_hook(embed(path, module is token_module), with_kwargs=True))
+        handles.append(module.register_forward_pre_hook(enter(path, type(module).__name__), prepend=True))
+        handles.append(module.register_forward_hook(leave))
+
+
+def _token_embedding(model: nn.Module) -> nn.Module | None:
+    """The module that looks up tokens, where the model tells."""
+    try:
+        return model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        return None
+
+
+def _is_position(path: str) -> bool:
+    name = path.lower()
+    return "pos" in name or "wpe" in name or "relative" in name
+
+
+def _matching_input(ids: Tensor | None, inputs: Mapping[str, Any]) -> str | None:
+    """The name of the model's input that holds the same integers, if one does."""
+    if ids is None or ids.is_floating_point():
+        return None
+    for name, value in inputs.items():
+        if not name.endswith("input_ids") or not isinstance(value, Tensor):
+            continue
+        if value is ids or (value.numel() == ids.numel() and torch.equal(value.reshape(ids.shape).to(ids), ids)):
+            return name
+    return None
+
+
+def _input_leaf(name: str, value: Any, leaves: list[Leaf]) -> Any:
+    """Make a floating-point input a leaf of the graph; masks and integers pass as they are."""
+    if not isinstance(value, Tensor) or not value.is_floating_point() or "mask" in name:
+        return value
+    leaf = value.detach().requires_grad_(True)
+    role: Role = "tokens" if name.endswith("inputs_embeds") else "inputs"
+    leaves.append(Leaf(name, role, leaf.detach(), get_gradient_edge(leaf), name if role == "tokens" else None))
+    return leaf.clone()

@@ -1,0 +1,225 @@
+"""The rules: the treatment of each class of operation under a composite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from apportion.relevance._operations import PRODUCTS
+from apportion.relevance._slopes import Slope
+from apportion.relevance._treatment import Absorbed, Derivative, Gradients, Treatment, inner
+
+#: The ledger's line for what plain derivatives of curved functions do not pass on.
+CURVATURE = "non-linearities"
+
+Node = Any
+
+
+def fused_attention(node: Node, rule: str, live: tuple[bool, ...], line: str) -> Treatment:
+    """A fused kernel of queries, keys and values (and perhaps a bias of the scores).
+
+    What comes out at q, k and v is less than what came in: the softmax keeps a share, its Taylor remainder around 0.
+    Source: Achtibat et al. 2024, eq. 13-16.
+    """
+    extra = max(0, len(live) - 3)
+    if rule == "values":
+        return Treatment.divide((None, None, 1, *[None] * extra), "attention", "weights held constant, all to the values")
+    shares = (0.25, 0.25, 0.5, *[0.5] * extra) if rule == "uniform" else (1.0,) * (3 + extra)
+
+    def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
+        amount = inner(node._saved_output, _given(results[0], node._saved_output))
+        for saved, grad in zip(("query", "key", "value"), arguments, strict=False):
+            if grad is not None:
+                amount = amount - inner(getattr(node, f"_saved_{saved}"), grad)
+        return amount
+
+    words = "¼ to queries, ¼ to keys, ½ to values" if rule == "uniform" else "derivative kept"
+    return Treatment(
+        kind="attention", rule=words, shares=None if rule == "gradient" else shares, absorbed=absorbed, line=line
+    )
+
+
+def softmax(node: Node, name: str, kind: str, line: str) -> Treatment:
+    """A softmax keeps its derivative, which is AttnLRP's rule; what it absorbs is computed from its result alone.
+
+    With y = log s = x − log Σ exp x, the log-sum-exp is the same in a row and the row's gradient sums to 0, so
+    Σ x·g = Σ y·g. Source: Achtibat et al. 2024, eq. 13.
+    """
+
+    def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
+        s = node._saved_result if hasattr(node, "_saved_result") else node.saved_tensors[0]
+        y = s if name == "LogSoftmax" else s.clamp_min(torch.finfo(s.dtype).tiny).log()
+        return inner(s, _given(results[0], s)) - inner(y, _given(arguments[0], y))
+
+    return Treatment(kind=kind, rule="derivative kept", absorbed=absorbed, line=line)
+
+
+def product(node: Node, name: str, factors: tuple[int, ...], shares: dict[int, float | None], kind: str, rule: str) -> Treatment:
+    """A product of live factors; what the shares leave of Σ factor·gradient is absorbed, nothing if they sum to 1."""
+    given = [shares.get(k, 1.0) for k in range(len(node.next_functions))]
+    kept = sum(s for k, s in shares.items() if s is not None and k in factors)
+    if kept == 1:
+        return Treatment.divide(given, kind, rule)
+    first = factors[0]
+
+    def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
+        value = getattr(node, _SAVED_FACTORS[name][PRODUCTS[name].index(first)])
+        return (1 - kept) * inner(value, _given(arguments[first], value))
+
+    return Treatment(kind=kind, rule=rule, absorbed=absorbed, line=CURVATURE)
+
+
+_SAVED_FACTORS = {
+    "Mul": ("_saved_self", "_saved_other"),
+    "Mm": ("_saved_self", "_saved_mat2"),
+    "Bmm": ("_saved_self", "_saved_mat2"),
+    "Mv": ("_saved_self", "_saved_vec"),
+    "Dot": ("_saved_self", "_saved_tensor"),
+    "Vdot": ("_saved_self", "_saved_other"),
+    "Outer": ("_saved_self", "_saved_vec2"),
+    "Addmm": ("_saved_mat1", "_saved_mat2"),
+    "Addmv": ("_saved_mat", "_saved_vec"),
+    "Baddbmm": ("_saved_batch1", "_saved_batch2"),
+    "Addbmm": ("_saved_batch1", "_saved_batch2"),
+    "Addcmul": ("_saved_tensor1", "_saved_tensor2"),
+    "Convolution": ("_saved_input", "_saved_weight"),
+    "MkldnnConvolution": ("_saved_input", "_saved_weight"),
+    "GroupedMm": ("_saved_self", "_saved_mat2"),
+}
+
+
+def identity(slope: Slope) -> Treatment:
+    """An activation passes all its relevance: its slope is the secant through its value at 0."""
+
+    def derivative(arguments: Gradients, results: Gradients) -> Gradients:
+        return (slope.at().mul(_given(results[0])), *arguments[1:])
+
+    if isinstance(slope.at_zero, float) and slope.at_zero == 0:
+        return Treatment(kind="activation", rule="f(z)/z", derivative=derivative)
+
+    def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
+        grad = _given(results[0])
+        wide = grad.to(torch.promote_types(grad.dtype, torch.float32))
+        return (slope.at_zero * wide).sum()
+
+    return Treatment(
+        kind="activation", rule="(f(z) − f(0))/z", derivative=derivative, absorbed=absorbed, line="constants"
+    )
+
+
+def curved_activation(node: Node, slope: Slope | None) -> Treatment:
+    """An activation that keeps its derivative; what it absorbs is z·(slope − f′)·gradient + f(0)·gradient."""
+    value = getattr(node, "_saved_self", None)
+    absorbed: Absorbed | None = None
+    if slope is not None and isinstance(value, Tensor):
+
+        def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
+            grad = _given(results[0])
+            secant = inner(value, slope.at() * grad) + (slope.at_zero * grad).sum()
+            return secant - inner(value, _given(arguments[0], value))
+
+    return Treatment(kind="activation", rule="derivative kept", absorbed=absorbed, line=CURVATURE)
+
+
+def frozen_norm(node: Node, name: str) -> Treatment:
+    """A normalisation with its statistic held constant; the mean subtraction stays linear.
+
+    Source: Ali et al. 2022, eq. 12; Achtibat et al. 2024, eq. 9.
+    """
+    return Treatment(kind="norm", rule="statistic held constant", derivative=_FROZEN[name](node))
+
+
+def curved_norm(node: Node, name: str) -> Treatment:
+    """A normalisation that keeps its derivative: nearly all relevance is absorbed, since scale does not matter to it."""
+    frozen = _FROZEN[name](node)
+
+    def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
+        x = node._saved_input
+        linear = frozen(arguments, results)[0]
+        return inner(x, _given(linear, x)) - inner(x, _given(arguments[0], x))
+
+    return Treatment(kind="norm", rule="derivative kept", absorbed=absorbed, line=CURVATURE)
+
+
+def _layer_norm(node: Node) -> Derivative:
+    def derivative(arguments: Gradients, results: Gradients) -> Gradients:
+        grad = _given(results[0])
+        weight, rstd = node._saved_weight, node._saved_result2
+        grad = grad * rstd if weight is None else grad * weight * rstd
+        axes = tuple(range(-len(node._saved_normalized_shape), 0))
+        return (grad - grad.mean(axes, keepdim=True), *arguments[1:])
+
+    return derivative
+
+
+def _rms_norm(node: Node) -> Derivative:
+    def derivative(arguments: Gradients, results: Gradients) -> Gradients:
+        grad, weight = _given(results[0]), node._saved_weight
+        grad = grad if weight is None else grad * weight
+        return (grad * node._saved_result1, *arguments[1:])
+
+    return derivative
+
+
+def _group_norm(node: Node) -> Derivative:
+    def derivative(arguments: Gradients, results: Gradients) -> Gradients:
+        grad, weight, rstd = _given(results[0]), node._saved_weight, node._saved_result2
+        if weight is not None:
+            grad = grad * weight.view(-1, *[1] * (grad.dim() - 2))
+        groups = grad.reshape(grad.shape[0], node._saved_group, -1) * rstd.reshape(grad.shape[0], -1, 1)
+        return ((groups - groups.mean(-1, keepdim=True)).reshape(grad.shape), *arguments[1:])
+
+    return derivative
+
+
+_FROZEN = {
+    "NativeLayerNorm": _layer_norm,
+    "FusedRmsNorm": _rms_norm,
+    "NativeRmsNorm": _rms_norm,
+    "NativeGroupNorm": _group_norm,
+}
+
+#: For functions that are homogeneous of degree p in their input, Σ x·g_in = p · Σ y·g_out.
+_DEGREES = {"Rsqrt": -0.5, "Sqrt": 0.5, "Reciprocal": -1.0}
+
+
+def curved_statistic(node: Node, name: str) -> Treatment:
+    """A statistic that keeps its derivative."""
+    degree = _DEGREES.get(name)
+    if degree is None:
+        return Treatment(kind="statistic", rule="derivative kept", absorbed=_MODULATED.get(name, lambda _: None)(node), line=CURVATURE)
+
+    def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
+        return (1 - degree) * inner(node._saved_result, _given(results[0]))
+
+    return Treatment(kind="statistic", rule="derivative kept", absorbed=absorbed, line=CURVATURE)
+
+
+def _exp(node: Node) -> Absorbed:
+    def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
+        y = node._saved_result
+        return inner(y, _given(results[0], y)) - inner(y.log(), _given(arguments[0], y))
+
+    return absorbed
+
+
+_MODULATED: dict[str, Any] = {"Exp": _exp}
+
+
+def curved_quotient(node: Node, numerator: int) -> Treatment:
+    """A quotient of two live factors with its derivative kept: the denominator takes back what the numerator gets."""
+
+    def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
+        return inner(node._saved_self, _given(arguments[numerator], node._saved_self))
+
+    return Treatment(kind="quotient", rule="derivative kept", absorbed=absorbed, line=CURVATURE)
+
+
+def _given(grad: Tensor | None, like: Tensor | None = None) -> Tensor:
+    """A gradient that is there; one that is not counts as 0."""
+    if grad is None:
+        assert like is not None
+        return torch.zeros_like(like)
+    return grad

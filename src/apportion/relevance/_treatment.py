@@ -1,0 +1,127 @@
+"""A treatment: what one node of the graph was taken for, and what replaces its derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Gradients = tuple[Tensor | None, ...]
+Derivative = Callable[[Gradients, Gradients], Gradients]
+Absorbed = Callable[[Gradients, Gradients], Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Treatment:
+    """How relevance passes one node.
+
+    Args:
+        kind: The class that the node was taken for, such as `"product"`.
+        rule: What happens, in words, for the audit.
+        shares: What each argument's gradient is multiplied by; None cuts it. Without shares all are kept.
+        derivative: Replaces the gradients of the arguments before the shares apply; takes (gradients of the arguments
+            as autograd computed them, gradients of the results).
+        absorbed: The relevance that does not come out at the arguments, from the gradients of the arguments as passed
+            on and those of the results.
+        line: The ledger's line for what is absorbed.
+        carries: Whether relevance passes at all; False for a node that is held constant.
+    """
+
+    kind: str
+    rule: str
+    shares: tuple[float | None, ...] | None = None
+    derivative: Derivative | None = None
+    absorbed: Absorbed | None = None
+    line: str = ""
+    carries: bool = True
+
+    @classmethod
+    def keep(cls, kind: str = "linear", rule: str = "derivative kept") -> Treatment:
+        """Relevance follows the ordinary derivative: right for what is linear in everything that carries relevance."""
+        return cls(kind=kind, rule=rule)
+
+    @classmethod
+    def constant(cls, kind: str = "gate", rule: str = "held constant") -> Treatment:
+        """Nothing passes: the node's result counts as a constant."""
+        return cls(kind=kind, rule=rule, carries=False)
+
+    @classmethod
+    def divide(cls, shares: Sequence[float | None], kind: str = "product", rule: str = "") -> Treatment:
+        """Each argument's gradient times its share; None holds the argument constant."""
+        words = rule or "shares " + ", ".join("0" if s is None else f"{s:g}" for s in shares)
+        return cls(kind=kind, rule=words, shares=tuple(shares))
+
+    @classmethod
+    def secant(cls, slope: Callable[[], Tensor], kind: str = "activation", rule: str = "f(z)/z") -> Treatment:
+        """An element-wise function of one argument passes all its relevance: `slope()` gives f(z)/z at its input."""
+
+        def derivative(arguments: Gradients, results: Gradients) -> Gradients:
+            (grad,) = (g for g in results if g is not None)
+            return (grad * slope(), *arguments[1:])
+
+        return cls(kind=kind, rule=rule, derivative=derivative)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One node that a registered rule is asked about.
+
+    Args:
+        node: The autograd node; for a custom `torch.autograd.Function` its `ctx`, with `saved_tensors`.
+        name: The operation, without `Backward`.
+        module: Path of the module it ran in.
+        live: For each argument of the forward, whether it carries relevance.
+        options: The composite that applies at this place.
+    """
+
+    node: Any
+    name: str
+    module: str
+    live: tuple[bool, ...]
+    options: Any
+
+
+OperationRule = Callable[[Operation], Treatment]
+_REGISTERED: dict[str, OperationRule] = {}
+
+
+def register_rule(operation: str | type[torch.autograd.Function]) -> Callable[[OperationRule], OperationRule]:
+    """Teach the engine an operation that it does not know, such as a fused kernel.
+
+    The decorated function gets an `Operation` and returns the `Treatment` for it:
+
+        @register_rule(FusedSwiGLU)                  # or by name: "FusedSwiGLU"
+        def fused_swiglu(operation):
+            gate, up = operation.node.saved_tensors
+            ...
+            return Treatment(kind="product", rule="½ to gate and value", derivative=...)
+
+    Args:
+        operation: The custom autograd Function, or the operation's name as the audit shows it.
+    """
+    name = operation if isinstance(operation, str) else operation.__name__
+
+    def register(rule: OperationRule) -> OperationRule:
+        _REGISTERED[name] = rule
+        return rule
+
+    return register
+
+
+def unregister_rule(operation: str | type[torch.autograd.Function]) -> None:
+    """Forget a registered rule; an unknown name is ignored."""
+    _REGISTERED.pop(operation if isinstance(operation, str) else operation.__name__, None)
+
+
+def registered_rules() -> Mapping[str, OperationRule]:
+    """The rules that were registered, by operation."""
+    return _REGISTERED
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Σ a·b, summed in float32 or better."""
+    wide = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+    return (a.to(wide) * b.to(wide)).sum()

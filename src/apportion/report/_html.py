@@ -1,0 +1,305 @@
+"""The HTML report: one self-contained page, or a fragment of it for notebooks."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import cycle
+from typing import Any
+
+import jinja2
+
+from apportion._attribution import Attribution
+from apportion.report._blocks import place
+from apportion.report._colour import DARK, LIGHT, Scale, largest_size
+from apportion.report._labels import ends_line, visible
+from apportion.report._numbers import exact, percent, precise, signed
+from apportion.report._reading import Reading, readings
+
+# The scale in steps, so that a page has one style rule per step instead of one per feature.
+STEPS = 24
+TOP = 10
+LABEL = 100
+PREDICTIONS = 5
+# Numbers stand under the features from the start where there are few.
+FEW = 24
+# Beyond this the text is set smaller.
+LONG = 120
+# Targets times features that a page and a notebook's output may hold.
+PAGE_CELLS = 200_000
+FRAGMENT_CELLS = 12_000
+# Neighbouring segments of the ledger differ in strength, in this order for each sign.
+SHADES = (0.75, 0.5, 0.3)
+# The single biases behind a line of the ledger can be hundreds.
+MAX_PARTS = 40
+
+
+def html_page(attribution: Attribution) -> str:
+    """The attribution as one HTML file that asks nothing of the network and follows the reader's light or dark."""
+    return _environment().get_template("page.html").render(_context(attribution, "apportion", cells=PAGE_CELLS))
+
+
+def html_fragment(attribution: Attribution) -> str:
+    """The attribution for a notebook's output: needs no script, and its styles hold for itself alone."""
+    # A name of its own, since the same attribution may be shown twice in one notebook.
+    scope = f"apportion-{secrets.token_hex(4)}"
+    return _environment().get_template("report.html").render(_context(attribution, scope, cells=FRAGMENT_CELLS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cell:
+    """One feature in the text: what is shown, its step on the scale, its number and its tooltip.
+
+    The space that a label begins with stands before its colour, so that no colour hangs over the end of a line.
+    """
+
+    space: str
+    label: str
+    step: str
+    number: str
+    tip: str
+    template: bool
+    ends_line: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bar:
+    """One row of the largest shares, or one segment of the ledger: `left` and `width` in percent of its track."""
+
+    name: str
+    number: str
+    share: str
+    step: str
+    left: float
+    width: float
+    tip: str
+    parts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _View:
+    """The same text in one grain, `"tokens"` or `"words"`."""
+
+    name: str
+    blocks: tuple[tuple[str, tuple[_Cell, ...]], ...]
+    top: tuple[_Bar, ...]
+    more: str
+    most_negative: str
+    most_positive: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Panel:
+    """Everything about one target."""
+
+    label: str
+    value: str
+    unit: str
+    views: tuple[_View, ...]
+    ledger: tuple[_Bar, ...]
+    zero: float
+    total_at: float
+    total: str
+    residual: str
+    relative_residual: str
+    divided_name: str
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("apportion.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _context(attribution: Attribution, scope: str, *, cells: int) -> dict[str, Any]:
+    at_most = max(1, cells // max(1, len(attribution.features)))
+    tokens = readings(attribution, at_most=at_most)
+    words = attribution.words()
+    if len(words.features) == len(attribution.features):
+        grains = [("tokens", tokens)]
+    else:
+        grains = [("tokens", tokens), ("words", readings(words, at_most=at_most))]
+    panels = [
+        _panel(reading, [(name, grain[i]) for name, grain in grains]) for i, reading in enumerate(tokens)
+    ]
+    return {
+        "scope": scope,
+        "light": _steps(LIGHT),
+        "dark": _steps(DARK),
+        "method": attribution.method,
+        "model": visible(attribution.model) if attribution.model else "",
+        "options": [(name, str(value)) for name, value in attribution.options.items()],
+        "prediction": [
+            (visible(label), f"{100 * p:.1f}%", round(100 * p, 2)) for label, p in attribution.prediction[:PREDICTIONS]
+        ],
+        "panels": panels,
+        "hidden": len(attribution) - len(panels),
+        "grains": [name for name, _ in grains],
+        "numbers": len(attribution.features) <= FEW,
+        "long": len(attribution.features) > LONG,
+        "table": _raw_table(attribution, tokens),
+    }
+
+
+def _steps(scale: Scale) -> list[tuple[str, str, str]]:
+    """Name, background and text colour of every step of the scale."""
+    places = [i / STEPS for i in range(-STEPS, STEPS + 1)]
+    return [(_step(at), scale.background(at), scale.text(at)) for at in places]
+
+
+def _step(at: float) -> str:
+    step = round(at * STEPS)
+    return "z" if step == 0 else f"{'n' if step < 0 else 'p'}{abs(step)}"
+
+
+def _panel(reading: Reading, grains: Sequence[tuple[str, Reading]]) -> _Panel:
+    target = reading.target
+    ledger, zero, total_at = _ledger(reading)
+    accounts = reading.accounts
+    return _Panel(
+        label=_clipped(target.label),
+        value=signed(target.value, abs(target.value)),
+        unit=target.unit,
+        views=tuple(_view(name, grain) for name, grain in grains),
+        ledger=ledger,
+        zero=zero,
+        total_at=total_at,
+        total="" if accounts is None else signed(accounts.total, largest_size([accounts.total, *(r.amount for r in accounts.rows)])),
+        residual="" if accounts is None else precise(accounts.residual),
+        relative_residual="" if accounts is None else f"{accounts.relative_residual:.1g}".replace("-", "−"),
+        divided_name=reading.divided_name,
+    )
+
+
+def _view(name: str, reading: Reading) -> _View:
+    ranks = {i: rank for rank, i in enumerate(reading.order, start=1)}
+    blocks = []
+    for block in reading.blocks:
+        cells = []
+        for i in block.members:
+            feature = reading.features[i]
+            label = visible(feature.label)
+            space = label[: len(label) - len(label.lstrip(" "))]
+            cells.append(
+                _Cell(
+                    space=space,
+                    label=label[len(space) :],
+                    step=_step(reading.strength(i)),
+                    number=signed(reading.scores[i], reading.largest),
+                    tip=_tip(reading, i, ranks[i]),
+                    template=feature.template,
+                    ends_line=ends_line(feature),
+                )
+            )
+        blocks.append((block.heading, tuple(cells)))
+    hidden = reading.order[TOP:]
+    rest = signed(sum(reading.scores[i] for i in hidden), reading.largest)
+    return _View(
+        name=name,
+        blocks=tuple(blocks),
+        top=tuple(_top(reading, i, rank) for rank, i in enumerate(reading.order[:TOP], start=1)),
+        more=f"{len(hidden)} more, together {rest}" if hidden else "",
+        most_negative=signed(-reading.largest, reading.largest),
+        most_positive=signed(reading.largest, reading.largest),
+    )
+
+
+def _clipped(label: str) -> str:
+    shown = visible(label)
+    return shown if len(shown) <= LABEL else shown[: LABEL - 1] + "…"
+
+
+def _tip(reading: Reading, i: int, rank: int) -> str:
+    share = reading.share(reading.scores[i])
+    lines = [
+        f"“{_clipped(reading.features[i].label)}”",
+        f"{precise(reading.scores[i])} {reading.target.unit}",
+        f"rank {rank} of {len(reading.scores)}",
+        place(reading.features[i]),
+    ]
+    if share is not None:
+        lines.insert(2, f"{percent(share)} of {reading.divided_name}")
+    if reading.position_scores is not None:
+        lines.append(f"its position embedding: {precise(reading.position_scores[i])}")
+    return "\n".join(line for line in lines if line)
+
+
+def _top(reading: Reading, i: int, rank: int) -> _Bar:
+    share = reading.share(reading.scores[i])
+    at = reading.strength(i)
+    return _Bar(
+        name=visible(reading.features[i].label),
+        number=signed(reading.scores[i], reading.largest),
+        share="" if share is None else percent(share),
+        # Its length tells the size, so that a short bar need not be pale.
+        step=_step(math.copysign(0.6, at)),
+        left=round(50 + min(0.0, 50 * at), 3),
+        width=round(50 * abs(at), 3),
+        tip=_tip(reading, i, rank),
+    )
+
+
+def _ledger(reading: Reading) -> tuple[tuple[_Bar, ...], float, float]:
+    """The ledger's segments, negative ones to the left of zero and positive ones to the right; zero; the total."""
+    accounts = reading.accounts
+    if accounts is None:
+        return (), 0.0, 0.0
+    amounts = [row.amount for row in accounts.rows]
+    below, above = (sum(abs(a) for a in amounts if (a < 0) is side) for side in (True, False))
+    # The total lies between the two sums, except for the residual.
+    span = (below + above) or 1.0
+    largest = largest_size([*amounts, accounts.total])
+    reach = {True: below, False: below}
+    shades = {True: cycle(SHADES), False: cycle(SHADES)}
+    segments = []
+    for row in accounts.rows:
+        negative = row.amount < 0
+        left = reach[negative] - abs(row.amount) if negative else reach[negative]
+        reach[negative] += row.amount
+        share = reading.share(row.amount)
+        shown = "" if share is None else percent(share)
+        parts = [(visible(name), precise(amount)) for name, amount in row.parts[:MAX_PARTS]]
+        if len(row.parts) > MAX_PARTS:
+            rest = sum(amount for _, amount in row.parts[MAX_PARTS:])
+            parts.append((f"{len(row.parts) - MAX_PARTS} more", precise(rest)))
+        tip = [visible(row.name), f"{precise(row.amount)} {reading.target.unit}", f"{shown} of the total" if shown else ""]
+        segments.append(
+            _Bar(
+                name=visible(row.name),
+                number=signed(row.amount, largest),
+                share=shown,
+                step=_step(next(shades[negative]) * (-1 if negative else 1)),
+                left=round(100 * left / span, 3),
+                width=round(100 * abs(row.amount) / span, 3),
+                tip="\n".join(line for line in tip if line),
+                parts=tuple(parts),
+            )
+        )
+    return tuple(segments), round(100 * below / span, 3), round(100 * (below + accounts.total) / span, 3)
+
+
+def _raw_table(attribution: Attribution, shown: Sequence[Reading]) -> dict[str, Any]:
+    """Every number with all its digits: a row per feature, a column per target."""
+    dtype = attribution.scores.dtype
+    columns: list[tuple[str, list[str]]] = []
+    for reading in shown:
+        name = "share" if len(shown) == 1 else visible(reading.target.label)
+        columns.append((name, [exact(score, dtype) for score in reading.scores]))
+        if reading.position_scores is not None:
+            positions = [exact(score, dtype) for score in reading.position_scores]
+            columns.append(("position embedding" if len(shown) == 1 else f"{name}, position embedding", positions))
+    return {
+        "columns": [name for name, _ in columns],
+        "rows": [
+            (i, visible(feature.label), place(feature), [values[i] for _, values in columns])
+            for i, feature in enumerate(attribution.features)
+        ],
+    }

@@ -1,0 +1,83 @@
+"""A reading: one target of an attribution in plain numbers, as every report shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from apportion._attribution import Attribution, Explained
+from apportion._features import Feature
+from apportion.report._accounts import Accounts, accounts_of
+from apportion.report._blocks import Block, blocks_of
+from apportion.report._colour import largest_size, strength
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One target's shares.
+
+    Args:
+        target: What was divided.
+        features: What the shares belong to.
+        scores: The shares, one per feature.
+        position_scores: Shares of the position embeddings, where the attribution has them.
+        largest: Where the colour scale of the report ends: the largest size among all its targets.
+        blocks: The features in reading order under their headings.
+        accounts: The ledger, where the method keeps one.
+    """
+
+    target: Explained
+    features: tuple[Feature, ...]
+    scores: tuple[float, ...]
+    position_scores: tuple[float, ...] | None
+    largest: float
+    blocks: tuple[Block, ...]
+    accounts: Accounts | None
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The features by the size of their shares, largest first."""
+        return tuple(sorted(range(len(self.scores)), key=lambda i: -abs(self.scores[i])))
+
+    @property
+    def divided(self) -> float:
+        """What a percentage is taken of: the ledger's total, or the sum of all sizes without a ledger.
+
+        Without a ledger the shares need not sum to the target, and may have been rescaled.
+        """
+        return sum(map(abs, self.scores)) if self.accounts is None else self.accounts.total
+
+    @property
+    def divided_name(self) -> str:
+        """What `divided` is, in words."""
+        return "all sizes" if self.accounts is None else "the total"
+
+    def share(self, amount: float) -> float | None:
+        """`amount` as a fraction of `divided`; None where that is 0."""
+        return None if self.divided == 0 else amount / self.divided
+
+    def strength(self, i: int) -> float:
+        """Where the share of feature `i` lies on the colour scale, from −1 to 1."""
+        return strength(self.scores[i], self.largest)
+
+
+def readings(attribution: Attribution, *, at_most: int | None = None) -> list[Reading]:
+    """One reading per target, for the first `at_most` targets; all share one colour scale."""
+    largest = largest_size(attribution.scores.flatten().tolist())
+    blocks = blocks_of(attribution.features)
+    shown = []
+    for one in attribution:
+        if at_most is not None and len(shown) == at_most:
+            break
+        positions = None if one.position_scores is None else tuple(one.position_scores.tolist())
+        shown.append(
+            Reading(
+                target=one.target,
+                features=one.features,
+                scores=tuple(one.scores.tolist()),
+                position_scores=positions,
+                largest=largest,
+                blocks=blocks,
+                accounts=None if one.ledger is None else accounts_of(one.ledger),
+            )
+        )
+    return shown
