@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas
 
 FORMAT_VERSION = 1
+_INSIDE_WORDS = "'’-_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +127,8 @@ class Attribution:
     def words(self) -> Attribution:
         """The same shares summed over the tokens of each word.
 
-        A token begins a word when it begins with white space or belongs to another part, role or turn than the one
-        before it; template tokens stay by themselves.
+        A token begins a word when it begins with white space, where letters or digits meet punctuation, or when it
+        belongs to another part, role or turn than the one before it; template tokens stay by themselves.
         """
         groups: list[list[int]] = []
         for i, feature in enumerate(self.features):
@@ -382,7 +383,13 @@ def _continues_word(before: Feature, here: Feature) -> bool:
         return False
     if here.start is not None and before.end is not None and here.start > before.end:
         return False
-    return not here.label[:1].isspace() and not before.label[-1:].isspace()
+    if not here.label or not before.label:
+        return True  # a piece of a character
+    end, begin = before.label[-1], here.label[0]
+    if begin.isspace() or end.isspace():
+        return False
+    # Letters against punctuation; an apostrophe or a hyphen belongs to the word around it.
+    return end.isalnum() == begin.isalnum() or end in _INSIDE_WORDS or begin in _INSIDE_WORDS
 
 
 def write_atomically(path: Path, content: bytes) -> None:

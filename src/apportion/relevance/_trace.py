@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -331,12 +332,9 @@ class _Accounts:
 @contextlib.contextmanager
 def _quiet_fallback() -> Iterator[None]:
     """Without the warning that a kernel is run target by target where torch cannot batch it."""
-    warned = _functorch._is_vmap_fallback_warning_enabled()
-    _functorch._set_vmap_fallback_warning_enabled(False)
-    try:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="There is a performance drop")
         yield
-    finally:
-        _functorch._set_vmap_fallback_warning_enabled(warned)
 
 
 def _out_of_the_batch(value: Tensor) -> Tensor:

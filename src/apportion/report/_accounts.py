@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from apportion._ledger import Ledger
+from apportion.report._colour import largest_size
 
 # From this many layers on, one row per layer hides the rest of the ledger.
 MANY_LAYERS = 4
@@ -35,6 +36,11 @@ class Accounts:
     total: float
     residual: float
     relative_residual: float
+
+    @property
+    def largest(self) -> float:
+        """The size of the largest amount, which decides on everyone's decimals."""
+        return largest_size([self.total, *(row.amount for row in self.rows)])
 
 
 def accounts_of(ledger: Ledger) -> Accounts:

@@ -6,28 +6,31 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 
 from apportion._attribution import Attribution
 from apportion._errors import ApportionError
 from apportion.report._colour import LIGHT, sign_colour
-from apportion.report._labels import ends_line, visible
+from apportion.report._labels import cut, ends_line, short, visible
 from apportion.report._numbers import signed
 from apportion.report._reading import Reading, readings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
 # Up to this many features get a bar each.
 MAX_BARS = 40
 # More tick labels than this along one side of a heat map run into each other.
 MAX_TICKS = 80
-LABEL = 32
-# Characters in a line of the strip, and inches per character and line at its font size.
+LABEL = 24
+# Characters in a line of the strip, its font size in points, and inches per character and line at that size.
 LINE = 100
-CHARACTER = 0.088
-LINE_HEIGHT = 0.24
+POINTS = 9
+CHARACTER = 0.602 * POINTS / 72
+LINE_HEIGHT = 0.235
+QUIET = "#555b64"
 # Labels are not LaTeX: a "$" in them is a dollar.
 VERBATIM: dict[str, Any] = {"parse_math": False, "usetex": False}
 # Fonts for the scripts that matplotlib's own lacks, as far as they are installed.
@@ -63,18 +66,21 @@ def figure(attribution: Attribution) -> Figure:
         canvas = _bars(Figure, shown[0])
     else:
         canvas = _strip(Figure, shown[0])
+    heading = _title(shown[0]) if len(shown) == 1 else f"{len(shown)} targets"
     model = f" of {visible(attribution.model)}" if attribution.model else ""
-    canvas.suptitle(f"{attribution.method}{model}", fontsize=9, color=LIGHT.ink, **VERBATIM)
+    canvas.suptitle(
+        f"{heading}\n{attribution.method}{model}", x=0.01, ha="left", fontsize=10, color=LIGHT.ink, **VERBATIM
+    )
     return canvas
 
 
 def _bars(make: type[Figure], reading: Reading) -> Figure:
     count = len(reading.features)
-    canvas = make(figsize=(6.4, 1.3 + 0.26 * count), layout="constrained")
+    canvas = make(figsize=(7.2, 1.3 + 0.26 * count), layout="constrained")
     axes = canvas.add_subplot()
     places = range(count)
     axes.barh(places, reading.scores, height=0.72, color=[sign_colour(score) for score in reading.scores])
-    axes.set_yticks(places, [_short(f.label) for f in reading.features], fontfamily=_fonts(), **VERBATIM)
+    axes.set_yticks(places, [short(f.label, LABEL) for f in reading.features], fontfamily=_fonts(), **VERBATIM)
     axes.invert_yaxis()
     axes.axvline(0, color=LIGHT.ink, linewidth=0.8)
     for place, score in enumerate(reading.scores):
@@ -86,11 +92,11 @@ def _bars(make: type[Figure], reading: Reading) -> Figure:
             ha="right" if score < 0 else "left",
             va="center",
             fontsize=8,
-            color="#555b64",
+            color=QUIET,
             **VERBATIM,
         )
     # The numbers stand outside the bars and need their room.
-    axes.margins(x=0.16, y=0.6 / max(1, count))
+    axes.margins(x=0.2, y=0.6 / max(1, count))
     axes.tick_params(axis="y", length=0)
     axes.spines[["left", "top", "right"]].set_visible(False)
     for block in reading.blocks:
@@ -103,42 +109,49 @@ def _bars(make: type[Figure], reading: Reading) -> Figure:
                 ha="right",
                 va="top",
                 fontsize=8,
-                color="#555b64",
+                color=QUIET,
                 **VERBATIM,
             )
-    _name_axes(axes, reading)
+    axes.set_xlabel(reading.target.unit, fontsize=9, **VERBATIM)
     return canvas
 
 
 def _strip(make: type[Figure], reading: Reading) -> Figure:
     """The text in lines, each feature on its colour; a cell of the character grid is one unit wide."""
+    from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
 
     placed, lines = _lines(reading)
-    canvas = make(figsize=(LINE * CHARACTER + 0.4, lines * LINE_HEIGHT + 1.5), layout="constrained")
+    canvas = make(figsize=(LINE * CHARACTER + 0.1, lines * LINE_HEIGHT + 1.3), layout="constrained")
     axes = canvas.add_subplot()
     axes.set_xlim(0, LINE)
     axes.set_ylim(lines, 0)
     axes.set_axis_off()
+    fonts = ["DejaVu Sans Mono", *_fonts()]
+    boxes: list[Patch] = []
     for i, text, column, line in placed:
         at = reading.strength(i)
-        box = Rectangle((column, line + 0.08), cell_len(text), 0.84, facecolor=LIGHT.background(at), linewidth=0)
-        axes.add_patch(box)
-        style = "italic" if reading.features[i].template else "normal"
+        # The space that a label begins with stands before its colour.
+        start = column + len(text) - len(text.lstrip(" "))
+        width = cell_len(text.lstrip(" "))
+        boxes.append(Rectangle((start, line + 0.08), width, 0.84))
         axes.text(
-            column,
+            start,
             line + 0.5,
-            text,
+            text.lstrip(" "),
             color=LIGHT.text(at),
-            fontsize=9,
-            fontstyle=style,
-            fontfamily=["DejaVu Sans Mono", *_fonts()[1:]],
+            fontsize=POINTS,
+            fontstyle="italic" if reading.features[i].template else "normal",
+            fontfamily=fonts,
             va="center_baseline",
+            # A thousand texts inside the axes need no part in the layout, which would measure each.
+            in_layout=False,
             **VERBATIM,
         )
+    colours = [LIGHT.background(reading.strength(i)) for i, *_ in placed]
+    axes.add_collection(PatchCollection(boxes, facecolors=colours, linewidths=0), autolim=False)
     for block, line in _headings(reading, placed):
-        axes.text(0, line + 0.5, block, fontsize=8, color="#555b64", fontweight="bold", va="center", **VERBATIM)
-    axes.set_title(_title(reading), fontsize=11, color=LIGHT.ink, loc="left", **VERBATIM)
+        axes.text(0, line + 0.6, block, fontsize=8, color=QUIET, fontweight="bold", va="center", **VERBATIM)
     _colour_bar(canvas, axes, reading, orientation="horizontal", shrink=0.3, aspect=40)
     return canvas
 
@@ -147,21 +160,20 @@ def _lines(reading: Reading) -> tuple[list[tuple[int, str, int, int]], int]:
     """Where each piece of text goes, as feature, text, column and line; and how many lines there are."""
     placed = []
     column = line = 0
-    for number, block in enumerate(reading.blocks):
-        if number:
+    for block in reading.blocks:
+        if column:
             column, line = 0, line + 1
         if block.heading:
             line += 1
         for i in block.members:
-            text = visible(reading.features[i].label)
+            text = cut(visible(reading.features[i].label), LINE)
             if column and column + cell_len(text) > LINE:
                 column, line = 0, line + 1
-            text = text if cell_len(text) <= LINE else set_cell_size(text, LINE - 1) + "…"
             placed.append((i, text, column, line))
             column += cell_len(text)
             if ends_line(reading.features[i]):
                 column, line = 0, line + 1
-    return placed, line + 1
+    return placed, line + (1 if column else 0)
 
 
 def _headings(reading: Reading, placed: Sequence[tuple[int, str, int, int]]) -> list[tuple[str, int]]:
@@ -178,15 +190,15 @@ def _heat_map(make: type[Figure], shown: Sequence[Reading]) -> Figure:
     axes.imshow([r.scores for r in shown], cmap=_colour_map(), vmin=-largest, vmax=largest, aspect="auto")
     every, each = math.ceil(len(features) / MAX_TICKS), math.ceil(len(shown) / MAX_TICKS)
     places, rows = range(0, len(features), every), range(0, len(shown), each)
-    labels = [_short(features[i].label) for i in places]
+    labels = [short(features[i].label, LABEL) for i in places]
     axes.set_xticks(places, labels, rotation=90, fontsize=8, fontfamily=_fonts(), **VERBATIM)
-    names = [_short(shown[i].target.label) for i in rows]
+    names = [short(shown[i].target.label, LABEL) for i in rows]
     axes.set_yticks(rows, names, fontsize=8, fontfamily=_fonts(), **VERBATIM)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     for block in shown[0].blocks[1:]:
         axes.axvline(block.members[0] - 0.5, color=LIGHT.ink, linewidth=0.8)
-    axes.set_ylabel("target")
+    axes.set_ylabel("target", fontsize=9)
     _colour_bar(canvas, axes, shown[0], orientation="vertical", shrink=1.0, aspect=20)
     return canvas
 
@@ -199,7 +211,7 @@ def _colour_bar(canvas: Figure, axes: Axes, reading: Reading, *, orientation: st
     mappable = ScalarMappable(Normalize(-largest, largest), _colour_map())
     location = "bottom" if orientation == "horizontal" else "right"
     bar = canvas.colorbar(mappable, ax=axes, location=location, shrink=shrink, aspect=aspect, pad=0.02)
-    ticks = [-largest, 0, largest]
+    ticks = [-largest, 0.0, largest]
     bar.set_ticks(ticks, labels=[signed(tick, largest) for tick in ticks])
     bar.ax.tick_params(length=0, labelsize=8)
     bar.set_label(reading.target.unit, fontsize=8)
@@ -213,14 +225,9 @@ def _colour_map() -> Any:
     return LinearSegmentedColormap.from_list("apportion", stops)
 
 
-def _name_axes(axes: Axes, reading: Reading) -> None:
-    axes.set_xlabel(reading.target.unit, **VERBATIM)
-    axes.set_title(_title(reading), fontsize=11, color=LIGHT.ink, loc="left", **VERBATIM)
-
-
 def _title(reading: Reading) -> str:
     target = reading.target
-    return f"{_short(target.label)}   {signed(target.value, abs(target.value))} {target.unit}"
+    return f"{short(target.label, 2 * LABEL)}   {signed(target.value, abs(target.value))} {target.unit}"
 
 
 def _fonts() -> list[str]:
@@ -228,9 +235,3 @@ def _fonts() -> list[str]:
 
     installed = set(get_font_names())
     return ["DejaVu Sans", *(font for font in FALLBACK_FONTS if font in installed)]
-
-
-def _short(label: str) -> str:
-    shown = visible(label)
-    shown = shown.strip() or shown
-    return shown if cell_len(shown) <= LABEL else set_cell_size(shown, LABEL - 1) + "…"

@@ -13,9 +13,10 @@ from typing import Any
 import jinja2
 
 from apportion._attribution import Attribution
+from apportion.report._accounts import Accounts, Row
 from apportion.report._blocks import place
-from apportion.report._colour import DARK, LIGHT, Scale, largest_size
-from apportion.report._labels import ends_line, visible
+from apportion.report._colour import DARK, LIGHT, Scale
+from apportion.report._labels import cut, ends_line, visible
 from apportion.report._numbers import exact, percent, precise, signed
 from apportion.report._reading import Reading, readings
 
@@ -28,9 +29,10 @@ PREDICTIONS = 5
 FEW = 24
 # Beyond this the text is set smaller.
 LONG = 120
-# Targets times features that a page and a notebook's output may hold.
-PAGE_CELLS = 200_000
-FRAGMENT_CELLS = 12_000
+# Targets times features that a page and a notebook's output may hold, at about 300 bytes each, and targets.
+PAGE_CELLS = 40_000
+FRAGMENT_CELLS = 8_000
+MAX_TARGETS = 256
 # Neighbouring segments of the ledger differ in strength, in this order for each sign.
 SHADES = (0.75, 0.5, 0.3)
 # The single biases behind a line of the ledger can be hundreds.
@@ -92,6 +94,18 @@ class _View:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Books:
+    """The ledger as a bar and a table; `zero` and `total_at` in percent of the bar."""
+
+    segments: tuple[_Bar, ...]
+    zero: float
+    total_at: float
+    total: str
+    residual: str
+    relative_residual: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Panel:
     """Everything about one target."""
 
@@ -99,13 +113,8 @@ class _Panel:
     value: str
     unit: str
     views: tuple[_View, ...]
-    ledger: tuple[_Bar, ...]
-    zero: float
-    total_at: float
-    total: str
-    residual: str
-    relative_residual: str
     divided_name: str
+    ledger: _Books | None
 
 
 @cache
@@ -120,16 +129,14 @@ def _environment() -> jinja2.Environment:
 
 
 def _context(attribution: Attribution, scope: str, *, cells: int) -> dict[str, Any]:
-    at_most = max(1, cells // max(1, len(attribution.features)))
+    at_most = min(MAX_TARGETS, max(1, cells // max(1, len(attribution.features))))
     tokens = readings(attribution, at_most=at_most)
     words = attribution.words()
     if len(words.features) == len(attribution.features):
         grains = [("tokens", tokens)]
     else:
         grains = [("tokens", tokens), ("words", readings(words, at_most=at_most))]
-    panels = [
-        _panel(reading, [(name, grain[i]) for name, grain in grains]) for i, reading in enumerate(tokens)
-    ]
+    panels = [_panel(reading, [(name, grain[i]) for name, grain in grains]) for i, reading in enumerate(tokens)]
     return {
         "scope": scope,
         "light": _steps(LIGHT),
@@ -162,20 +169,13 @@ def _step(at: float) -> str:
 
 def _panel(reading: Reading, grains: Sequence[tuple[str, Reading]]) -> _Panel:
     target = reading.target
-    ledger, zero, total_at = _ledger(reading)
-    accounts = reading.accounts
     return _Panel(
-        label=_clipped(target.label),
+        label=cut(visible(target.label), LABEL),
         value=signed(target.value, abs(target.value)),
         unit=target.unit,
         views=tuple(_view(name, grain) for name, grain in grains),
-        ledger=ledger,
-        zero=zero,
-        total_at=total_at,
-        total="" if accounts is None else signed(accounts.total, largest_size([accounts.total, *(r.amount for r in accounts.rows)])),
-        residual="" if accounts is None else precise(accounts.residual),
-        relative_residual="" if accounts is None else f"{accounts.relative_residual:.1g}".replace("-", "−"),
         divided_name=reading.divided_name,
+        ledger=None if reading.accounts is None else _books(reading, reading.accounts),
     )
 
 
@@ -201,7 +201,7 @@ def _view(name: str, reading: Reading) -> _View:
             )
         blocks.append((block.heading, tuple(cells)))
     hidden = reading.order[TOP:]
-    rest = signed(sum(reading.scores[i] for i in hidden), reading.largest)
+    rest = signed(sum((reading.scores[i] for i in hidden), 0.0), reading.largest)
     return _View(
         name=name,
         blocks=tuple(blocks),
@@ -212,15 +212,10 @@ def _view(name: str, reading: Reading) -> _View:
     )
 
 
-def _clipped(label: str) -> str:
-    shown = visible(label)
-    return shown if len(shown) <= LABEL else shown[: LABEL - 1] + "…"
-
-
 def _tip(reading: Reading, i: int, rank: int) -> str:
     share = reading.share(reading.scores[i])
     lines = [
-        f"“{_clipped(reading.features[i].label)}”",
+        f"“{cut(visible(reading.features[i].label), LABEL)}”",
         f"{precise(reading.scores[i])} {reading.target.unit}",
         f"rank {rank} of {len(reading.scores)}",
         place(reading.features[i]),
@@ -247,16 +242,11 @@ def _top(reading: Reading, i: int, rank: int) -> _Bar:
     )
 
 
-def _ledger(reading: Reading) -> tuple[tuple[_Bar, ...], float, float]:
-    """The ledger's segments, negative ones to the left of zero and positive ones to the right; zero; the total."""
-    accounts = reading.accounts
-    if accounts is None:
-        return (), 0.0, 0.0
+def _books(reading: Reading, accounts: Accounts) -> _Books:
+    """The ledger's segments: what takes away stands to the left of zero, what adds to the right."""
     amounts = [row.amount for row in accounts.rows]
-    below, above = (sum(abs(a) for a in amounts if (a < 0) is side) for side in (True, False))
-    # The total lies between the two sums, except for the residual.
+    below, above = (sum(abs(amount) for amount in amounts if (amount < 0) is negative) for negative in (True, False))
     span = (below + above) or 1.0
-    largest = largest_size([*amounts, accounts.total])
     reach = {True: below, False: below}
     shades = {True: cycle(SHADES), False: cycle(SHADES)}
     segments = []
@@ -266,24 +256,35 @@ def _ledger(reading: Reading) -> tuple[tuple[_Bar, ...], float, float]:
         reach[negative] += row.amount
         share = reading.share(row.amount)
         shown = "" if share is None else percent(share)
-        parts = [(visible(name), precise(amount)) for name, amount in row.parts[:MAX_PARTS]]
-        if len(row.parts) > MAX_PARTS:
-            rest = sum(amount for _, amount in row.parts[MAX_PARTS:])
-            parts.append((f"{len(row.parts) - MAX_PARTS} more", precise(rest)))
-        tip = [visible(row.name), f"{precise(row.amount)} {reading.target.unit}", f"{shown} of the total" if shown else ""]
+        tip = [visible(row.name), f"{precise(row.amount)} {reading.target.unit}", shown and f"{shown} of the total"]
         segments.append(
             _Bar(
                 name=visible(row.name),
-                number=signed(row.amount, largest),
+                number=signed(row.amount, accounts.largest),
                 share=shown,
                 step=_step(next(shades[negative]) * (-1 if negative else 1)),
                 left=round(100 * left / span, 3),
                 width=round(100 * abs(row.amount) / span, 3),
                 tip="\n".join(line for line in tip if line),
-                parts=tuple(parts),
+                parts=_parts(row),
             )
         )
-    return tuple(segments), round(100 * below / span, 3), round(100 * (below + accounts.total) / span, 3)
+    return _Books(
+        segments=tuple(segments),
+        zero=round(100 * below / span, 3),
+        # The residual could carry the total out of the bar.
+        total_at=round(min(100.0, max(0.0, 100 * (below + accounts.total) / span)), 3),
+        total=signed(accounts.total, accounts.largest),
+        residual=precise(accounts.residual),
+        relative_residual=f"{accounts.relative_residual:.1g}".replace("-", "−"),
+    )
+
+
+def _parts(row: Row) -> tuple[tuple[str, str], ...]:
+    parts = [(visible(name), precise(amount)) for name, amount in row.parts[:MAX_PARTS]]
+    if hidden := row.parts[MAX_PARTS:]:
+        parts.append((f"{len(hidden)} more", precise(sum(amount for _, amount in hidden))))
+    return tuple(parts)
 
 
 def _raw_table(attribution: Attribution, shown: Sequence[Reading]) -> dict[str, Any]:

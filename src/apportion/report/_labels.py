@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
+from rich.cells import cell_len, set_cell_size
+
 from apportion._features import Feature
 
 _STAND_INS = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
@@ -21,7 +23,18 @@ def visible(label: str) -> str:
     if not label:
         return "∅"
     shown = "".join(_shown(character) for character in label)
-    return "".join("␣" if character.isspace() else character for character in shown) if shown.isspace() else shown
+    return "".join("␣" if character.isspace() else character for character in shown) if label.isspace() else shown
+
+
+def short(label: str, cells: int) -> str:
+    """The visible label for a table: without the space around it, and cut to so many character cells."""
+    shown = visible(label)
+    return cut(shown.strip() or shown, cells)
+
+
+def cut(shown: str, cells: int) -> str:
+    """A visible text of at most so many character cells, ending with … where it went on."""
+    return shown if cell_len(shown) <= cells else set_cell_size(shown, cells - 1) + "…"
 
 
 def ends_line(feature: Feature) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from apportion._attribution import Attribution, Explained
 from apportion._features import Feature
@@ -33,18 +34,18 @@ class Reading:
     blocks: tuple[Block, ...]
     accounts: Accounts | None
 
-    @property
+    @cached_property
     def order(self) -> tuple[int, ...]:
         """The features by the size of their shares, largest first."""
         return tuple(sorted(range(len(self.scores)), key=lambda i: -abs(self.scores[i])))
 
-    @property
+    @cached_property
     def divided(self) -> float:
         """What a percentage is taken of: the ledger's total, or the sum of all sizes without a ledger.
 
         Without a ledger the shares need not sum to the target, and may have been rescaled.
         """
-        return sum(map(abs, self.scores)) if self.accounts is None else self.accounts.total
+        return sum(map(abs, self.scores), 0.0) if self.accounts is None else self.accounts.total
 
     @property
     def divided_name(self) -> str:

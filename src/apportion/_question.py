@@ -1,0 +1,172 @@
+"""A question: some prompts, what is asked about them, and the one forward pass that every method shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from apportion._target import AnyTarget, Reading, Span, Target
+from apportion.models._outputs import Head, detached
+from apportion.models._prompt import Prompt
+from apportion.relevance import Trace, record
+
+
+class Question:
+    """Targets to divide for a batch of prompts.
+
+    Args:
+        head: The model and what its outputs are.
+        prompts: Examples that run together; shorter ones are padded on the right, where nothing that is explained looks.
+        targets: What is asked of each.
+    """
+
+    def __init__(self, head: Head, prompts: Sequence[Prompt], targets: Sequence[AnyTarget]) -> None:
+        self.head, self.targets = head, list(targets)
+        self.prompts = [head.prepare(prompt, targets) for prompt in prompts]
+        self.rows = [head.positions(prompt, self.targets) for prompt in self.prompts]
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """The model's keyword arguments for the whole batch."""
+        inputs = dict(self.prompts[0].inputs) if len(self.prompts) == 1 else _stacked(self.prompts)
+        if self.head.accepts("use_cache"):
+            inputs["use_cache"] = False
+        if self._keep is not None:
+            inputs["logits_to_keep"] = self._keep
+        return inputs
+
+    @cached_property
+    def trace(self) -> Trace:
+        """The recorded forward pass."""
+        return record(self.head.model, self.inputs)
+
+    @cached_property
+    def seeds(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The outputs that the targets read, and the derivative of each target by them, with targets in front."""
+        self._read()
+        return self._outputs, self._seeds
+
+    @cached_property
+    def labels(self) -> list[list[Reading]]:
+        """For each example its targets, with names and units."""
+        self._read()
+        return self._readings
+
+    @cached_property
+    def values(self) -> list[list[float]]:
+        """For each example the number of each target."""
+        self._read()
+        return self._values
+
+    @cached_property
+    def predictions(self) -> list[tuple[tuple[str, float], ...]]:
+        """For each example the most likely outputs where its first target reads."""
+        found: list[tuple[tuple[str, float], ...]] = []
+        for b, rows in enumerate(self.rows):
+            logits = getattr(self.trace.output, "logits", None)
+            if not isinstance(logits, Tensor) or not isinstance(self.targets[0], Target | Span):
+                found.append(())
+                continue
+            places = self._in_logits(rows[0], logits)
+            found.append(self.head.prediction(logits.detach()[(b, *places[:1])]))
+        return found
+
+    @cached_property
+    def _keep(self) -> int | None:
+        """How many rows at the end the model has to compute, where it can leave out the others."""
+        if self.head.kind != "causal" or not self.head.accepts("logits_to_keep"):
+            return None
+        if not all(isinstance(target, Target | Span) for target in self.targets):
+            return None
+        longest = max(prompt.length for prompt in self.prompts)
+        return longest - min(row for rows in self.rows for places in rows for row in places)
+
+    def _in_logits(self, rows: tuple[int, ...], logits: Tensor) -> tuple[int, ...]:
+        """Rows of the text as rows of a tensor that holds only the last ones."""
+        if not rows:
+            return rows
+        name = "decoder_input_ids" if self.head.kind == "seq2seq" else next(iter(self.prompts[0].parts))
+        left_out = self.inputs[name].shape[1] - logits.shape[1] if self._keep is not None else 0
+        return tuple(row - left_out for row in rows)
+
+    def _read(self) -> None:
+        """Read every target and differentiate it by the outputs; the model's graph is not touched."""
+        if hasattr(self, "_seeds"):
+            return
+        if all(isinstance(target, Target | Span) for target in self.targets):
+            original = self.head.logits(self.trace.output)
+            originals, leaves = [original], [original.detach().requires_grad_(True)]
+            source: Any = leaves[0]
+        else:
+            source, originals, leaves = detached(self.trace.output)
+        self._readings, self._values = [], []
+        columns: list[list[Tensor]] = [[] for _ in self.targets]
+        for b, (prompt, rows) in enumerate(zip(self.prompts, self.rows, strict=True)):
+            readings, values = [], []
+            for t, (target, places) in enumerate(zip(self.targets, rows, strict=True)):
+                if isinstance(target, Target | Span):
+                    tensor = self.head.logits(source) if not isinstance(source, Tensor) else source
+                    reading = self.head.reading(prompt, target, self._in_logits(places, tensor), tensor.detach(), b)
+                else:
+                    tensor = source
+                    reading = self.head.reading(prompt, target, (), leaves[0].detach(), b)
+                value = reading.value(tensor)
+                readings.append(reading)
+                values.append(value.item())
+                columns[t].append(value)
+            self._readings.append(readings)
+            self._values.append(values)
+        seeds: list[list[Tensor]] = [[] for _ in leaves]
+        for column in columns:
+            # Examples do not touch each other, so the sum of their targets goes back to each alone.
+            gradients = torch.autograd.grad(sum(column[1:], column[0]), leaves, retain_graph=True, allow_unused=True)
+            for k, gradient in enumerate(gradients):
+                seeds[k].append(torch.zeros_like(leaves[k]) if gradient is None else gradient)
+        used = [k for k in range(len(leaves)) if any(bool((seed != 0).any()) for seed in seeds[k])] or [0]
+        self._outputs = [originals[k] for k in used]
+        self._seeds = [torch.stack(seeds[k]) for k in used]
+
+
+def _stacked(prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """The inputs of several prompts as one batch, padded on the right."""
+    longest = {name: max(prompt.inputs[name].shape[1] for prompt in prompts) for name in prompts[0].parts}
+    first = next(iter(longest))
+    batch: dict[str, Any] = {}
+    for name in prompts[0].inputs:
+        rows = [prompt.inputs[name] for prompt in prompts]
+        if isinstance(rows[0], Tensor) and rows[0].ndim >= 2:
+            length = longest.get(name, longest[first] if rows[0].shape[1] == prompts[0].length else max(r.shape[1] for r in rows))
+            rows = [F.pad(row, (*[0, 0] * (row.ndim - 2), 0, length - row.shape[1])) for row in rows]
+            batch[name] = torch.cat(rows)
+        else:
+            batch[name] = rows[0]
+    lengths = [prompt.length for prompt in prompts]
+    if "attention_mask" not in batch and len(set(lengths)) > 1:
+        places = torch.arange(longest[first], device=batch[first].device)
+        batch["attention_mask"] = (places < torch.tensor(lengths, device=places.device)[:, None]).long()
+    return batch
+
+
+def batches(head: Head, prompts: Sequence[Prompt], size: int) -> list[list[int]]:
+    """Indices of prompts that may run together.
+
+    A causal model never looks at what follows, so padding on the right is harmless to it; other models get prompts of
+    equal length together, since not all of them hide padding completely.
+    """
+    alike: Mapping[Any, list[int]]
+    groups: dict[Any, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        names = tuple(sorted(prompt.inputs))
+        key = names if head.kind == "causal" else (names, *prompt.parts.values())
+        groups.setdefault(key, []).append(i)
+    alike = groups
+    found = []
+    for members in alike.values():
+        ordered = sorted(members, key=lambda i: prompts[i].length)
+        found += [ordered[k : k + size] for k in range(0, len(ordered), size)]
+    return found

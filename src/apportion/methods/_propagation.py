@@ -1,0 +1,197 @@
+"""Propagation: send relevance back through the model's own graph, under a composite of rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._ledger import Ledger
+from apportion._question import Question
+from apportion.methods._method import Method, Shares
+from apportion.relevance import ATTNLRP, CP_LRP, GRADIENT, Composite, Propagated
+
+
+@dataclass(frozen=True)
+class Propagation(Method):
+    """Relevance propagated under any composite; one forward and one backward pass.
+
+    Args:
+        composite: The rules.
+    """
+
+    composite: Composite
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The composite's name; the plain gradient's is `input-x-gradient`, since relevance is their product."""
+        return "input-x-gradient" if self.composite == GRADIENT else self.composite.name
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The composite, JSON-ready."""
+        return {"composite": self.composite.to_dict()}
+
+    def attribute(self, question: Question) -> Shares:
+        """Propagate relevance to the embeddings of the question's tokens."""
+        single = len(question.prompts) == 1
+        outputs, seeds = question.seeds
+        propagated = question.trace.propagate(outputs, seeds, self.composite, ledger=single)
+        ledger = propagated.ledger
+        if ledger is not None:
+            ledger = _with_reading(ledger, question)
+        return Shares(
+            scores=[_of_tokens(propagated, question, b) for b in range(len(question.prompts))],
+            position_scores=[_of_positions(propagated, question, b) for b in range(len(question.prompts))],
+            ledger=ledger,
+        )
+
+
+class AttnLRP(Propagation):
+    """AttnLRP: ½ to each factor of a product, the softmax keeps its derivative, secants for activations, norms frozen.
+
+    Args:
+        attention: The rule for attention; see `Composite`.
+        product: `"uniform"` or `"flat"`.
+        gate: `"product"` or `"cut"`.
+        activation: `"identity"` or `"gradient"`.
+        norm: `"frozen"` or `"gradient"`.
+        softmax: For softmaxes outside attention.
+
+    Source:
+        Achtibat et al. 2024, arXiv 2402.05602.
+    """
+
+    def __init__(
+        self,
+        *,
+        attention: Literal["gradient", "uniform", "values"] = "uniform",
+        product: Literal["gradient", "uniform", "flat"] = "uniform",
+        gate: Literal["product", "cut"] = "product",
+        activation: Literal["gradient", "identity"] = "identity",
+        norm: Literal["gradient", "frozen"] = "frozen",
+        softmax: Literal["gradient", "cut"] = "gradient",
+    ) -> None:
+        super().__init__(
+            replace(
+                ATTNLRP, attention=attention, product=product, gate=gate, activation=activation, norm=norm, softmax=softmax
+            )
+        )
+
+
+class CPLRP(Propagation):
+    """CP-LRP: attention weights and gates are held constant, so that relevance is conserved exactly.
+
+    Args:
+        product: `"uniform"` or `"flat"`, for products that are neither attention nor gated.
+        gate: `"cut"`, or `"product"` to divide gated products by `product` (Ali et al. hold only the softmax constant).
+        activation: `"identity"` or `"gradient"`.
+        norm: `"frozen"` or `"gradient"`.
+
+    Source:
+        Ali et al. 2022, arXiv 2202.07304; You et al. 2025, arXiv 2510.18810.
+    """
+
+    def __init__(
+        self,
+        *,
+        product: Literal["gradient", "uniform", "flat"] = "uniform",
+        gate: Literal["product", "cut"] = "cut",
+        activation: Literal["gradient", "identity"] = "identity",
+        norm: Literal["gradient", "frozen"] = "frozen",
+    ) -> None:
+        super().__init__(replace(CP_LRP, product=product, gate=gate, activation=activation, norm=norm))
+
+
+class InputXGradient(Propagation):
+    """Input times gradient: the empty composite.
+
+    Source:
+        Shrikumar et al. 2016, arXiv 1605.01713.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(GRADIENT)
+
+
+def _of_tokens(propagated: Propagated, question: Question, example: int) -> Tensor:
+    """Scores by target and feature: the relevance of every embedding that was looked up for a token."""
+    prompt = question.prompts[example]
+    pieces = []
+    for name, count in prompt.parts.items():
+        found = [
+            _by_place(amount, question, name)
+            for leaf, amount in propagated.relevance.items()
+            if propagated.leaves[leaf].role == "tokens" and propagated.leaves[leaf].ids == name
+        ]
+        if not found:
+            raise ApportionError(
+                f"no embedding of {name!r} was seen in {question.head.model.__class__.__name__}, so its tokens cannot get shares."
+            )
+        total = torch.stack(found).sum(0)[:, example]
+        if bool((total[:, count:] != 0).any()):
+            raise ApportionError(
+                "padding received relevance: this model lets it reach the prediction; explain one text at a time (batch_size=1)."
+            )
+        pieces.append(total[:, :count])
+    return torch.cat(pieces, 1).cpu()
+
+
+def _by_place(amount: Tensor, question: Question, name: str) -> Tensor:
+    """Relevance of one look-up as (targets, batch, place), whatever shape the model gave the ids."""
+    batch, length = question.inputs[name].shape[:2]
+    targets = len(amount)
+    flat = amount.reshape(targets, -1)
+    if flat.shape[1] == batch * length:
+        return flat.reshape(targets, batch, length)
+    if amount.ndim == 3 and amount.shape[1] == batch and amount.shape[2] > length:
+        # Models with windows pad the tokens themselves; what pads receive must be nothing.
+        if bool((amount[:, :, length:] != 0).any()):
+            raise ApportionError("the model's own padding received relevance, so the tokens' shares would not be complete.")
+        return amount[:, :, :length]
+    raise ApportionError(
+        f"the model looks up {name!r} as {tuple(amount.shape[1:])} places for {batch} × {length} tokens; its shares cannot be told apart."
+    )
+
+
+def _of_positions(propagated: Propagated, question: Question, example: int) -> Tensor | None:
+    """Scores of position embeddings that stand one to a token; None where the model has none."""
+    prompt = question.prompts[example]
+    targets = len(question.labels[example])
+    scores = torch.zeros(targets, len(prompt.features), dtype=torch.float64)
+    found = False
+    starts = dict(zip(prompt.parts, _running([*prompt.parts.values()]), strict=True))
+    for leaf, amount in propagated.relevance.items():
+        details = propagated.leaves[leaf]
+        if details.role != "positions" or details.added or "relative" in leaf.lower():
+            continue
+        part = next((p for p in prompt.parts if p.startswith("decoder")), None) if "decoder" in leaf else None
+        part = part or next(iter(prompt.parts))
+        by_place = amount.reshape(targets, -1, amount.shape[-1])
+        if amount.shape[-1] != question.inputs[part].shape[1] or by_place.shape[1] not in (1, len(question.prompts)):
+            continue
+        if by_place.shape[1] == 1 and len(question.prompts) > 1:
+            return None  # one look-up for the whole batch: its shares cannot be told apart
+        row = by_place[:, example if by_place.shape[1] > 1 else 0, : prompt.parts[part]]
+        scores[:, starts[part] : starts[part] + row.shape[1]] += row.to(scores)
+        found = True
+    if not found:
+        return None
+    return scores.to(propagated.relevance[next(iter(propagated.relevance))].dtype)
+
+
+def _running(counts: list[int]) -> list[int]:
+    return [sum(counts[:k]) for k in range(len(counts))]
+
+
+def _with_reading(ledger: Ledger, question: Question) -> Ledger:
+    """The accounts with what the target itself keeps when it is not a weighted sum of outputs."""
+    if all(reading.linear for reading in question.labels[0]):
+        return ledger
+    values = torch.tensor(question.values[0], dtype=ledger.total.dtype)
+    kept = values - ledger.total
+    return replace(ledger, total=values, lines={**ledger.lines, "target function": kept})
