@@ -377,9 +377,9 @@ class _Planner:
         self.activated[i] = True
         if name == "Glu" and composite.activation == "identity":
             return self._glu(i)
-        slope = None if name == "Glu" else slope_of(name, node, self.captured.get(i))
         if composite.activation == "gradient":
-            return rules.curved_activation(node, slope)
+            return rules.curved_activation(node, name)
+        slope = slope_of(name, node, self.captured.get(i))
         if slope is None:
             self.unresolved.append(i)
             return Treatment.keep("activation", "input not captured")

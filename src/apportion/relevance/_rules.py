@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from apportion.relevance._operations import PRODUCTS
-from apportion.relevance._slopes import Slope
+from apportion.relevance._slopes import Slope, activation_values
 from apportion.relevance._treatment import Absorbed, Derivative, Gradients, Treatment, inner
 
 #: The ledger's line for what plain derivatives of curved functions do not pass on.
@@ -109,16 +109,12 @@ def identity(slope: Slope) -> Treatment:
     )
 
 
-def curved_activation(node: Node, slope: Slope | None) -> Treatment:
-    """An activation that keeps its derivative; what it absorbs is z·(slope − f′)·gradient + f(0)·gradient."""
-    value = getattr(node, "_saved_self", None)
-    absorbed: Absorbed | None = None
-    if slope is not None and isinstance(value, Tensor):
+def curved_activation(node: Node, name: str) -> Treatment:
+    """An activation that keeps its derivative absorbs what its curve makes of z: Σ f(z)·g − Σ z·f′(z)·g."""
 
-        def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
-            grad = _given(results[0])
-            secant = inner(value, slope.at() * grad) + (slope.at_zero * grad).sum()
-            return secant - inner(value, _given(arguments[0], value))
+    def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
+        z, y = activation_values(name, node)
+        return inner(y, _given(results[0], y)) - inner(z, _given(arguments[0], z))
 
     return Treatment(kind="activation", rule="derivative kept", absorbed=absorbed, line=CURVATURE)
 

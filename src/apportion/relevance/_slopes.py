@@ -41,11 +41,26 @@ def slope_of(name: str, node: Any, z: Tensor | None = None) -> Slope | None:
     return _SLOPES[name](node)
 
 
+def activation_values(name: str, node: Any) -> tuple[Tensor, Tensor]:
+    """An activation's input and result; a saturated input only as far as the result still tells."""
+    if name in _FROM_RESULT:
+        y = node._saved_result
+        edge = torch.finfo(y.dtype).eps
+        low, high = _RANGES[name]
+        return _FROM_RESULT[name][1](y.clamp(low + edge, high - edge)), y
+    if name == "Glu":
+        z = node._saved_self
+        return z, F.glu(z, node._saved_dim)
+    slope = _SLOPES[name](node)
+    z = node.saved_tensors[0] if name == "GeLUFunction" else node._saved_self
+    return z, slope.at() * z + slope.at_zero
+
+
 def saturated(name: str, y: Tensor) -> bool:
     """Whether the input can no longer be told from the result to five digits."""
     # An input of relative error e needs 1 − |y| > eps/e.
     room = torch.finfo(y.dtype).eps * 1e5
-    low, high = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "Expm1": (-1.0, math.inf)}[name]
+    low, high = _RANGES[name]
     return y.numel() > 0 and bool((y.amin() < low + room) | (y.amax() > high - room))
 
 
@@ -55,6 +70,7 @@ def _secant(z: Tensor, y: Tensor, zero: float | Tensor, derivative: float | Tens
     return torch.where(tiny, derivative, (y - zero) / torch.where(tiny, 1.0, z))
 
 
+_RANGES = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "Expm1": (-1.0, math.inf)}
 _Curve = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], float, float]
 _FROM_RESULT: dict[str, _Curve] = {
     "Tanh": (torch.tanh, torch.atanh, 0.0, 1.0),
