@@ -58,6 +58,13 @@ KINDS: Mapping[Task, Kind] = {
     "zero_shot_image_classification": "image and text",
     "vision_language": "image in text",
 }
+OTHER_KINDS: Mapping[tuple[Task, str], Kind] = {
+    ("image_classification", "imagegpt"): "text",  # its pixels are words
+    ("image_classification", "shieldgemma2"): "image in text",
+}
+FLOAT32 = frozenset({"inkling2_text", "mra", "xglm"})
+"""Architectures whose own code mixes in float32 and so does not run in float64."""
+
 TASKS: tuple[Task, ...] = tuple(CLASSES)
 MOST_PARAMETERS = 4e8
 
@@ -114,11 +121,12 @@ def build(task: Task, model_type: str, *, attention: Attention = "sdpa", seconds
         with time_limit(seconds), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model_class, config_class = classes(task, model_type)
+            kind = OTHER_KINDS.get((task, model_type), KINDS[task])
             for shrinking in SHRINKINGS:
                 for implementation in dict.fromkeys((attention, "eager")):
                     try:
                         config = tiny_config(config_class, model_type, shrinking)
-                        return built(model_class, config, KINDS[task], implementation)
+                        return built(model_class, config, kind, implementation)
                     except TimeoutError:
                         raise
                     except Exception as error:  # anything a model's own code may raise
@@ -151,8 +159,13 @@ def built(
     if size > MOST_PARAMETERS:
         raise ValueError(f"too big: {size / 1e6:.0f} million parameters")
     torch.manual_seed(0)
-    model = with_random_weights(model_class(config).double().eval())
-    tiny = TinyModel(model=model, config=config, inputs=tiny_inputs(kind, config), kind=kind)
+    dtype = torch.float32 if config.model_type in FLOAT32 else torch.float64
+    model = with_random_weights(model_class(config).to(dtype).eval())
+    inputs = {
+        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in tiny_inputs(kind, config).items()
+    }
+    tiny = TinyModel(model=model, config=config, inputs=inputs, kind=kind)
     with torch.no_grad():
         model(**tiny.inputs)
     return tiny

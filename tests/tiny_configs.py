@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from tests.tiny_overrides import OVERRIDES
+
 VOCABULARY = 128
 """Word ids are drawn from 10..99, so that the ids from 100 on are free for special tokens."""
 
@@ -76,10 +78,6 @@ SPECIAL_TOKENS: Mapping[str, int] = {
 """Ids for the special tokens whose id lies beyond the small vocabulary; the others share `OTHER_SPECIAL_TOKEN`."""
 
 OTHER_SPECIAL_TOKEN = 120
-
-OVERRIDES: Mapping[str, Mapping[str, Any]] = {}
-"""What one architecture needs beyond the rules, by model type; nested for nested configurations."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Shrinking:

@@ -20,7 +20,7 @@ from apportion.models._kind import kind_of_model
 from apportion.models._outputs import Head
 from apportion.models._prompt import Prompt, is_batch, prompts_from, tokenizer_of
 from apportion.relevance import Audit
-from apportion.relevance._recording import refuse_unusable
+from apportion.relevance._recording import usable_modules
 
 
 class Explainer:
@@ -38,7 +38,7 @@ class Explainer:
     """
 
     def __init__(self, model: nn.Module, processor: Any = None) -> None:
-        refuse_unusable(model)
+        usable_modules(model)
         self.model, self.processor = model, processor
         self._head = Head(model, kind_of_model(model), processor)
         self._check_vocabulary()
@@ -132,7 +132,7 @@ class Explainer:
         if not isinstance(chosen, Propagation):
             raise ApportionError(f"the method {chosen.name!r} follows no rules of operations, so there is nothing to audit.")
         prompts = self._prompts(prompt)
-        question = Question(self._head, prompts[:1], as_targets(target, contrast, "logit", position))
+        question = Question(self._head, prompts[:1], as_targets(target, contrast, "logit", position), detail=True)
         self._check_length(question)
         outputs, _ = question.seeds
         return question.trace.audit(outputs, chosen.composite)
@@ -149,7 +149,7 @@ class Explainer:
         if progress and len(prompts) > 1:
             groups = track(groups, description="explaining", transient=True)
         for members in groups:
-            question = Question(self._head, [prompts[i] for i in members], targets)
+            question = Question(self._head, [prompts[i] for i in members], targets, detail=any(m.detail for m in methods))
             self._check_length(question)
             for method in methods:
                 for i, attribution in zip(members, self._answer(question, method), strict=True):

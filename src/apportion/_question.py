@@ -23,10 +23,13 @@ class Question:
         head: The model and what its outputs are.
         prompts: Examples that run together; shorter ones are padded on the right, where nothing that is explained looks.
         targets: What is asked of each.
+        detail: Whether the trace tells modules without parts of their own apart.
     """
 
-    def __init__(self, head: Head, prompts: Sequence[Prompt], targets: Sequence[AnyTarget]) -> None:
-        self.head, self.targets = head, list(targets)
+    def __init__(
+        self, head: Head, prompts: Sequence[Prompt], targets: Sequence[AnyTarget], *, detail: bool = False
+    ) -> None:
+        self.head, self.targets, self.detail = head, list(targets), detail
         self.prompts = [head.prepare(prompt, targets) for prompt in prompts]
         self.rows = [head.positions(prompt, self.targets) for prompt in self.prompts]
 
@@ -43,7 +46,7 @@ class Question:
     @cached_property
     def trace(self) -> Trace:
         """The recorded forward pass."""
-        return record(self.head.model, self.inputs)
+        return record(self.head.model, self.inputs, detail=self.detail)
 
     @cached_property
     def seeds(self) -> tuple[list[Tensor], list[Tensor]]:

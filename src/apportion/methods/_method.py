@@ -39,6 +39,11 @@ class Method(ABC):
         """What the result keeps of how it was made, JSON-ready."""
         return {}
 
+    @property
+    def detail(self) -> bool:
+        """Whether the method needs to know modules without parts of their own."""
+        return False
+
     @abstractmethod
     def attribute(self, question: Question) -> Shares:
         """Find the shares of a question's targets."""

@@ -36,6 +36,11 @@ class Propagation(Method):
         """The composite, JSON-ready."""
         return {"composite": self.composite.to_dict()}
 
+    @property
+    def detail(self) -> bool:
+        """Overrides by a pattern of modules may name any module."""
+        return any(override.modules != "*" for override in self.composite.overrides)
+
     def attribute(self, question: Question) -> Shares:
         """Propagate relevance to the embeddings of the question's tokens."""
         single = len(question.prompts) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -34,7 +35,11 @@ class Head:
 
     def accepts(self, name: str) -> bool:
         """Whether the model's forward has an argument of this name."""
-        return name in inspect.signature(self.model.forward).parameters
+        return name in self._arguments
+
+    @cached_property
+    def _arguments(self) -> frozenset[str]:
+        return frozenset(inspect.signature(self.model.forward).parameters)
 
     def logits(self, output: Any) -> Tensor:
         """The tensor of outputs.

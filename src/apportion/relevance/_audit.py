@@ -18,10 +18,10 @@ _PROMISES: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
         re.compile(r"Attention(?!Output|Intermediate)"),
         frozenset({"attention", "product", "gate", "softmax"}),
     ),
-    ("norm", re.compile(r"^(?!.*(Batch|Weight)Norm).*Norm"), frozenset({"norm", "statistic", "quotient"})),
+    ("norm", re.compile(r"(?<!Batch)(?<!Weight)Norm\w{0,8}$"), frozenset({"norm", "statistic", "quotient"})),
     (
         "activation",
-        re.compile(r"SiLU|GELU|GELU|Mish|Tanh|Sigmoid|Softplus|Hardswish|SELU|^ELU|CELU|xIELU"),
+        re.compile(r"SiLU|GELU|Mish|Tanh|Sigmoid|Softplus|Hardswish|SELU|^ELU|CELU|xIELU"),
         frozenset({"activation", "gate", "product", "quotient"}),
     ),
 )

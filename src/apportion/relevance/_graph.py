@@ -41,26 +41,21 @@ class Graph:
     def below(cls, roots: Sequence[Node]) -> Graph:
         """Walk the graph from its roots to its leaves."""
         nodes: list[Node] = []
-        inputs: list[tuple[int, ...]] = []
         index: dict[Node, int] = {}
         children: dict[Node, list[Node | None]] = {}
         stack: list[Node] = list(roots)
         while stack:
             node = stack[-1]
-            if node in index:
+            if node in children:
                 stack.pop()
+                if node not in index:
+                    index[node] = len(nodes)
+                    nodes.append(node)
                 continue
-            edges = children.get(node)
-            if edges is None:
-                edges = children[node] = [edge[0] for edge in node.next_functions]
-                waiting = [child for child in edges if child is not None and child not in index]
-                if waiting:
-                    stack.extend(waiting)
-                    continue
-            stack.pop()
-            index[node] = len(nodes)
-            nodes.append(node)
-            inputs.append(tuple([-1 if child is None else index[child] for child in edges]))
+            edges = children[node] = [child for child, _ in node.next_functions]
+            stack.extend([child for child in edges if child is not None and child not in children])
+        index[None] = -1
+        inputs = [tuple([index[child] for child in children[node]]) for node in nodes]
         names = [operation_name(node.name()) for node in nodes]
         return cls(nodes, names, inputs, tuple(index[root] for root in roots))
 
@@ -76,7 +71,7 @@ class Graph:
         return self._consumers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Visit:
     """One call of a module during the forward pass, by the numbers of the first and after the last node it made."""
 

@@ -127,12 +127,13 @@ class _Planner:
             if kind == "leaf":
                 live[i] = self.leaves.get(self.graph.nodes[i], DEAD)
                 continue
-            edges = inputs[i]
-            top, source, sources = DEAD, -1, 0
-            for j in edges:
+            top, source, sources, dead = DEAD, -1, 0, False
+            for j in inputs[i]:
                 if j >= 0:
                     if live[j] > top:
                         top = live[j]
+                    elif not live[j]:
+                        dead = True
                     if depends[j]:
                         source = j
                         sources += 1
@@ -144,11 +145,14 @@ class _Planner:
                 live[i] = top
                 if sources == 1:
                     self._inherit(i, source)
-                if top:
+                if top and (dead or name in COEFFICIENTS):
                     treatments[i] = self._blocking(i)
                 continue
             if sources == 1 and kind == "product":
                 self._inherit(i, source)
+                if top == LIVE and len(inputs[i]) == 2 and -1 in inputs[i]:
+                    live[i] = top  # times something that nothing depends on
+                    continue
             if top == DEAD:
                 continue
             if kind is None:
@@ -203,14 +207,15 @@ class _Planner:
         return any(j < 0 or not live[j] for j in edges)
 
     def _inherit(self, i: int, source: int) -> None:
-        if self.names[i] in MATRIX:
+        name = self.names[i]
+        if name in MATRIX:
             return
-        self.activated[i] = self.activated[source] or self.names[i] in RECTIFIERS
+        self.activated[i] = self.activated[source] or name in RECTIFIERS
         self.gated[i] = self.gated[source]
         self.attends[i] = self.attends[source]
         self.factors[i] = self.factors[source]
 
-    def _blocking(self, i: int, shares: dict[int, float | None] | None = None) -> Treatment | None:
+    def _blocking(self, i: int) -> Treatment | None:
         """The treatment of a node that keeps its derivative but for arguments that are held constant."""
         edges, live = self.inputs[i], self.live
         coefficients = COEFFICIENTS.get(self.names[i], ())

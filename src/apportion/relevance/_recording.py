@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -54,6 +56,7 @@ def record_forward(
     model: nn.Module,
     inputs: Mapping[str, Any],
     *,
+    detail: bool = True,
     around: Callable[[int], Any] | None = None,
 ) -> Recording:
     """Run the model once, with its parameters frozen, its dropout off and its graph kept.
@@ -62,31 +65,39 @@ def record_forward(
         model: Any module; it is given back as it was, also after an error.
         inputs: Its keyword arguments. Integer tensors that an embedding looks up become tokens; floating-point
             tensors that take part become leaves of their own.
+        detail: Whether calls of modules without parts are told apart, which costs a little time.
         around: Makes a context manager to run the forward pass in, from the number of the first node.
 
     Raises:
         ApportionError: The model is compiled, or has no weights to compute with.
     """
-    refuse_unusable(model)
+    modules = usable_modules(model)
     leaves: list[Leaf] = []
     visits: list[Visit] = []
-    with torch.inference_mode(False), torch.enable_grad(), _lent(model, inputs, leaves, visits):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        _frozen(modules, leaves),
+        _watched(modules, _token_embedding(model), inputs, leaves, visits, detail=detail),
+    ):
         arguments = {name: _input_leaf(name, value, leaves) for name, value in inputs.items()}
         start = _get_sequence_nr()
-        if around is None:
+        with contextlib.nullcontext() if around is None else around(start):
             output = model(**arguments)
-        else:
-            with around(start):
-                output = model(**arguments)
     return Recording(output, tuple(leaves), tuple(visits), start)
 
 
-def refuse_unusable(model: nn.Module) -> None:
-    """Refuse a model whose graph would hide its operations or that has no weights."""
+def usable_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """All modules of a model by path, refusing one that hides its operations or has no weights.
+
+    Raises:
+        ApportionError: It is no module, is compiled, or has parameters on the meta device.
+    """
     if not isinstance(model, nn.Module):
         raise ApportionError(f"the model is a {type(model).__name__}; give a torch module, such as a transformers model.")
-    for path, module in model.named_modules():
-        if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
+    modules = list(model.named_modules())
+    for path, module in modules:
+        if module._compiled_call_impl is not None or "_orig_mod" in module._modules:
             where = f"its module {path!r}" if path else "it"
             raise ApportionError(
                 f"the model cannot be explained because {where} is compiled, which hides its operations; "
@@ -99,44 +110,45 @@ def refuse_unusable(model: nn.Module) -> None:
                     f"the parameter {full!r} is on the meta device, so it has no values; load the weights first "
                     "(from_pretrained, or model.to_empty and load_state_dict)."
                 )
+    return modules
 
 
 @contextmanager
-def _lent(
-    model: nn.Module, inputs: Mapping[str, Any], leaves: list[Leaf], visits: list[Visit]
-) -> Iterator[None]:
-    """The model in evaluation mode, frozen but for what is added, with hooks that watch; then as it was."""
-    training = [module for module in model.modules() if module.training]
-    frozen: list[tuple[nn.Parameter, bool]] = []
-    handles: list[RemovableHandle] = []
+def _frozen(modules: list[tuple[str, nn.Module]], leaves: list[Leaf]) -> Iterator[None]:
+    """The model in evaluation mode, following only the parameters that are added; then as it was."""
+    training = [module for _, module in modules if module.training]
+    changed: list[tuple[nn.Parameter, bool]] = []
+    seen: set[nn.Parameter] = set()
     try:
         for module in training:
             module.training = False
-        for name, parameter in model.named_parameters():
-            role = _additive_role(name) if parameter.is_floating_point() else None
-            if parameter.requires_grad != (role is not None):
-                frozen.append((parameter, parameter.requires_grad))
-                parameter.requires_grad_(role is not None)
-            if role is not None:
-                leaves.append(Leaf(name, role, parameter.detach(), get_gradient_edge(parameter), added=True))
-        _watch(model, inputs, leaves, visits, handles)
+        for path, module in modules:
+            for name, parameter in module._parameters.items():
+                if parameter is None or parameter in seen:
+                    continue
+                seen.add(parameter)
+                role = _additive_role(name) if parameter.is_floating_point() else None
+                if parameter.requires_grad != (role is not None):
+                    changed.append((parameter, parameter.requires_grad))
+                    parameter.requires_grad_(role is not None)
+                if role is not None:
+                    full = f"{path}.{name}".strip(".")
+                    leaves.append(Leaf(full, role, parameter.detach(), get_gradient_edge(parameter), added=True))
         yield
     finally:
-        for handle in handles:
-            handle.remove()
-        for parameter, required in frozen:
+        for parameter, required in changed:
             parameter.requires_grad_(required)
         for module in training:
             module.training = True
 
 
-def _additive_role(name: str) -> Role | None:
-    """The role of a parameter that, by its name, is added to what flows through the model.
+@cache
+def _additive_role(last: str) -> Role | None:
+    """The role of a parameter that, by its name in its module, is added to what flows through the model.
 
     Only a guess that saves time: a parameter that is not found here is met as a constant in the graph, and one that
     is found here but does not arrive by addition gets no share.
     """
-    last = name.rpartition(".")[2]
     if "bias" in last:
         return "biases"
     if last.startswith(("pos_", "position_", "positional_")) or last.endswith(("_pos", "_position", "_positions")):
@@ -146,16 +158,19 @@ def _additive_role(name: str) -> Role | None:
     return None
 
 
-def _watch(
-    model: nn.Module,
+@contextmanager
+def _watched(
+    modules: list[tuple[str, nn.Module]],
+    token_module: nn.Module | None,
     inputs: Mapping[str, Any],
     leaves: list[Leaf],
     visits: list[Visit],
-    handles: list[RemovableHandle],
-) -> None:
-    """Hook the modules: note which nodes each call makes, and cut the graph at the embeddings."""
+    *,
+    detail: bool,
+) -> Iterator[None]:
+    """The modules with hooks that note which nodes each call makes and cut the graph at the embeddings."""
     open_visits: list[int] = []
-    token_module = _token_embedding(model)
+    handles: list[RemovableHandle] = []
 
     def enter(path: str, class_name: str) -> Callable[..., None]:
         def hook(module: nn.Module, arguments: Any) -> None:
@@ -168,8 +183,7 @@ def _watch(
 
     def leave(module: nn.Module, arguments: Any, output: Any) -> None:
         i = open_visits.pop()
-        visit = visits[i]
-        visits[i] = Visit(visit.path, visit.class_name, visit.first, _get_sequence_nr(), visit.parent)
+        visits[i] = replace(visits[i], end=_get_sequence_nr())
 
     def embed(path: str, is_token_module: bool) -> Callable[..., Any]:
         def hook(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Any:
@@ -187,11 +201,17 @@ def _watch(
 
         return hook
 
-    for path, module in model.named_modules():
-        if isinstance(module, nn.Embedding) or module is token_module:
-            handles.append(module.register_forward_hook(embed(path, module is token_module), with_kwargs=True))
-        handles.append(module.register_forward_pre_hook(enter(path, type(module).__name__), prepend=True))
-        handles.append(module.register_forward_hook(leave))
+    try:
+        for path, module in modules:
+            if isinstance(module, nn.Embedding) or module is token_module:
+                handles.append(module.register_forward_hook(embed(path, module is token_module), with_kwargs=True))
+            if detail or module._modules:
+                handles.append(module.register_forward_pre_hook(enter(path, type(module).__name__), prepend=True))
+                handles.append(module.register_forward_hook(leave))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _token_embedding(model: nn.Module) -> nn.Module | None:

@@ -37,7 +37,12 @@ def fused_attention(node: Node, rule: str, live: tuple[bool, ...], line: str) ->
 
     words = "¼ to queries, ¼ to keys, ½ to values" if rule == "uniform" else "derivative kept"
     return Treatment(
-        kind="attention", rule=words, shares=None if rule == "gradient" else shares, absorbed=absorbed, line=line
+        kind="attention",
+        rule=words,
+        shares=None if rule == "gradient" else shares,
+        absorbed=absorbed,
+        line=line,
+        in_place=True,
     )
 
 
@@ -50,7 +55,7 @@ def softmax(node: Node, name: str, kind: str, line: str) -> Treatment:
 
     def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
         s = node._saved_result if hasattr(node, "_saved_result") else node.saved_tensors[0]
-        y = s if name == "LogSoftmax" else s.clamp_min(torch.finfo(s.dtype).tiny).log()
+        y = s if name == "LogSoftmax" else _log(s)
         return inner(s, _given(results[0], s)) - inner(y, _given(arguments[0], y))
 
     return Treatment(kind=kind, rule="derivative kept", absorbed=absorbed, line=line)
@@ -61,7 +66,7 @@ def product(node: Node, name: str, factors: tuple[int, ...], shares: dict[int, f
     given = [shares.get(k, 1.0) for k in range(len(node.next_functions))]
     kept = sum(s for k, s in shares.items() if s is not None and k in factors)
     if kept == 1:
-        return Treatment.divide(given, kind, rule)
+        return Treatment(kind=kind, rule=rule, shares=tuple(given), in_place=True)
     first = factors[0]
 
     def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
@@ -196,7 +201,7 @@ def curved_statistic(node: Node, name: str) -> Treatment:
 def _exp(node: Node) -> Absorbed:
     def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
         y = node._saved_result
-        return inner(y, _given(results[0], y)) - inner(y.log(), _given(arguments[0], y))
+        return inner(y, _given(results[0], y)) - inner(_log(y), _given(arguments[0], y))
 
     return absorbed
 
@@ -211,6 +216,11 @@ def curved_quotient(node: Node, numerator: int) -> Treatment:
         return inner(node._saved_self, _given(arguments[numerator], node._saved_self))
 
     return Treatment(kind="quotient", rule="derivative kept", absorbed=absorbed, line=CURVATURE)
+
+
+def _log(y: Tensor) -> Tensor:
+    """log y, finite where y vanished: there the gradient vanished too."""
+    return y.clamp_min(torch.finfo(y.dtype).tiny).log()
 
 
 def _given(grad: Tensor | None, like: Tensor | None = None) -> Tensor:

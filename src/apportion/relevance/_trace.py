@@ -28,7 +28,7 @@ from apportion.relevance._treatment import Gradients, Treatment
 _LINES = {"tokens": "tokens", "inputs": "inputs", "positions": "positions", "biases": "biases", "constants": "constants"}
 
 
-def record(model: nn.Module, inputs: Mapping[str, Any]) -> Trace:
+def record(model: nn.Module, inputs: Mapping[str, Any], *, detail: bool = True) -> Trace:
     """Run a model once, as it is, and keep the graph; see `Trace`.
 
     The model computes exactly what it would compute anyway, and is given back before this returns: parameters'
@@ -37,11 +37,13 @@ def record(model: nn.Module, inputs: Mapping[str, Any]) -> Trace:
     Args:
         model: Any torch module whose operations autograd sees.
         inputs: Its keyword arguments.
+        detail: Whether the names of modules without parts of their own are kept; without, the trace is a little
+            faster and names the module around them.
 
     Raises:
         ApportionError: The model is compiled or has weights on the meta device.
     """
-    return Trace(model, inputs, record_forward(model, inputs))
+    return Trace(model, inputs, record_forward(model, inputs, detail=detail))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +181,7 @@ class Trace:
             captures.append(Capture(first, [numbers[i] for i in constants], [numbers[i] for i in plan.unresolved], dead))
             return captures[0]
 
-        record_forward(self.model, self.inputs, around=around)
+        record_forward(self.model, self.inputs, detail=False, around=around)
         (capture,) = captures
         operands = {i: capture.operands[numbers[i]] for i in plan.unresolved if numbers[i] in capture.operands}
         if len(operands) < len(plan.unresolved):
@@ -238,14 +240,16 @@ class Trace:
         )
         assert isinstance(total, Tensor)
         total = total.cpu()
+        entries = [
+            (_LINES[self.leaves[name].role], name, amount.flatten(1).sum(1)) for name, amount in relevance.items()
+        ] + accounts.entries(plan)
+        # All at once: one transfer from the device, not one an entry.
+        amounts = torch.stack([amount.to(wide).expand(len(total)) for _, _, amount in entries]).cpu()
         details: dict[str, dict[str, Tensor]] = {}
-        for name, amount in relevance.items():
-            line = details.setdefault(_LINES[self.leaves[name].role], {})
-            line[name] = amount.to(wide).flatten(1).sum(1).cpu()
-        for line, entry, amount in accounts.entries(plan):
-            entries = details.setdefault(line, {})
-            entries[entry] = entries.get(entry, torch.zeros_like(total)) + amount.to(wide).cpu()
-        lines = {line: torch.stack(list(entries.values())).sum(0) for line, entries in details.items()}
+        for (line, entry, _), amount in zip(entries, amounts, strict=True):
+            named = details.setdefault(line, {})
+            named[entry] = named[entry] + amount if entry in named else amount
+        lines = {line: sum(named.values(), torch.zeros_like(total)) for line, named in details.items()}
         return Ledger(total=total, lines=lines, details=details)
 
     def _first_non_finite(self, outputs: Sequence[Tensor], seeds: Sequence[Tensor], plan: Plan) -> str:
@@ -325,7 +329,7 @@ class _Accounts:
         found = []
         for i, line, amount in self.absorbed:
             place = self.places.path_of(plan.graph.nodes[i])
-            found.append((line, f"{place} {plan.graph.names[i]}".strip(), torch.atleast_1d(amount)))
+            found.append((line, f"{place} {plan.graph.names[i]}".strip(), amount))
         return found
 
 
@@ -349,7 +353,7 @@ def _attach(
     i: int, node: Node, treatment: Treatment, accounts: _Accounts | None, handles: list[RemovableHandle]
 ) -> None:
     """Hook a node so that its gradients follow the treatment."""
-    shares, derivative = treatment.shares, treatment.derivative
+    shares, derivative, in_place = treatment.shares, treatment.derivative, treatment.in_place
     absorbed = treatment.absorbed if accounts is not None else None
     if shares is None and derivative is None and absorbed is None:
         return
@@ -361,7 +365,7 @@ def _attach(
         if shares is not None:
             passed = tuple(
                 [
-                    g if g is None or share == 1 else None if share is None else g * share
+                    g if g is None or share == 1 else None if share is None else g.mul_(share) if in_place else g * share
                     for g, share in zip(passed, shares, strict=False)
                 ]
             )

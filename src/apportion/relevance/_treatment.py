@@ -28,6 +28,7 @@ class Treatment:
             on and those of the results.
         line: The ledger's line for what is absorbed.
         carries: Whether relevance passes at all; False for a node that is held constant.
+        in_place: Whether the shares may overwrite the gradients: only where autograd has just made them.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class Treatment:
     absorbed: Absorbed | None = None
     line: str = ""
     carries: bool = True
+    in_place: bool = False
 
     @classmethod
     def keep(cls, kind: str = "linear", rule: str = "derivative kept") -> Treatment:
@@ -123,5 +125,6 @@ def registered_rules() -> Mapping[str, OperationRule]:
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
     """Σ a·b, summed in float32 or better."""
-    wide = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-    return (a.to(wide) * b.to(wide)).sum()
+    if a.dtype.itemsize < 4 or b.dtype.itemsize < 4:
+        a, b = a.float(), b.float()
+    return (a * b).sum()

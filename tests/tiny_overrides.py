@@ -1,0 +1,157 @@
+"""What single architectures need to become small, beyond the rules of `tiny_configs`.
+
+Most name the layers to keep, so that two layers still show both kinds of a hybrid model; some set sizes that have
+their own name or must fit each other; the last are settings without which the default configuration gives no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ROTARY = {"rope_type": "default", "rope_theta": 10000.0}
+ROTARY_BY_AXIS = {**ROTARY, "mrope_section": [2, 3, 3]}  # time, height and width share the half head of 8
+QWEN_TEXT = {"rope_parameters": ROTARY_BY_AXIS}
+GEMMA3 = {"mm_tokens_per_image": 4}
+QWEN4_EXP_TEXT = {
+    "layer_types": ["linear_attention", "indexed_attention"],
+    "num_key_value_heads": 2,
+    "hc_lowrank": 8,
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 16,
+    "indexer_budget": 8,
+    "indexer_compress_ratio": 2,
+}
+
+OVERRIDES: Mapping[str, Mapping[str, Any]] = {
+    # Hybrid models: one layer of each kind.
+    "bamba": {"attn_layer_indices": [1]},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "intermediate_size": 96, "window_size": 4},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"], "shared_intermediate_size": 32},
+    "jamba": {
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "expert_layer_period": 2,
+        "expert_layer_offset": 1,
+        "mamba_dt_rank": 8,
+    },
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "nemotron_h": {
+        "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"],
+        "ssm_state_size": 8,
+        "moe_shared_expert_intermediate_size": 32,
+    },
+    "qwen4_exp": {"text_config": QWEN4_EXP_TEXT},
+    "qwen4_exp_text": QWEN4_EXP_TEXT,
+    "recurrent_gemma": {"num_hidden_layers": 3, "block_types": ["recurrent", "recurrent", "attention"]},
+    "reformer": {
+        "is_decoder": True,
+        "attn_layers": ["local", "lsh"],
+        "attention_head_size": 16,
+        "feed_forward_size": 96,
+        "axial_pos_shape": [4, 8],
+        "axial_pos_embds_dim": [16, 48],
+        "max_position_embeddings": 32,
+        "local_attn_chunk_length": 4,
+        "lsh_attn_chunk_length": 4,
+        "num_buckets": 2,
+        "hash_seed": 0,
+    },
+    "zamba": {
+        "layers_block_type": ["linear_attention", "hybrid"],
+        "attention_hidden_size": 128,
+        "attention_head_dim": 32,
+        "num_key_value_heads": 4,
+        "mamba_dt_rank": 8,
+    },
+    "zamba2": {
+        "layers_block_type": ["linear_attention", "hybrid"],
+        "hybrid_layer_ids": [1],
+        "attention_hidden_size": 128,
+        "attention_head_dim": 32,
+        "num_key_value_heads": 4,
+        "num_query_groups": 4,
+        "mamba_headdim": 16,
+        "adapter_rank": 8,
+    },
+    # Layers that share their keys and values with an earlier layer of their kind.
+    "gemma3n_text": {
+        "num_hidden_layers": 4,
+        "num_kv_shared_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "intermediate_size": [96] * 4,
+        "activation_sparsity_pattern": [0.5, 0.0] * 2,
+        "laurel_rank": 8,
+    },
+    # Sizes under names of their own, or that must fit each other.
+    "align": {
+        "vision_config": {
+            "width_coefficient": 0.5,
+            "depth_coefficient": 0.3,
+            "hidden_dim": 32,
+            "num_block_repeats": [1, 1, 1, 1, 1, 1, 1],
+        }
+    },
+    "blt": {
+        "vocab_size": 260,
+        "encoder_hash_byte_group_vocab": 101,
+        "encoder_hash_byte_group_size": [3, 4],
+        "encoder_config": {"vocab_size": 260, "hidden_size_global": 64, "num_key_value_heads": 4},
+        "decoder_config": {"vocab_size": 260, "hidden_size_global": 64, "num_key_value_heads": 4},
+        "global_config": {"num_key_value_heads": 4},
+        "patcher_config": {"vocab_size": 260, "num_key_value_heads": 4},
+    },
+    "efficientnet": {"width_coefficient": 0.5, "depth_coefficient": 0.3, "hidden_dim": 32},
+    "esmc": {"num_key_value_heads": 4, "vocab_size": 128},
+    "gemma3": GEMMA3,
+    "shieldgemma2": GEMMA3,
+    "inkling2_text": {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 16, "rel_extent": 16},
+    "longcat_flash": {"expert_ffn_hidden_size": 32, "zero_expert_num": 2},
+    "luke": {"entity_vocab_size": 16, "entity_emb_size": 16},
+    "mamba2": {"num_heads": 8},
+    "perceiver": {
+        "d_latents": 64,
+        "num_latents": 8,
+        "num_self_attends_per_block": 2,
+        "num_self_attention_heads": 4,
+        "num_cross_attention_heads": 4,
+    },
+    "qwen2_vl": {"text_config": QWEN_TEXT},
+    "qwen2_5_vl": {"text_config": QWEN_TEXT, "vision_config": {"window_size": 16, "fullatt_block_indexes": [1]}},
+    "qwen3_vl": {
+        "text_config": QWEN_TEXT,
+        "vision_config": {"deepstack_visual_indexes": [0], "num_position_embeddings": 64},
+    },
+    "siglip2": {"text_config": {"projection_size": 64}, "vision_config": {"num_patches": 16}},
+    "videoprism": {
+        "vision_config": {
+            "num_frames": 2,
+            "tubelet_size": [1, 8, 8],
+            "num_spatial_layers": 2,
+            "num_temporal_layers": 2,
+            "num_auxiliary_layers": 1,
+        }
+    },
+    "vibevoice_asr": {
+        "acoustic_tokenizer_encoder_config": {"num_filters": 2, "depths": [1] * 7},
+        "semantic_tokenizer_encoder_config": {"num_filters": 2, "depths": [1] * 7},
+    },
+    "xglm": {"attention_heads": 4},
+    "xlstm": {"embedding_dim": 64, "num_blocks": 2},
+    # Settings that the default configuration lacks or gets wrong.
+    "blip-2": {"qformer_config": {"use_qformer_text_input": True, "encoder_hidden_size": 64}},
+    "cohere_compass_text": {"rope_parameters": {"full_attention": ROTARY}},
+    "dbrx": {"attn_config": {"rope_theta": 10000.0}},
+    "deepseek_v2": {"num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
+    "dots1": {
+        "n_routed_experts": 4,
+        "n_shared_experts": 1,
+        "num_experts_per_tok": 2,
+        "first_k_dense_replace": 1,
+    },
+    "esm": {"vocab_size": 128, "pad_token_id": 1, "mask_token_id": 100},
+    "t5": {"decoder_start_token_id": 0},
+    "xmod": {"default_language": "en_XX"},
+}
+"""Settings by model type; nested where a configuration holds another."""
