@@ -49,7 +49,7 @@ types: $(DEV) ## mypy on src/apportion
 all: lint types test wide real ## everything that must hold before a change goes in
 
 bench: $(DEV) $(WEIGHTS) ## speed and memory, beside the peers
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/speed.py
 
 coverage: $(DEV) ## which architectures the engine covers; writes the README's table
 	$(BIN)/python benchmarks/coverage.py

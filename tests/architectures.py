@@ -125,7 +125,7 @@ def build(task: Task, model_type: str, *, attention: Attention = "sdpa", seconds
             for shrinking in SHRINKINGS:
                 for implementation in dict.fromkeys((attention, "eager")):
                     try:
-                        config = tiny_config(config_class, model_type, shrinking)
+                        config = tiny_config(config_class, shrinking)
                         return built(model_class, config, kind, implementation)
                     except TimeoutError:
                         raise

@@ -169,7 +169,7 @@ def merged(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
     return result
 
 
-def tiny_config(config_class: type[PreTrainedConfig], model_type: str, shrinking: Shrinking) -> PreTrainedConfig:
+def tiny_config(config_class: type[PreTrainedConfig], shrinking: Shrinking) -> PreTrainedConfig:
     """A small configuration of one architecture."""
     settings = config_class().to_dict()
-    return config_class(**merged(smaller(settings, shrinking), OVERRIDES.get(model_type, {})))
+    return config_class(**merged(smaller(settings, shrinking), OVERRIDES.get(config_class.model_type, {})))

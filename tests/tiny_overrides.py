@@ -13,16 +13,6 @@ ROTARY = {"rope_type": "default", "rope_theta": 10000.0}
 ROTARY_BY_AXIS = {**ROTARY, "mrope_section": [2, 3, 3]}  # time, height and width share the half head of 8
 QWEN_TEXT = {"rope_parameters": ROTARY_BY_AXIS}
 GEMMA3 = {"mm_tokens_per_image": 4}
-QWEN4_EXP_TEXT = {
-    "layer_types": ["linear_attention", "indexed_attention"],
-    "num_key_value_heads": 2,
-    "hc_lowrank": 8,
-    "indexer_n_heads": 2,
-    "indexer_kv_heads": 1,
-    "indexer_head_dim": 16,
-    "indexer_budget": 8,
-    "indexer_compress_ratio": 2,
-}
 
 OVERRIDES: Mapping[str, Mapping[str, Any]] = {
     # Hybrid models: one layer of each kind.
@@ -37,13 +27,32 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
         "mamba_dt_rank": 8,
     },
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "nemo_speechlm": {
+        "audio_config": {
+            "asr_config": {"num_key_value_heads": 4},
+            "diarization_config": {
+                "audio_config": {"num_key_value_heads": 4},
+                "head_config": {"audio_hidden_size": 64},
+            },
+        },
+        "word_timestamp_config": {"num_key_value_heads": 4},
+        "text_config": {"layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"]},
+    },
     "nemotron_h": {
         "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"],
         "ssm_state_size": 8,
         "moe_shared_expert_intermediate_size": 32,
     },
-    "qwen4_exp": {"text_config": QWEN4_EXP_TEXT},
-    "qwen4_exp_text": QWEN4_EXP_TEXT,
+    "qwen4_exp_text": {
+        "layer_types": ["linear_attention", "indexed_attention"],
+        "num_key_value_heads": 2,
+        "hc_lowrank": 8,
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 16,
+        "indexer_budget": 8,
+        "indexer_compress_ratio": 2,
+    },
     "recurrent_gemma": {"num_hidden_layers": 3, "block_types": ["recurrent", "recurrent", "attention"]},
     "reformer": {
         "is_decoder": True,
@@ -59,7 +68,8 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
         "hash_seed": 0,
     },
     "zamba": {
-        "layers_block_type": ["linear_attention", "hybrid"],
+        "num_hidden_layers": 4,
+        "layers_block_type": ["linear_attention", "hybrid"] * 2,
         "attention_hidden_size": 128,
         "attention_head_dim": 32,
         "num_key_value_heads": 4,
@@ -89,12 +99,14 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
         "vision_config": {
             "width_coefficient": 0.5,
             "depth_coefficient": 0.3,
-            "hidden_dim": 32,
-            "num_block_repeats": [1, 1, 1, 1, 1, 1, 1],
-        }
+            "hidden_dim": 640,
+            "num_block_repeats": [1] * 7,
+        },
+        "projection_dim": 160,
     },
     "blt": {
         "vocab_size": 260,
+        "num_hidden_layers": 2,
         "encoder_hash_byte_group_vocab": 101,
         "encoder_hash_byte_group_size": [3, 4],
         "encoder_config": {"vocab_size": 260, "hidden_size_global": 64, "num_key_value_heads": 4},
@@ -102,10 +114,10 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
         "global_config": {"num_key_value_heads": 4},
         "patcher_config": {"vocab_size": 260, "num_key_value_heads": 4},
     },
-    "efficientnet": {"width_coefficient": 0.5, "depth_coefficient": 0.3, "hidden_dim": 32},
+    "efficientnet": {"width_coefficient": 0.5, "depth_coefficient": 0.3, "hidden_dim": 640},
     "esmc": {"num_key_value_heads": 4, "vocab_size": 128},
     "gemma3": GEMMA3,
-    "shieldgemma2": GEMMA3,
+    "shieldgemma2": {**GEMMA3, "yes_token_index": 10, "no_token_index": 11},
     "inkling2_text": {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 16, "rel_extent": 16},
     "longcat_flash": {"expert_ffn_hidden_size": 32, "zero_expert_num": 2},
     "luke": {"entity_vocab_size": 16, "entity_emb_size": 16},
@@ -138,11 +150,11 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
         "semantic_tokenizer_encoder_config": {"num_filters": 2, "depths": [1] * 7},
     },
     "xglm": {"attention_heads": 4},
-    "xlstm": {"embedding_dim": 64, "num_blocks": 2},
+    "xlstm": {"embedding_dim": 64, "num_blocks": 2, "qk_dim_factor": 1.0},
     # Settings that the default configuration lacks or gets wrong.
     "blip-2": {"qformer_config": {"use_qformer_text_input": True, "encoder_hidden_size": 64}},
     "cohere_compass_text": {"rope_parameters": {"full_attention": ROTARY}},
-    "dbrx": {"attn_config": {"rope_theta": 10000.0}},
+    "dbrx": {"attn_config": {"rope_theta": 10000.0, "clip_qkv": 8.0}},
     "deepseek_v2": {"num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
     "dots1": {
         "n_routed_experts": 4,

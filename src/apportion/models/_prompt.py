@@ -170,21 +170,33 @@ def _from_messages(messages: list[Mapping[str, Any]], processor: Any) -> Prompt:
     contents = [_content(message["content"]) for message in messages]
     if not any(content.strip() for content in contents):
         raise ApportionError("all messages are empty, so there is nothing to divide the prediction among.")
+    answering = messages[-1]["role"] == "assistant"
     rendered = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=messages[-1]["role"] != "assistant"
+        messages, tokenize=False, add_generation_prompt=not answering, continue_final_message=answering
     )
     prompt = _from_text(rendered, processor, add_special_tokens=False)
     stretches = _places_of(contents, rendered)
+    roles = [str(message["role"]) for message in messages] + ["assistant"]
+    ends = _ends_of_turns(messages, rendered, tokenizer)
     features = []
     for feature in prompt.features:
         start, end = feature.start or 0, feature.end or 0
-        turn = next((t for t, (a, b) in enumerate(stretches) if start < b and end > a), None)
-        features.append(
-            replace(feature, template=True)
-            if turn is None
-            else replace(feature, role=str(messages[turn]["role"]), turn=turn, template=False)
-        )
+        said = next((t for t, (a, b) in enumerate(stretches) if start < b and end > a), None)
+        turn = said if said is not None or ends is None else sum(start >= e for e in ends)
+        role = None if turn is None else roles[turn]
+        features.append(replace(feature, role=role, turn=turn, template=said is None))
     return replace(prompt, features=tuple(features))
+
+
+def _ends_of_turns(messages: list[Mapping[str, Any]], rendered: str, tokenizer: Any) -> list[int] | None:
+    """Where each turn ends in the rendered chat; None where a template renders a beginning differently from the whole."""
+    ends = []
+    for turn in range(1, len(messages) + 1):
+        beginning = tokenizer.apply_chat_template(messages[:turn], tokenize=False)
+        if not rendered.startswith(beginning) and turn < len(messages):
+            return None
+        ends.append(len(beginning))
+    return ends
 
 
 def _content(content: Any) -> str:

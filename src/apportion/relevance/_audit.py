@@ -15,10 +15,10 @@ from apportion.relevance._plan import Plan
 _PROMISES: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
     (
         "attention",
-        re.compile(r"Attention(?!Output|Intermediate)"),
+        re.compile(r"Attention\d*$"),
         frozenset({"attention", "product", "gate", "softmax"}),
     ),
-    ("norm", re.compile(r"(?<!Batch)(?<!Weight)Norm\w{0,8}$"), frozenset({"norm", "statistic", "quotient"})),
+    ("norm", re.compile(r"(?<!Batch)(?<!Weight)(?<!No)Norm(Gated|\dd|\dP|Plus1P)?$"), frozenset({"norm", "statistic", "quotient"})),
     (
         "activation",
         re.compile(r"SiLU|GELU|Mish|Tanh|Sigmoid|Softplus|Hardswish|SELU|^ELU|CELU|xIELU"),

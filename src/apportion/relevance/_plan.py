@@ -401,7 +401,7 @@ class _Planner:
         if exponent < 1:
             if composite.norm == "frozen":
                 return Treatment.constant("statistic")
-            return Treatment.keep("statistic")
+            return rules.curved_activation(node, "Pow")
         return None
 
     def _glu(self, i: int) -> Treatment:

@@ -25,7 +25,7 @@ def fused_attention(node: Node, rule: str, live: tuple[bool, ...], line: str) ->
     """
     extra = max(0, len(live) - 3)
     if rule == "values":
-        return Treatment.divide((None, None, 1, *[None] * extra), "attention", "weights held constant, all to the values")
+        return Treatment.divide((None, None, 1.0, *[None] * extra), "attention", "weights held constant, all to the values")
     shares = (0.25, 0.25, 0.5, *[0.5] * extra) if rule == "uniform" else (1.0,) * (3 + extra)
 
     def absorbed(arguments: Gradients, results: Gradients) -> Tensor:

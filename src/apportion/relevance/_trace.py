@@ -201,7 +201,15 @@ class Trace:
         missing: list[int] = []
 
         def backward(*seed: Tensor) -> tuple[Tensor, ...]:
-            gradients = torch.autograd.grad(outputs, edges, seed, retain_graph=keep_graph, allow_unused=True)
+            try:
+                gradients = torch.autograd.grad(outputs, edges, seed, retain_graph=keep_graph, allow_unused=True)
+            except RuntimeError as error:
+                if "modified by an inplace operation" not in str(error):
+                    raise
+                raise ApportionError(
+                    "the model overwrites values that its own derivative needs, so nothing can be propagated; if it keeps a "
+                    "cache or a state, switch that off (use_cache=False)."
+                ) from error
             missing[:] = [k for k, gradient in enumerate(gradients) if gradient is None]
             return tuple(gradient for gradient in gradients if gradient is not None)
 

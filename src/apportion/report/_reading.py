@@ -65,7 +65,7 @@ def readings(attribution: Attribution, *, at_most: int | None = None) -> list[Re
     """One reading per target, for the first `at_most` targets; all share one colour scale."""
     largest = largest_size(attribution.scores.flatten().tolist())
     blocks = blocks_of(attribution.features)
-    shown = []
+    shown: list[Reading] = []
     for one in attribution:
         if at_most is not None and len(shown) == at_most:
             break
