@@ -1,6 +1,6 @@
 """How far half-precision models are from float32: shares and ledgers of a real model, written to docs/precision.md.
 
-    python benchmarks/precision.py
+python benchmarks/precision.py
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def main() -> None:
 def _explain_all(dtype: str) -> list[dict[str, ap.Attribution]]:
     explainer = ap.load("demo", dtype=dtype)
     return [
-        explainer.compare(text, target=target, contrast=contrast, methods=METHODS) for text, target, contrast in SENTENCES
+        explainer.compare(text, target=target, contrast=contrast, methods=METHODS)
+        for text, target, contrast in SENTENCES
     ]
 
 
@@ -67,7 +68,9 @@ def _distance(pairs: list[tuple[ap.Attribution, ap.Attribution]]) -> dict[str, f
 
 
 def _residual(exact: list[dict[str, ap.Attribution]]) -> float:
-    return max(float(a.ledger.relative_residual) for by_method in exact for a in by_method.values() if a.ledger is not None)
+    return max(
+        float(a.ledger.relative_residual) for by_method in exact for a in by_method.values() if a.ledger is not None
+    )
 
 
 def _page(rows: list[dict], exact: float) -> str:

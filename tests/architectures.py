@@ -125,7 +125,7 @@ def build(task: Task, model_type: str, *, attention: Attention = "sdpa", seconds
             for shrinking in SHRINKINGS:
                 for implementation in dict.fromkeys((attention, "eager")):
                     try:
-                        config = tiny_config(config_class, shrinking)
+                        config = tiny_config(config_class, shrinking, causal=task == "causal_lm")
                         return built(model_class, config, kind, implementation)
                     except TimeoutError:
                         raise

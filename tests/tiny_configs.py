@@ -123,7 +123,7 @@ def is_config(value: Any) -> bool:
 
 
 def smaller(settings: Mapping[str, Any], shrinking: Shrinking) -> dict[str, Any]:
-    """Those settings that `shrinking` changes, with their new values."""
+    """Those settings that `shrinking` limits, with their new values."""
     limits = {**COUNTS, **WIDTHS} if shrinking.widths else COUNTS
     several_lists = len(LAYER_KINDS & settings.keys()) > 1 or bool(OTHER_LISTS_BY_LAYER & settings.keys())
     changes: dict[str, Any] = {}
@@ -139,7 +139,7 @@ def smaller(settings: Mapping[str, Any], shrinking: Shrinking) -> dict[str, Any]
         elif isinstance(value, list) and is_by_layer(name, value, settings):
             changes[name] = value[:2] if several_lists and name != "layer_types" else first_kinds(value, 2)
     agree(changes, settings, shrinking)
-    return {name: value for name, value in changes.items() if is_config(value) or value != settings.get(name)}
+    return changes
 
 
 def is_by_layer(name: str, value: list[Any], settings: Mapping[str, Any]) -> bool:
@@ -169,7 +169,12 @@ def merged(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
     return result
 
 
-def tiny_config(config_class: type[PreTrainedConfig], shrinking: Shrinking) -> PreTrainedConfig:
-    """A small configuration of one architecture."""
+def tiny_config(
+    config_class: type[PreTrainedConfig], shrinking: Shrinking, *, causal: bool = False
+) -> PreTrainedConfig:
+    """A small configuration of one architecture, told to be a decoder if it is to be `causal` and has the choice."""
     settings = config_class().to_dict()
-    return config_class(**merged(smaller(settings, shrinking), OVERRIDES.get(config_class.model_type, {})))
+    changes = merged(smaller(settings, shrinking), OVERRIDES.get(config_class.model_type, {}))
+    if causal and "is_decoder" in settings:
+        changes["is_decoder"] = True
+    return config_class(**changes)

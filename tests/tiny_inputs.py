@@ -37,8 +37,8 @@ def words(config: PreTrainedConfig, generator: torch.Generator, count: int = WOR
     """One sequence of ordinary words, none of them special, with what an architecture wants to know beside it."""
     rows = config.num_codebooks if config.model_type.startswith("musicgen") else 1  # one sequence to each codebook
     ids = torch.randint(10, 100, (rows, count), generator=generator)
-    if config.is_encoder_decoder and isinstance(config.eos_token_id, int):
-        ids[:, -1] = config.eos_token_id  # the encoder-decoder classifiers read the class there
+    if config.is_encoder_decoder:
+        ids[:, -1] = setting(config, "eos_token_id", default=2)  # the encoder-decoder classifiers read the class there
     if config.model_type == "bros":
         return {"input_ids": ids, "bbox": torch.rand(1, count, 4, generator=generator, dtype=torch.float64)}
     return {"input_ids": ids}

@@ -55,7 +55,6 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
     },
     "recurrent_gemma": {"num_hidden_layers": 3, "block_types": ["recurrent", "recurrent", "attention"]},
     "reformer": {
-        "is_decoder": True,
         "attn_layers": ["local", "lsh"],
         "attention_head_size": 16,
         "feed_forward_size": 96,
@@ -116,6 +115,7 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
     },
     "efficientnet": {"width_coefficient": 0.5, "depth_coefficient": 0.3, "hidden_dim": 640},
     "esmc": {"num_key_value_heads": 4, "vocab_size": 128},
+    "falcon_h1": {"mamba_d_ssm": 64},
     "gemma3": GEMMA3,
     "shieldgemma2": {**GEMMA3, "yes_token_index": 10, "no_token_index": 11},
     "inkling2_text": {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 16, "rel_extent": 16},
@@ -129,6 +129,9 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
         "num_self_attention_heads": 4,
         "num_cross_attention_heads": 4,
     },
+    "levit": {"image_size": 64, "hidden_sizes": [32, 48, 64], "num_attention_heads": [2, 3, 4], "depths": [1, 1, 1]},
+    "donut-swin": {"embed_dim": 24, "depths": [1, 1], "num_heads": [2, 4], "patch_size": 4, "window_size": 4},
+    "swin": {"embed_dim": 24, "depths": [1, 1], "num_heads": [2, 4], "patch_size": 4, "window_size": 4},
     "qwen2_vl": {"text_config": QWEN_TEXT},
     "qwen2_5_vl": {"text_config": QWEN_TEXT, "vision_config": {"window_size": 16, "fullatt_block_indexes": [1]}},
     "qwen3_vl": {

@@ -73,23 +73,31 @@ class Attribution:
 
     def __post_init__(self) -> None:
         if self.scores.ndim not in (1, 2):
-            raise ApportionError(f"scores have {self.scores.ndim} axes; they need one (features) or two (targets × features).")
+            raise ApportionError(
+                f"scores have {self.scores.ndim} axes; they need one (features) or two (targets × features)."
+            )
         if self.scores.shape[-1] != len(self.features):
             raise ApportionError(f"{self.scores.shape[-1]} scores were given for {len(self.features)} features.")
         if len(self.explained) != (1 if self.scores.ndim == 1 else len(self.scores)):
-            raise ApportionError(f"{len(self.explained)} targets do not fit scores of shape {tuple(self.scores.shape)}.")
+            raise ApportionError(
+                f"{len(self.explained)} targets do not fit scores of shape {tuple(self.scores.shape)}."
+            )
 
     @property
     def target(self) -> Explained:
         """The one target; with several, index the attribution first."""
         if len(self.explained) != 1:
-            raise ApportionError(f"this attribution has {len(self.explained)} targets: take one by its index, such as a[0].")
+            raise ApportionError(
+                f"this attribution has {len(self.explained)} targets: take one by its index, such as a[0]."
+            )
         return self.explained[0]
 
     def __getitem__(self, index: int) -> Attribution:
         """The attribution of one target, when several were explained at once."""
         if self.scores.ndim == 1:
-            raise ApportionError("this attribution has one target, so it has no index; use .scores[i] for a feature's share.")
+            raise ApportionError(
+                "this attribution has one target, so it has no index; use .scores[i] for a feature's share."
+            )
         return replace(
             self,
             scores=self.scores[index],
@@ -156,7 +164,9 @@ class Attribution:
                 if not 0 <= i < len(self.features):
                     raise ApportionError(f"span {name!r} names feature {i}; there are {len(self.features)}.")
                 if i in taken:
-                    raise ApportionError(f"span {name!r} shares {self.features[i].label!r} with span {taken[i]!r}; spans must not overlap.")
+                    raise ApportionError(
+                        f"span {name!r} shares {self.features[i].label!r} with span {taken[i]!r}; spans must not overlap."
+                    )
                 taken[i] = name
             chosen[name] = indices
         groups: list[tuple[str | None, list[int]]] = [
@@ -168,7 +178,9 @@ class Attribution:
         """The `k` features with the largest shares, by absolute size or by signed value, best first."""
         scores = self[0].scores if self.scores.ndim == 2 and len(self) == 1 else self.scores
         if scores.ndim != 1:
-            raise ApportionError(f"this attribution has {len(self)} targets: take one by its index, such as a[0].top().")
+            raise ApportionError(
+                f"this attribution has {len(self)} targets: take one by its index, such as a[0].top()."
+            )
         order = (scores.abs() if by == "size" else scores).argsort(descending=True, stable=True)[:k]
         return [(self.features[i], scores[i].item()) for i in order.tolist()]
 
@@ -186,7 +198,10 @@ class Attribution:
         else:
             raise ApportionError(f"normalized({how!r}) is not known; use 'max', 'sum' or 'total'.")
         if bool((scale == 0).any()):
-            raise ApportionError(f"normalized({how!r}) would divide by 0: " + ("the target's value is 0." if how == "total" else "all shares are 0."))
+            raise ApportionError(
+                f"normalized({how!r}) would divide by 0: "
+                + ("the target's value is 0." if how == "total" else "all shares are 0.")
+            )
         positions = None if self.position_scores is None else self.position_scores / scale
         return replace(self, scores=self.scores / scale, position_scores=positions, ledger=None)
 
@@ -268,9 +283,13 @@ class Attribution:
         except FileNotFoundError as error:
             raise ApportionError(f"there is no file {str(path)!r}.") from error
         except safetensors.SafetensorError as error:
-            raise ApportionError(f"{str(path)!r} is not an attribution: it is not a safetensors file ({error}).") from error
+            raise ApportionError(
+                f"{str(path)!r} is not an attribution: it is not a safetensors file ({error})."
+            ) from error
         if "apportion" not in metadata:
-            raise ApportionError(f"{str(path)!r} is a safetensors file but not an attribution; give one that Attribution.save wrote.")
+            raise ApportionError(
+                f"{str(path)!r} is a safetensors file but not an attribution; give one that Attribution.save wrote."
+            )
         header = json.loads(metadata["apportion"])
         if header["version"] > FORMAT_VERSION:
             raise ApportionError(

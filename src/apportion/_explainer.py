@@ -109,8 +109,12 @@ class Explainer:
         chosen = [as_method(method) for method in methods]
         names = [method.name for method in chosen]
         if len(set(names)) < len(names):
-            raise ApportionError(f"two methods have the same name in {', '.join(names)}; give composites names of their own.")
-        found = self._attributions(prompt, chosen, as_targets(target, contrast, unit, position), batch_size=1, progress=False)
+            raise ApportionError(
+                f"two methods have the same name in {', '.join(names)}; give composites names of their own."
+            )
+        found = self._attributions(
+            prompt, chosen, as_targets(target, contrast, unit, position), batch_size=1, progress=False
+        )
         if len(found) != 1:
             raise ApportionError(f"compare takes one prompt at a time; {len(found)} were given.")
         return found[0]
@@ -130,7 +134,9 @@ class Explainer:
         """
         chosen = as_method(method)
         if not isinstance(chosen, Propagation):
-            raise ApportionError(f"the method {chosen.name!r} follows no rules of operations, so there is nothing to audit.")
+            raise ApportionError(
+                f"the method {chosen.name!r} follows no rules of operations, so there is nothing to audit."
+            )
         prompts = self._prompts(prompt)
         question = Question(self._head, prompts[:1], as_targets(target, contrast, "logit", position), detail=True)
         self._check_length(question)
@@ -149,7 +155,9 @@ class Explainer:
         if progress and len(prompts) > 1:
             groups = track(groups, description="explaining", transient=True)
         for members in groups:
-            question = Question(self._head, [prompts[i] for i in members], targets, detail=any(m.detail for m in methods))
+            question = Question(
+                self._head, [prompts[i] for i in members], targets, detail=any(m.detail for m in methods)
+            )
             self._check_length(question)
             for method in methods:
                 for i, attribution in zip(members, self._answer(question, method), strict=True):

@@ -143,7 +143,9 @@ def _stacked(prompts: Sequence[Prompt]) -> dict[str, Any]:
     for name in prompts[0].inputs:
         rows = [prompt.inputs[name] for prompt in prompts]
         if isinstance(rows[0], Tensor) and rows[0].ndim >= 2:
-            length = longest.get(name, longest[first] if rows[0].shape[1] == prompts[0].length else max(r.shape[1] for r in rows))
+            length = longest.get(
+                name, longest[first] if rows[0].shape[1] == prompts[0].length else max(r.shape[1] for r in rows)
+            )
             rows = [F.pad(row, (*[0, 0] * (row.ndim - 2), 0, length - row.shape[1])) for row in rows]
             batch[name] = torch.cat(rows)
         else:

@@ -105,7 +105,12 @@ class Reading:
 
 
 def read_outputs(
-    place: Callable[[Tensor], Tensor], output: int, contrast: Sequence[int], unit: Unit, label: str, contrasts: Sequence[str]
+    place: Callable[[Tensor], Tensor],
+    output: int,
+    contrast: Sequence[int],
+    unit: Unit,
+    label: str,
+    contrasts: Sequence[str],
 ) -> Reading:
     """A reading of one output, less the mean of others.
 

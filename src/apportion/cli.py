@@ -23,8 +23,7 @@ from rich.text import Text
 from apportion._errors import ApportionError, NonFiniteRelevance, RuleNotApplied, UnknownOperation
 
 if TYPE_CHECKING:
-    from apportion import Attribution, Explainer
-    from apportion.methods import AnyMethod
+    import apportion
 
 DONE, UNFAITHFUL, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 EXIT_CODES = (
@@ -68,7 +67,7 @@ ModelName = Annotated[
         "-m",
         metavar="NAME",
         help="A folder as save_pretrained writes it, a name on the Hugging Face hub, or 'demo'.",
-        rich_help_panel=RUN,
+        rich_help_panel=WHAT,
     ),
 ]
 Dtype = Annotated[str, typer.Option(metavar="TYPE", help="Of the weights, such as bfloat16.", rich_help_panel=RUN)]
@@ -153,7 +152,7 @@ app = typer.Typer(
 
 
 def _examples(*commands: str) -> str:
-    return "\n\n".join(["[b]Examples[/]", *(f"  [cyan]{command}[/]" for command in commands), " ", EXIT_CODES])
+    return "\n\n".join(["[b]Examples[/]", *(f"  [cyan]{command}[/]" for command in commands), EXIT_CODES])
 
 
 def _show_version(asked: bool) -> None:
@@ -225,8 +224,8 @@ def explain(
 ) -> None:
     """Divide a prediction among the tokens of a prompt.
 
-    The report shows each token's share of the target, and a ledger of where all of it went. Tokens mostly begin with a
-    space, so a target is written with it: --target " Paris".
+    The report shows each token's share of the target, and a ledger of all of it.
+    Most tokens begin with a space, so a target is written with it: --target " Paris".
     """
     with _errors_in_one_line():
         outputs = {name: path for name, path in (("html", html), ("plot", plot), ("save", save)) if path is not None}
@@ -289,15 +288,15 @@ def audit(
 ) -> None:
     """Show what every operation of a model was taken for, and whether each promised rule was applied.
 
-    A method promises rules for attention, norms and activations. Where a model's code hides one of them, the method
-    would be applied in name only; then the exit code is 1.
+    A method promises rules for attention, norms and activations.
+    Where a model's code hides one of them, its rule is not applied, and the exit code is 1.
     """
     with _errors_in_one_line():
         prompt = _prompt(_text(text, file), chat=chat)
-        with _waiting("importing torch and transformers", quiet=as_json):
+        with _waiting("importing torch and transformers"):
             (chosen,) = _methods([method], from_layer or [])
-        explainer = _loaded(model, dtype=dtype, device=device, quiet=as_json)
-        with _waiting("auditing", quiet=as_json):
+        explainer = _loaded(model, dtype=dtype, device=device)
+        with _waiting("auditing"):
             found = explainer.audit(
                 prompt, target=target or None, contrast=contrast or None, method=chosen, position=_place(position)
             )
@@ -316,12 +315,13 @@ def _overview() -> Text:
     examples = (
         (
             "why Paris rather than London?",
-            'apportion explain --model demo "The capital of France is" \\\n        --target " Paris" --contrast " London"',
+            'apportion explain --model demo "The capital of France is" \\',
+            '    --target " Paris" --contrast " London"',
         ),
         (
             "two methods on your own model, by words",
-            "apportion explain --model ./my-model --file prompt.txt \\\n"
-            "        --method attnlrp --method cp-lrp --features words",
+            "apportion explain --model ./my-model --file prompt.txt \\",
+            "    --method attnlrp --method cp-lrp --features words",
         ),
         (
             "was every rule of the method applied to this model?",
@@ -332,13 +332,14 @@ def _overview() -> Text:
     shown.append(
         "Divide a transformer's prediction among what caused it, and show that the books balance.\n", style="not bold"
     )
-    for question, command in examples:
+    for question, *lines in examples:
         shown.append(f"\n  # {question}\n", style="not bold dim")
-        shown.append(f"    {command}\n", style="not bold cyan")
-    shown.append("\napportion explain --help", style="not bold cyan")
-    shown.append(" lists targets, units, pages and figures; ", style="not bold")
-    shown.append("apportion --help", style="not bold cyan")
-    return shown.append(" the commands.", style="not bold")
+        for line in lines:
+            shown.append(f"  {line}\n", style="not bold cyan")
+    shown.append("\nMore: ", style="not bold")
+    shown.append("apportion explain --help", style="not bold cyan")
+    shown.append(" and ", style="not bold")
+    return shown.append("apportion audit --help", style="not bold cyan")
 
 
 def _text(text: str | None, file: Path | None) -> str:
@@ -357,7 +358,7 @@ def _text(text: str | None, file: Path | None) -> str:
     if os.path.isfile(text):
         # Either reading would be a guess, and its heat map would look right.
         raise ApportionError(
-            f"{text!r} is a file here: --file {text} explains what it holds; to explain the name itself, pipe it into -."
+            f"{text!r} is a file here: give --file {text} to explain what it holds, or pipe the name itself into -."
         )
     try:
         text.encode()
@@ -413,7 +414,7 @@ def _place(position: str | None) -> int | str | None:
         return position
 
 
-def _methods(names: Sequence[str], layers: Sequence[str]) -> list[AnyMethod]:
+def _methods(names: Sequence[str], layers: Sequence[str]) -> list[apportion.Method]:
     """The methods of these names, with other methods' rules from some layers upwards."""
     from apportion.methods import Propagation, as_method
 
@@ -431,22 +432,28 @@ def _methods(names: Sequence[str], layers: Sequence[str]) -> list[AnyMethod]:
         if not layer.isdecimal() or not other:
             raise ApportionError(f"--from-layer {given!r} is not of the form N:METHOD, such as 6:cp-lrp.")
         composites = [c.from_layer(int(layer), propagation(other).composite) for c in composites]
-    return list(composites)
+    return [as_method(composite) for composite in composites]
 
 
-def _loaded(model: str, *, dtype: str, device: str, quiet: bool) -> Explainer:
+def _loaded(model: str, *, dtype: str, device: str, quiet: bool = False) -> apportion.Explainer:
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as transformers_logging
 
     from apportion import load
 
     if "TRANSFORMERS_VERBOSITY" not in os.environ:
         transformers_logging.set_verbosity_error()
+    if "HF_HUB_VERBOSITY" not in os.environ:
+        hub_logging.set_verbosity_error()
+    local = Path(model).is_dir()
+    if not (local or quiet or model == "demo" or model.startswith((".", "/"))):
+        _note(f"looking for {model!r} in the Hugging Face hub's cache and on the hub …")
     # A download and the demo's conversion show their own progress.
-    with _waiting("loading the model", quiet=quiet or not Path(model).is_dir()):
+    with _waiting("loading the model", quiet=quiet or not local):
         return load(model, dtype=dtype, device=device)
 
 
-def _as_asked(attribution: Attribution, features: Features, positions: Positions) -> Attribution:
+def _as_asked(attribution: apportion.Attribution, features: Features, positions: Positions) -> apportion.Attribution:
     if positions is Positions.ADDED:
         attribution = attribution.with_positions()
     return attribution.words() if features is Features.WORDS else attribution
@@ -468,7 +475,7 @@ def _check_outputs(outputs: dict[str, Path], *, one_method: bool) -> None:
         raise ApportionError(f"cannot draw {str(plot)!r}: a figure's name ends in {', '.join(FIGURES)}.")
 
 
-def _write(attribution: Attribution, outputs: dict[str, Path]) -> None:
+def _write(attribution: apportion.Attribution, outputs: dict[str, Path]) -> None:
     """Write each file whole; all are drawn before the first is written."""
     from apportion._attribution import write_atomically
 
@@ -488,7 +495,7 @@ def _write(attribution: Attribution, outputs: dict[str, Path]) -> None:
         raise ApportionError(f"cannot write {error.filename!r}: {error.strerror}.") from error
 
 
-def _spacing_hints(given: Sequence[str], attribution: Attribution) -> Iterator[str]:
+def _spacing_hints(given: Sequence[str], attribution: apportion.Attribution) -> Iterator[str]:
     """For a token typed without its leading space: that the one with the space was the likely one."""
     probabilities = dict(attribution.prediction)
     explained = " ".join(target.label for target in attribution.explained)
@@ -496,10 +503,13 @@ def _spacing_hints(given: Sequence[str], attribution: Attribution) -> Iterator[s
         spaced = f" {name}"
         # Some tokenizers add the space themselves; then the quoted name is not what was explained.
         if probabilities.get(spaced, 0) > LIKELIER * probabilities.get(name, 0) and f'"{name}"' in explained:
-            yield f'hint: "{spaced}", with a space in front, is another token than "{name}", with probability {probabilities[spaced]:.2g}.'
+            yield (
+                f'hint: "{name}" was explained; "{spaced}", with a space in front, is another token, predicted with '
+                f"{100 * probabilities[spaced]:.1f}%."
+            )
 
 
-def _print_reports(attributions: Sequence[Attribution]) -> None:
+def _print_reports(attributions: Sequence[apportion.Attribution]) -> None:
     console = Console(highlight=False)
     for i, attribution in enumerate(attributions):
         if i:
@@ -515,7 +525,7 @@ def _note(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def _waiting(doing: str, *, quiet: bool) -> AbstractContextManager[Any]:
+def _waiting(doing: str, *, quiet: bool = False) -> AbstractContextManager[Any]:
     """A sign of life where somebody watches the terminal."""
     return nullcontext() if quiet else Console(stderr=True).status(f"{doing} …")
 

@@ -64,9 +64,9 @@ def divided(trace: Trace, composite: Composite, *targets: int) -> Propagated:
 
 def all_close(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], rtol: float = 1e-10) -> None:
     assert ours.keys() == theirs.keys()
-    for name, amount in ours.items():
-        # Shares that cancel inside one leaf are compared with the largest of them.
-        assert_close(amount, theirs[name], rtol=rtol, atol=rtol * float(theirs[name].abs().max()), msg=lambda m, n=name: f"{n}: {m}")
+    # Some shares are 0 but for rounding, such as those of a key's bias.
+    atol = rtol * max(float(amount.abs().max()) for amount in theirs.values())
+    assert_close(dict(ours), dict(theirs), rtol=rtol, atol=atol)
 
 
 @every_composite
@@ -98,19 +98,20 @@ def test_gradient_times_input_equals_torch_s_own_gradient(name):
     found: dict[str, Tensor] = {}
 
     def keep(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
-        if arguments[0] is inputs["input_ids"] or torch.equal(arguments[0], inputs["input_ids"]):
+        if arguments and torch.equal(arguments[0], inputs["input_ids"]):
             found["embedding"] = output.detach().requires_grad_(True)
             return found["embedding"] * 1
         return output
 
-    handle = model.get_input_embeddings().register_forward_hook(keep)
+    handles = [m.register_forward_hook(keep) for m in model.modules() if isinstance(m, nn.Embedding)]
     try:
         with InFloat64():
             logits = model(**inputs).logits
             value = logits[0, 1] if logits.ndim == 2 else logits[0, -1, 1]
             (gradient,) = torch.autograd.grad(value, found["embedding"])
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
     result = divided(traced(name), GRADIENT)
     (ours,) = [a for n, a in result.relevance.items() if result.leaves[n].ids == "input_ids"]
     assert_close(ours[0], (gradient * found["embedding"]).sum(-1).detach(), rtol=1e-10, atol=1e-10)
@@ -126,10 +127,11 @@ def test_as_they_are_models_with_float32_inside_lose_half_their_digits_at_most(n
 
 @every_model
 def test_recording_leaves_the_logits_as_they_are_bit_for_bit(name):
-    with torch.no_grad():
+    recorded = record(tiny(name), inputs_of(name)).output.logits.detach()
+    # Torch takes another attention kernel for T5 when its bias needs no gradient.
+    with nullcontext() if name == "t5" else torch.no_grad():
         expected = tiny(name)(**inputs_of(name)).logits
-    recorded = record(tiny(name), inputs_of(name)).output.logits
-    assert torch.equal(recorded.detach(), expected)
+    assert torch.equal(recorded, expected)
 
 
 @every_model

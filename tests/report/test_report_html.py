@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from apportion.report import _html, html_fragment, html_page
+from apportion.report._colour import DARK, LIGHT
 from apportion.report._numbers import exact
 
 VOID = {"meta", "link", "input", "br"}
@@ -137,8 +138,14 @@ def test_the_page_is_the_same_each_time(chat):
     assert html_page(chat) == html_page(chat)
 
 
-def test_light_and_dark_follow_the_reader(short):
-    assert "@media (prefers-color-scheme: dark)" in html_page(short)
+@pytest.mark.parametrize("make", [html_page, html_fragment])
+def test_light_and_dark_follow_the_reader(short, make):
+    styles = make(short)
+    dark = re.search(
+        r"@media \(prefers-color-scheme: dark\) \{ \.apportion[\w-]* \{ color-scheme: dark;([^}]*)\}", styles
+    )
+    assert f"--p24: {DARK.positive[-1]};" in dark[1]
+    assert f"--p24: {LIGHT.positive[-1]};" in styles[: dark.start()]
 
 
 def test_the_ledger_is_a_bar_whose_segments_fill_it(short):

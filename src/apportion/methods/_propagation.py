@@ -83,7 +83,13 @@ class AttnLRP(Propagation):
     ) -> None:
         super().__init__(
             replace(
-                ATTNLRP, attention=attention, product=product, gate=gate, activation=activation, norm=norm, softmax=softmax
+                ATTNLRP,
+                attention=attention,
+                product=product,
+                gate=gate,
+                activation=activation,
+                norm=norm,
+                softmax=softmax,
             )
         )
 
@@ -156,7 +162,9 @@ def _by_place(amount: Tensor, question: Question, name: str) -> Tensor:
     if amount.ndim == 3 and amount.shape[1] == batch and amount.shape[2] > length:
         # Models with windows pad the tokens themselves; what pads receive must be nothing.
         if bool((amount[:, :, length:] != 0).any()):
-            raise ApportionError("the model's own padding received relevance, so the tokens' shares would not be complete.")
+            raise ApportionError(
+                "the model's own padding received relevance, so the tokens' shares would not be complete."
+            )
         return amount[:, :, :length]
     raise ApportionError(
         f"the model looks up {name!r} as {tuple(amount.shape[1:])} places for {batch} × {length} tokens; its shares cannot be told apart."

@@ -63,7 +63,9 @@ class Head:
         if span is None:
             return prompt
         if self.kind not in ("causal", "seq2seq"):
-            raise ApportionError(f"a Span is a continuation, which {type(self.model).__name__} does not write; name a token or class.")
+            raise ApportionError(
+                f"a Span is a continuation, which {type(self.model).__name__} does not write; name a token or class."
+            )
         name = "decoder_input_ids" if self.kind == "seq2seq" else "input_ids"
         if name not in prompt.inputs:
             raise ApportionError("a Span needs a prompt of token ids to continue, not embeddings.")
@@ -82,7 +84,9 @@ class Head:
         """For each target the rows of the output that it reads; empty where the output has one row."""
         return [self._rows(prompt, target) for target in targets]
 
-    def reading(self, prompt: Prompt, target: AnyTarget, rows: tuple[int, ...], logits: Tensor, example: int) -> Reading:
+    def reading(
+        self, prompt: Prompt, target: AnyTarget, rows: tuple[int, ...], logits: Tensor, example: int
+    ) -> Reading:
         """A target as a function of the tensor of outputs, for one example of a batch.
 
         Args:
@@ -134,7 +138,9 @@ class Head:
         if isinstance(output, int):
             if not 0 <= output < size:
                 what = "classes" if self._has_classes() else "tokens"
-                raise ApportionError(f"target id {output} is out of range: the model has {size} {what} (0 to {size - 1}).")
+                raise ApportionError(
+                    f"target id {output} is out of range: the model has {size} {what} (0 to {size - 1})."
+                )
             return output
         if self._has_classes():
             return self._class_index(output)
@@ -220,7 +226,9 @@ class Head:
             return tuple(range(length - count, length))
         if self.kind in ("sequence-classification", "other"):
             if target.position is not None:
-                raise ApportionError(f"position={target.position!r} was given, but {type(self.model).__name__} has one output per text.")
+                raise ApportionError(
+                    f"position={target.position!r} was given, but {type(self.model).__name__} has one output per text."
+                )
             return ()
         if target.position is not None:
             return (self._position(prompt, target.position, length),)
@@ -229,11 +237,15 @@ class Head:
         if self.kind == "masked":
             return (self._masked(prompt),)
         shown = " ".join(f"{i}:{f.label.strip()}" for i, f in enumerate(prompt.features[: 3 * _SHOWN]))
-        raise ApportionError(f"a classifier of tokens has an output per token; say which: position=0 or a word. Tokens: {shown}")
+        raise ApportionError(
+            f"a classifier of tokens has an output per token; say which: position=0 or a word. Tokens: {shown}"
+        )
 
     def _position(self, prompt: Prompt, position: int | str, length: int) -> int:
         if isinstance(position, str):
-            matching = [i for i, f in enumerate(prompt.features) if f.label.strip() == position.strip() and not f.template]
+            matching = [
+                i for i, f in enumerate(prompt.features) if f.label.strip() == position.strip() and not f.template
+            ]
             if len(matching) != 1:
                 raise ApportionError(f"position={position!r} matches {len(matching)} tokens; give the index of one.")
             return matching[0]
@@ -246,12 +258,18 @@ class Head:
         tokenizer = tokenizer_of(self.processor)
         mask = getattr(tokenizer, "mask_token_id", None)
         if mask is None:
-            raise ApportionError("the place to explain is not known: give position=, or a tokenizer that has a mask token.")
+            raise ApportionError(
+                "the place to explain is not known: give position=, or a tokenizer that has a mask token."
+            )
         found = [i for i, token in enumerate(prompt.ids) if token == mask]
         if len(found) != 1:
             raise ApportionError(
                 f"the text has {len(found)} {tokenizer.mask_token} tokens"
-                + (f", at {found}; choose one with position=." if found else "; put one where the model shall predict, or give position=.")
+                + (
+                    f", at {found}; choose one with position=."
+                    if found
+                    else "; put one where the model shall predict, or give position=."
+                )
             )
         return found[0]
 

@@ -18,7 +18,11 @@ _PROMISES: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
         re.compile(r"Attention\d*$"),
         frozenset({"attention", "product", "gate", "softmax"}),
     ),
-    ("norm", re.compile(r"(?<!Batch)(?<!Weight)(?<!No)Norm(Gated|\dd|\dP|Plus1P)?$"), frozenset({"norm", "statistic", "quotient"})),
+    (
+        "norm",
+        re.compile(r"(?<!Batch)(?<!Weight)(?<!No)Norm(Gated|\dd|\dP|Plus1P)?$"),
+        frozenset({"norm", "statistic", "quotient"}),
+    ),
     (
         "activation",
         re.compile(r"SiLU|GELU|Mish|Tanh|Sigmoid|Softplus|Hardswish|SELU|^ELU|CELU|xIELU"),
@@ -90,7 +94,9 @@ class Audit:
         header = ("module", "operation", "taken for", "rule", "nodes")
         table = [header, *((r.module or "(model)", r.operation, r.kind, r.rule, str(r.count)) for r in self.rows)]
         widths = [max(len(row[k]) for row in table) for k in range(len(header))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
+        ]
         verdict = "every promised rule was applied" if not self.missing else "; ".join(self.missing)
         return "\n".join([*lines, "", f"{self.reached} of {self.recorded} nodes carry relevance; {verdict}."])
 

@@ -30,7 +30,11 @@ class Capture(TorchDispatchMode):
     ) -> None:
         super().__init__()
         self.start = start
-        self.wanted_constants, self.wanted_operands, self.dead = frozenset(constants), frozenset(operands), frozenset(dead)
+        self.wanted_constants, self.wanted_operands, self.dead = (
+            frozenset(constants),
+            frozenset(operands),
+            frozenset(dead),
+        )
         self.constants: dict[int, Tensor] = {}
         self.operands: dict[int, Tensor] = {}
         self._last = -1

@@ -53,7 +53,9 @@ class Composite:
         """This composite below `layer`, `other` in `layer` and above (layers count from 0)."""
         return self.within(other, first_layer=layer)
 
-    def within(self, other: Composite, *, modules: str = "*", first_layer: int = 0, last_layer: int | None = None) -> Composite:
+    def within(
+        self, other: Composite, *, modules: str = "*", first_layer: int = 0, last_layer: int | None = None
+    ) -> Composite:
         """This composite, but `other` in the modules whose path matches a pattern and in a range of layers.
 
         Args:
@@ -82,7 +84,8 @@ class Composite:
     def from_dict(cls, values: dict[str, Any]) -> Composite:
         """The inverse of `to_dict`."""
         overrides = tuple(
-            Override(**{**override, "composite": cls.from_dict(override["composite"])}) for override in values["overrides"]
+            Override(**{**override, "composite": cls.from_dict(override["composite"])})
+            for override in values["overrides"]
         )
         return cls(**{**values, "overrides": overrides})
 

@@ -73,6 +73,9 @@ MODULATORS = _names("""
     Logsumexp Round Floor Ceil Trunc Sign FakeQuantizePerTensorAffine Erfinv
     """)
 
+#: Batch norms, which are affine in evaluation mode.
+BATCH_NORMS = _names("NativeBatchNorm CudnnBatchNorm")
+
 #: Arguments of linear operations that only weigh the others, by operation.
 COEFFICIENTS = {"Lerp": (2,), "PreluKernel": (1,)}
 

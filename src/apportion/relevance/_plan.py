@@ -11,9 +11,10 @@ from torch import Tensor
 from apportion._errors import UnknownOperation
 from apportion.relevance import _rules as rules
 from apportion.relevance._composite import Composite, layer_label
-from apportion.relevance._graph import Graph, Node, Places
+from apportion.relevance._graph import Graph, Places
 from apportion.relevance._operations import (
     AFFINE,
+    BATCH_NORMS,
     COEFFICIENTS,
     DIVISORS,
     MATRIX,
@@ -53,7 +54,7 @@ class Plan:
 
 def plan_treatments(
     graph: Graph,
-    leaves: Mapping[Node, int],
+    leaves: Mapping[Tensor, int],
     composite: Composite,
     places: Places,
     captured: Mapping[int, Tensor] | None = None,
@@ -62,7 +63,7 @@ def plan_treatments(
 
     Args:
         graph: The recorded graph.
-        leaves: `LIVE` or `ADDED` for the nodes of the leaves that receive relevance.
+        leaves: `LIVE` or `ADDED` for the tensors that receive relevance.
         composite: The rules.
         places: Where the nodes ran, for overrides by layer and for names.
         captured: Inputs of activations that an earlier plan called unresolved.
@@ -80,7 +81,7 @@ class _Planner:
     def __init__(
         self,
         graph: Graph,
-        leaves: Mapping[Node, int],
+        leaves: Mapping[Tensor, int],
         composite: Composite,
         places: Places,
         captured: Mapping[int, Tensor],
@@ -111,12 +112,17 @@ class _Planner:
 
     def _dependence(self) -> list[bool]:
         depends: list[bool] = []
-        for i, edges in enumerate(self.graph.inputs):
+        for i, edges in enumerate(self.inputs):
             if edges:
                 depends.append(any(j >= 0 and depends[j] for j in edges))
             else:
-                depends.append(self.leaves.get(self.graph.nodes[i], DEAD) == LIVE)
+                depends.append(self._leaf_state(i) == LIVE)
         return depends
+
+    def _leaf_state(self, i: int) -> int:
+        # By tensor, since torch may make a new Python object for the same node.
+        variable = getattr(self.graph.nodes[i], "variable", None)
+        return DEAD if variable is None else self.leaves.get(variable, DEAD)
 
     def decide(self) -> None:
         """Go through the nodes from the leaves up."""
@@ -125,7 +131,7 @@ class _Planner:
         for i, name in enumerate(self.names):
             kind = kinds[i]
             if kind == "leaf":
-                live[i] = self.leaves.get(self.graph.nodes[i], DEAD)
+                live[i] = self._leaf_state(i)
                 continue
             top, source, sources, dead = DEAD, -1, 0, False
             for j in inputs[i]:
@@ -145,7 +151,9 @@ class _Planner:
                 live[i] = top
                 if sources == 1:
                     self._inherit(i, source)
-                if top and (dead or name in COEFFICIENTS):
+                if top and name in BATCH_NORMS:
+                    treatments[i] = rules.batch_norm(self.graph.nodes[i])
+                elif top and (dead or name in COEFFICIENTS):
                     treatments[i] = self._blocking(i)
                 continue
             if sources == 1 and kind == "product":
@@ -199,7 +207,7 @@ class _Planner:
             return len(edges) > 2 and edges[2] < 0 and node._saved_bias_sym_sizes_opt is not None
         if name in ("NativeLayerNorm", "NativeGroupNorm"):
             return edges[2] < 0 and getattr(node, "_saved_bias", True) is not None
-        if name in ("NativeBatchNorm", "CudnnBatchNorm", "MaskedFill", "IndexFill", "ConstantPadNd"):
+        if name in BATCH_NORMS or name in ("MaskedFill", "IndexFill", "ConstantPadNd"):
             return True
         if name in PRODUCTS:
             # The first argument of addmm and its like is added; it may be a bias that no leaf accounts for.
@@ -220,14 +228,20 @@ class _Planner:
         edges, live = self.inputs[i], self.live
         coefficients = COEFFICIENTS.get(self.names[i], ())
         blocked = [
-            k for k, j in enumerate(edges) if j >= 0 and ((not live[j] and self.kinds[j] != "leaf") or k in coefficients)
+            k
+            for k, j in enumerate(edges)
+            if j >= 0 and ((not live[j] and self.kinds[j] != "leaf") or k in coefficients)
         ]
         if not blocked:
             return None
-        return Treatment.divide([None if k in blocked else 1.0 for k in range(len(edges))], "linear", "constants left out")
+        return Treatment.divide(
+            [None if k in blocked else 1.0 for k in range(len(edges))], "linear", "constants left out"
+        )
 
     def _at(self, i: int) -> Composite:
-        return self.composite.at(self.places.path_of(self.graph.nodes[i])) if self.composite.overrides else self.composite
+        return (
+            self.composite.at(self.places.path_of(self.graph.nodes[i])) if self.composite.overrides else self.composite
+        )
 
     def _registered(self, i: int, rule: Callable[[Operation], Treatment]) -> Treatment:
         node = self.graph.nodes[i]
@@ -257,7 +271,12 @@ class _Planner:
             gate = factors[0] if self.activated[a] else factors[1]
             value = factors[1] if self.activated[a] else factors[0]
             return rules.product(
-                self.graph.nodes[i], name, factors, {gate: None, value: 1.0}, "product", "gate held constant, all to the value"
+                self.graph.nodes[i],
+                name,
+                factors,
+                {gate: None, value: 1.0},
+                "product",
+                "gate held constant, all to the value",
             )
         return self._shared(i, factors, rule, kind)
 
@@ -282,7 +301,9 @@ class _Planner:
         if not factors and not others:
             return Treatment.constant("product", "no live factor")
         dependent = [k for k in arguments if edges[k] >= 0 and self.depends[edges[k]]]
-        if len(dependent) == 2 and any(self.gated[edges[k]] and self._same_source(i, k) for k in dependent if k not in factors):
+        if len(dependent) == 2 and any(
+            self.gated[edges[k]] and self._same_source(i, k) for k in dependent if k not in factors
+        ):
             self.activated[i] = True
         kept = {*factors, *others}
         blocked = [k for k, j in enumerate(edges) if j >= 0 and k not in kept and (live[j] or self.kinds[j] != "leaf")]

@@ -30,6 +30,7 @@ class Leaf:
         role: The line of the ledger that it belongs to.
         value: What the model computed with.
         edge: Where its gradient arrives.
+        variable: The tensor at the end of the graph that stands for it.
         ids: For tokens, the name of the model's input that was looked up.
         added: Whether it is a parameter that counts only where it is added.
     """
@@ -38,6 +39,7 @@ class Leaf:
     role: Role
     value: Tensor
     edge: GradientEdge
+    variable: Tensor
     ids: str | None = None
     added: bool = False
 
@@ -94,7 +96,9 @@ def usable_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
         ApportionError: It is no module, is compiled, or has parameters on the meta device.
     """
     if not isinstance(model, nn.Module):
-        raise ApportionError(f"the model is a {type(model).__name__}; give a torch module, such as a transformers model.")
+        raise ApportionError(
+            f"the model is a {type(model).__name__}; give a torch module, such as a transformers model."
+        )
     modules = list(model.named_modules())
     for path, module in modules:
         if module._compiled_call_impl is not None or "_orig_mod" in module._modules:
@@ -133,7 +137,9 @@ def _frozen(modules: list[tuple[str, nn.Module]], leaves: list[Leaf]) -> Iterato
                     parameter.requires_grad_(role is not None)
                 if role is not None:
                     full = f"{path}.{name}".strip(".")
-                    leaves.append(Leaf(full, role, parameter.detach(), get_gradient_edge(parameter), added=True))
+                    leaves.append(
+                        Leaf(full, role, parameter.detach(), get_gradient_edge(parameter), parameter, added=True)
+                    )
         yield
     finally:
         for parameter, required in changed:
@@ -195,7 +201,7 @@ def _watched(
                 ids = next((name for name in ("input_ids", "decoder_input_ids") if name in inputs), None)
             role: Role = "tokens" if ids is not None else "positions" if _is_position(path) else "constants"
             source = output.detach().requires_grad_(True)
-            leaves.append(Leaf(path, role, source.detach(), get_gradient_edge(source), ids))
+            leaves.append(Leaf(path, role, source.detach(), get_gradient_edge(source), source, ids))
             # A copy, since some models add to their embeddings in place, which a leaf does not allow.
             return source.clone()
 
@@ -245,5 +251,5 @@ def _input_leaf(name: str, value: Any, leaves: list[Leaf]) -> Any:
         return value
     leaf = value.detach().requires_grad_(True)
     role: Role = "tokens" if name.endswith("inputs_embeds") else "inputs"
-    leaves.append(Leaf(name, role, leaf.detach(), get_gradient_edge(leaf), name if role == "tokens" else None))
+    leaves.append(Leaf(name, role, leaf.detach(), get_gradient_edge(leaf), leaf, name if role == "tokens" else None))
     return leaf.clone()

@@ -25,7 +25,9 @@ def fused_attention(node: Node, rule: str, live: tuple[bool, ...], line: str) ->
     """
     extra = max(0, len(live) - 3)
     if rule == "values":
-        return Treatment.divide((None, None, 1.0, *[None] * extra), "attention", "weights held constant, all to the values")
+        return Treatment.divide(
+            (None, None, 1.0, *[None] * extra), "attention", "weights held constant, all to the values"
+        )
     shares = (0.25, 0.25, 0.5, *[0.5] * extra) if rule == "uniform" else (1.0,) * (3 + extra)
 
     def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
@@ -61,7 +63,9 @@ def softmax(node: Node, name: str, kind: str, line: str) -> Treatment:
     return Treatment(kind=kind, rule="derivative kept", absorbed=absorbed, line=line)
 
 
-def product(node: Node, name: str, factors: tuple[int, ...], shares: dict[int, float | None], kind: str, rule: str) -> Treatment:
+def product(
+    node: Node, name: str, factors: tuple[int, ...], shares: dict[int, float | None], kind: str, rule: str
+) -> Treatment:
     """A product of live factors; what the shares leave of Σ factor·gradient is absorbed, nothing if they sum to 1."""
     given = [shares.get(k, 1.0) for k in range(len(node.next_functions))]
     kept = sum(s for k, s in shares.items() if s is not None and k in factors)
@@ -175,6 +179,26 @@ def _group_norm(node: Node) -> Derivative:
     return derivative
 
 
+def batch_norm(node: Node) -> Treatment:
+    """A batch norm in evaluation mode is affine.
+
+    Its derivative is computed here because torch's own reads a gradient with unusual strides (a permuted result's) in
+    the wrong order on CPU (seen in torch 2.13).
+    """
+
+    def derivative(arguments: Gradients, results: Gradients) -> Gradients:
+        grad = _given(results[0])
+        shape = (-1, *[1] * (grad.dim() - 2))
+        scale = (node._saved_running_var + getattr(node, "_saved_eps", getattr(node, "_saved_epsilon", None))).rsqrt()
+        scale = scale if node._saved_weight is None else scale * node._saved_weight
+        passed = grad * scale.view(shape).to(grad.dtype)
+        if len(arguments) < 3 or arguments[2] is None:
+            return (passed, *arguments[1:])
+        return (passed, arguments[1], grad.transpose(0, 1).flatten(1).sum(1), *arguments[3:])
+
+    return Treatment(kind="linear", rule="affine in evaluation mode", derivative=derivative)
+
+
 _FROZEN = {
     "NativeLayerNorm": _layer_norm,
     "FusedRmsNorm": _rms_norm,
@@ -190,7 +214,12 @@ def curved_statistic(node: Node, name: str) -> Treatment:
     """A statistic that keeps its derivative."""
     degree = _DEGREES.get(name)
     if degree is None:
-        return Treatment(kind="statistic", rule="derivative kept", absorbed=_MODULATED.get(name, lambda _: None)(node), line=CURVATURE)
+        return Treatment(
+            kind="statistic",
+            rule="derivative kept",
+            absorbed=_MODULATED.get(name, lambda _: None)(node),
+            line=CURVATURE,
+        )
 
     def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
         return (1 - degree) * inner(node._saved_result, _given(results[0]))

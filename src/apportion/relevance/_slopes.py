@@ -92,7 +92,9 @@ def _gelu_gate(z: Tensor, approximate: str) -> Tensor:
 
 def _elu(node: Any) -> Slope:
     z, alpha, scale, inner = node._saved_self, node._saved_alpha, node._saved_scale, node._saved_input_scale
-    return Slope(lambda: scale * torch.where(z > 0, 1.0, alpha * inner * _secant(z * inner, torch.expm1(z * inner), 0, 1)))
+    return Slope(
+        lambda: scale * torch.where(z > 0, 1.0, alpha * inner * _secant(z * inner, torch.expm1(z * inner), 0, 1))
+    )
 
 
 def _celu(node: Any) -> Slope:

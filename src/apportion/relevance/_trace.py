@@ -25,7 +25,13 @@ from apportion.relevance._plan import ADDED, LIVE, Plan, plan_treatments
 from apportion.relevance._recording import Leaf, Recording, record_forward
 from apportion.relevance._treatment import Gradients, Treatment
 
-_LINES = {"tokens": "tokens", "inputs": "inputs", "positions": "positions", "biases": "biases", "constants": "constants"}
+_LINES = {
+    "tokens": "tokens",
+    "inputs": "inputs",
+    "positions": "positions",
+    "biases": "biases",
+    "constants": "constants",
+}
 
 
 def record(model: nn.Module, inputs: Mapping[str, Any], *, detail: bool = True) -> Trace:
@@ -122,6 +128,13 @@ class Trace:
         outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
         seeds = (seeds,) if isinstance(seeds, Tensor) else tuple(seeds)
         plan, captured = self._resolved_plan(outputs, composite, ledger=ledger)
+        if not any(plan.needed):
+            root = plan.treatments[plan.graph.roots[0]]
+            raise ApportionError(
+                f"nothing carries relevance under {composite.name}: the explained output is the result of "
+                f"{plan.graph.names[plan.graph.roots[0]]!r}, which is {root.rule if root else 'not live'}. "
+                "Explain what goes into it, such as the logits."
+            )
         accounts = _Accounts(self.places)
         handles: list[RemovableHandle] = []
         try:
@@ -167,7 +180,7 @@ class Trace:
     ) -> tuple[Plan, Mapping[int, Tensor]]:
         """The plan, and by node the constants that it needs; runs the model again where autograd kept too little."""
         graph = self._graph(outputs)
-        leaves = {leaf.edge.node: ADDED if leaf.added else LIVE for leaf in self.recording.leaves}
+        leaves = {leaf.variable: ADDED if leaf.added else LIVE for leaf in self.recording.leaves}
         plan = plan_treatments(graph, leaves, composite, self.places)
         constants = plan.constants if ledger else []
         if not plan.unresolved and not constants:
@@ -178,14 +191,18 @@ class Trace:
         captures: list[Capture] = []
 
         def around(first: int) -> Capture:
-            captures.append(Capture(first, [numbers[i] for i in constants], [numbers[i] for i in plan.unresolved], dead))
+            captures.append(
+                Capture(first, [numbers[i] for i in constants], [numbers[i] for i in plan.unresolved], dead)
+            )
             return captures[0]
 
         record_forward(self.model, self.inputs, detail=False, around=around)
         (capture,) = captures
         operands = {i: capture.operands[numbers[i]] for i in plan.unresolved if numbers[i] in capture.operands}
         if len(operands) < len(plan.unresolved):
-            raise ApportionError("the model did not compute the same operations twice, so its activations cannot be read.")
+            raise ApportionError(
+                "the model did not compute the same operations twice, so its activations cannot be read."
+            )
         if operands:
             plan = replace(plan_treatments(graph, leaves, composite, self.places, operands), constants=plan.constants)
         return plan, {i: capture.constants[numbers[i]] for i in constants if numbers[i] in capture.constants}
@@ -193,8 +210,13 @@ class Trace:
     def _backward(
         self, outputs: Sequence[Tensor], seeds: Sequence[Tensor], plan: Plan, keep_graph: bool
     ) -> dict[str, Tensor]:
-        reached = {plan.graph.nodes[i] for i, needed in enumerate(plan.needed) if needed}
-        named = {name: leaf for name, leaf in self.leaves.items() if leaf.edge.node in reached}
+        graph = plan.graph
+        reached = {
+            graph.nodes[i].variable
+            for i, needed in enumerate(plan.needed)
+            if needed and graph.names[i] == "AccumulateGrad"
+        }
+        named = {name: leaf for name, leaf in self.leaves.items() if leaf.variable in reached}
         if not named:
             return {}
         edges = [leaf.edge for leaf in named.values()]
@@ -244,7 +266,8 @@ class Trace:
     ) -> Ledger:
         wide = torch.float64
         total = sum(
-            (output.detach().to(wide) * seed.to(wide)).flatten(1).sum(1) for output, seed in zip(outputs, seeds, strict=True)
+            (output.detach().to(wide) * seed.to(wide)).reshape(len(seed), -1).sum(1)
+            for output, seed in zip(outputs, seeds, strict=True)
         )
         assert isinstance(total, Tensor)
         total = total.cpu()
@@ -373,7 +396,13 @@ def _attach(
         if shares is not None:
             passed = tuple(
                 [
-                    g if g is None or share == 1 else None if share is None else g.mul_(share) if in_place else g * share
+                    g
+                    if g is None or share == 1
+                    else None
+                    if share is None
+                    else g.mul_(share)
+                    if in_place
+                    else g * share
                     for g, share in zip(passed, shares, strict=False)
                 ]
             )

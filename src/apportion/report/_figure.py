@@ -16,9 +16,9 @@ from apportion.report._numbers import signed
 from apportion.report._reading import Reading, readings
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
+    import matplotlib.axes
+    import matplotlib.figure
+    import matplotlib.patches
 
 # Up to this many features get a bar each.
 MAX_BARS = 40
@@ -49,7 +49,7 @@ FALLBACK_FONTS = (
 )
 
 
-def figure(attribution: Attribution) -> Figure:
+def figure(attribution: Attribution) -> matplotlib.figure.Figure:
     """The shares as a matplotlib figure that belongs to no pyplot state.
 
     Raises:
@@ -74,7 +74,7 @@ def figure(attribution: Attribution) -> Figure:
     return canvas
 
 
-def _bars(make: type[Figure], reading: Reading) -> Figure:
+def _bars(make: type[matplotlib.figure.Figure], reading: Reading) -> matplotlib.figure.Figure:
     count = len(reading.features)
     canvas = make(figsize=(7.2, 1.3 + 0.26 * count), layout="constrained")
     axes = canvas.add_subplot()
@@ -116,7 +116,7 @@ def _bars(make: type[Figure], reading: Reading) -> Figure:
     return canvas
 
 
-def _strip(make: type[Figure], reading: Reading) -> Figure:
+def _strip(make: type[matplotlib.figure.Figure], reading: Reading) -> matplotlib.figure.Figure:
     """The text in lines, each feature on its colour; a cell of the character grid is one unit wide."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
@@ -128,7 +128,7 @@ def _strip(make: type[Figure], reading: Reading) -> Figure:
     axes.set_ylim(lines, 0)
     axes.set_axis_off()
     fonts = ["DejaVu Sans Mono", *_fonts()]
-    boxes: list[Patch] = []
+    boxes: list[matplotlib.patches.Patch] = []
     for i, text, column, line in placed:
         at = reading.strength(i)
         # The space that a label begins with stands before its colour.
@@ -181,7 +181,7 @@ def _headings(reading: Reading, placed: Sequence[tuple[int, str, int, int]]) -> 
     return [(block.heading, first_lines[block.members[0]] - 1) for block in reading.blocks if block.heading]
 
 
-def _heat_map(make: type[Figure], shown: Sequence[Reading]) -> Figure:
+def _heat_map(make: type[matplotlib.figure.Figure], shown: Sequence[Reading]) -> matplotlib.figure.Figure:
     features = shown[0].features
     size = (min(24.0, 2.5 + 0.24 * len(features)), min(24.0, 2.2 + 0.26 * len(shown)))
     canvas = make(figsize=size, layout="constrained")
@@ -203,7 +203,15 @@ def _heat_map(make: type[Figure], shown: Sequence[Reading]) -> Figure:
     return canvas
 
 
-def _colour_bar(canvas: Figure, axes: Axes, reading: Reading, *, orientation: str, shrink: float, aspect: int) -> None:
+def _colour_bar(
+    canvas: matplotlib.figure.Figure,
+    axes: matplotlib.axes.Axes,
+    reading: Reading,
+    *,
+    orientation: str,
+    shrink: float,
+    aspect: int,
+) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 

@@ -1,0 +1,94 @@
+"""Explain one logit of a tiny model of each architecture, and see whether the books balance."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion.relevance import CP_LRP, record
+from tests.architectures import CannotBuild, Task, TinyModel, build, time_limit
+
+Status = Literal["exact", "not exact", "refused", "failed", "not built"]
+"""The books balance; they do not; the engine says why it will not; something raised; there was no model to try."""
+
+TOLERANCE = 1e-4
+OUTPUTS = ("logits", "logits_per_image", "itm_score", "prediction_logits")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one architecture.
+
+    Args:
+        residual: What the ledger cannot account for, relative to its largest amount; None where nothing ran.
+        message: Why there is no residual, or no model.
+    """
+
+    task: Task
+    model_type: str
+    status: Status
+    residual: float | None = None
+    message: str = ""
+    seconds: float = 0.0
+
+
+def explained(output: Any) -> Tensor:
+    """The logits in a model's output."""
+    for name in OUTPUTS:
+        if isinstance(output.get(name), Tensor):
+            return output[name]
+    raise KeyError(f"none of {', '.join(OUTPUTS)} among the outputs {', '.join(output)}")
+
+
+def seed_at_the_largest(logits: Tensor) -> Tensor:
+    """1 at the largest logit of the last position, 0 elsewhere; one target."""
+    seed = torch.zeros(1, *logits.shape, dtype=logits.dtype)
+    rows = logits.detach().reshape(-1, logits.shape[-1])
+    seed.view(-1, logits.shape[-1])[-1, rows[-1].argmax()] = 1
+    return seed
+
+
+def relative_residual(tiny: TinyModel) -> float:
+    """What CP-LRP leaves unaccounted for; 0 up to rounding for a model whose every operation is understood."""
+    trace = record(tiny.model, tiny.inputs)
+    logits = explained(trace.output)
+    ledger = trace.propagate(logits, seed_at_the_largest(logits), CP_LRP, keep_graph=False).ledger
+    return float(ledger.relative_residual.max())
+
+
+def outcome(task: Task, model_type: str, *, seconds: int = 60) -> Outcome:
+    """Build one architecture and explain it; whatever happens is reported, not raised.
+
+    Args:
+        task: What the model does.
+        model_type: One of `names(task)`.
+        seconds: Longest time for building and again for explaining.
+    """
+    start = time.perf_counter()
+    residual, message = None, ""
+    try:
+        tiny = build(task, model_type, seconds=seconds)
+        with time_limit(seconds), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            residual = relative_residual(tiny)
+        status: Status = "exact" if residual < TOLERANCE else "not exact"
+    except CannotBuild as error:
+        status, message = "not built", str(error)
+    except ApportionError as error:
+        status, message = "refused", f"{type(error).__name__}: {error}"
+    except Exception as error:  # anything a model's own code, or ours, may raise
+        status, message = "failed", f"{type(error).__name__}: {error}"
+    return Outcome(
+        task=task,
+        model_type=model_type,
+        status=status,
+        residual=residual,
+        message=message,
+        seconds=round(time.perf_counter() - start, 2),
+    )
