@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 
 _asleep = False
 
 
 def checked(function: Callable[..., Any]) -> Any:
     """A function that raises where its arguments or its result do not fit its annotations."""
-    strict = beartype(function)
+    strict = beartype(function, conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as for type checkers
 
     @wraps(function)
     def either(*arguments: Any, **keywords: Any) -> Any:

@@ -8,6 +8,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -146,7 +147,8 @@ print(sorted({{"torch", "transformers", "numpy"}} & set(sys.modules)))
 
 def test_help_names_every_method_and_every_exit_code():
     shown = done("explain", "--help").stdout
-    assert all(re.search(rf"(?<!\w){name}(?!\w)", shown) for name in METHODS)
+    assert cli.METHODS.split(", ") == list(METHODS)
+    assert cli.METHODS in shown
     assert "Exit codes: 0 done · 1 the model cannot be explained faithfully" in shown
 
 
@@ -265,6 +267,12 @@ def test_a_forgotten_space_is_hinted_at(folder):
     assert 'hint: "is" was explained; " is", with a space' in done("explain", "-m", folder, TEXT, "-t", "is").stderr
     assert done("explain", "-m", folder, TEXT, "-t", " is", "-c", "is").stderr.count("hint") == 1
     assert done("explain", "-m", folder, TEXT, "-t", " is", "-c", " are").stderr == ""
+
+
+@pytest.mark.parametrize(("likelihood", "hints"), [(0.06, 0), (0.04, 1)])
+def test_a_token_that_is_about_as_likely_without_its_space_may_be_meant(explainer, likelihood, hints):
+    attribution = replace(explainer.explain(TEXT, target="is"), prediction=((" is", 0.5), ("is", likelihood)))
+    assert len(list(cli._spacing_hints(["is"], attribution))) == hints
 
 
 def test_it_is_silent_about_its_dependencies(folder, capfd):

@@ -165,7 +165,8 @@ class Attribution:
                     raise ApportionError(f"span {name!r} names feature {i}; there are {len(self.features)}.")
                 if i in taken:
                     raise ApportionError(
-                        f"span {name!r} shares {self.features[i].label!r} with span {taken[i]!r}; spans must not overlap."
+                        f"span {name!r} shares {self.features[i].label!r} with span {taken[i]!r}; "
+                        "spans must not overlap."
                     )
                 taken[i] = name
             chosen[name] = indices
@@ -293,7 +294,8 @@ class Attribution:
         header = json.loads(metadata["apportion"])
         if header["version"] > FORMAT_VERSION:
             raise ApportionError(
-                f"{str(path)!r} has format {header['version']}; this apportion reads up to {FORMAT_VERSION}: update apportion."
+                f"{str(path)!r} has format {header['version']}; this apportion reads up to {FORMAT_VERSION}: "
+                "update apportion."
             )
         ledger = None
         if header["ledger"] is not None:
@@ -382,7 +384,8 @@ class Attribution:
         count = joined.count(text) if text else 0
         if count != 1:
             raise ApportionError(
-                f"span {text!r} occurs {count} times in the prompt; give a text that occurs once, or indices of features."
+                f"span {text!r} occurs {count} times in the prompt; give a text that occurs once, "
+                "or indices of features."
             )
         start = joined.index(text)
         end, at, found = start + len(text), 0, []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import torch
 from rich.progress import track
@@ -198,8 +198,8 @@ class Explainer:
                 low, high = int(ids.min()), int(ids.max())
                 if low < 0 or high >= rows:
                     raise ApportionError(
-                        f"token id {low if low < 0 else high} is out of the vocabulary: the model knows 0 to {rows - 1}. "
-                        "Do the ids come from another model's tokenizer?"
+                        f"token id {low if low < 0 else high} is out of the vocabulary: "
+                        f"the model knows 0 to {rows - 1}. Do the ids come from another model's tokenizer?"
                     )
         return prompts
 
@@ -240,7 +240,7 @@ def _gives_list(prompt: Any) -> bool:
     if is_batch(prompt):
         return True
     ids = prompt if isinstance(prompt, Tensor) else None
-    if isinstance(prompt, Mapping) or hasattr(prompt, "data") and not isinstance(prompt, Tensor):
+    if isinstance(prompt, Mapping) or (hasattr(prompt, "data") and not isinstance(prompt, Tensor)):
         given = dict(prompt)
         ids = given.get("input_ids", given.get("inputs_embeds"))
     return ids is not None and ids.ndim >= 2 and ids.shape[0] > 1

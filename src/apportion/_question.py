@@ -21,7 +21,7 @@ class Question:
 
     Args:
         head: The model and what its outputs are.
-        prompts: Examples that run together; shorter ones are padded on the right, where nothing that is explained looks.
+        prompts: Examples that run together; shorter ones are padded on the right, where nothing explained looks.
         targets: What is asked of each.
         detail: Whether the trace tells modules without parts of their own apart.
     """

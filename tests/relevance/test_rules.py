@@ -57,7 +57,7 @@ def propagated(
     seed = torch.ones_like(trace.output) if seed is None else seed
     result = trace.propagate(trace.output, seed[None], composite)
     largest = max(float(amount.abs().max()) for amount in (result.ledger.total, *result.relevance.values()))
-    assert result.ledger.residual.abs().item() <= 1e-11 * largest
+    assert result.ledger.residual.abs().item() <= 1e-9 * largest  # Bloom's GELU writes √(2/π) with 8 digits
     return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -33,8 +33,16 @@ class Propagation(Method):
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """The composite, JSON-ready."""
-        return {"composite": self.composite.to_dict()}
+        """The composite, and in words what sets it apart from the usual one of its name; JSON-ready."""
+        usual = {c.name: c for c in (ATTNLRP, CP_LRP, GRADIENT)}.get(self.composite.name, GRADIENT)
+        options: dict[str, Any] = {
+            f.name: getattr(self.composite, f.name)
+            for f in fields(Composite)
+            if f.name not in ("name", "overrides") and getattr(self.composite, f.name) != getattr(usual, f.name)
+        }
+        if self.composite.overrides:
+            options["overrides"] = "; ".join(o.in_words() for o in self.composite.overrides)
+        return {**options, "composite": self.composite.to_dict()}
 
     @property
     def detail(self) -> bool:
@@ -141,12 +149,14 @@ def _of_tokens(propagated: Propagated, question: Question, example: int) -> Tens
         ]
         if not found:
             raise ApportionError(
-                f"no embedding of {name!r} was seen in {question.head.model.__class__.__name__}, so its tokens cannot get shares."
+                f"no embedding of {name!r} was seen in {type(question.head.model).__name__}, "
+                "so its tokens cannot get shares."
             )
         total = torch.stack(found).sum(0)[:, example]
         if bool((total[:, count:] != 0).any()):
             raise ApportionError(
-                "padding received relevance: this model lets it reach the prediction; explain one text at a time (batch_size=1)."
+                "padding received relevance: this model lets it reach the prediction; "
+                "explain one text at a time (batch_size=1)."
             )
         pieces.append(total[:, :count])
     return torch.cat(pieces, 1).cpu()
@@ -167,7 +177,8 @@ def _by_place(amount: Tensor, question: Question, name: str) -> Tensor:
             )
         return amount[:, :, :length]
     raise ApportionError(
-        f"the model looks up {name!r} as {tuple(amount.shape[1:])} places for {batch} × {length} tokens; its shares cannot be told apart."
+        f"the model looks up {name!r} as {tuple(amount.shape[1:])} places for {batch} × {length} tokens; "
+        "its shares cannot be told apart."
     )
 
 

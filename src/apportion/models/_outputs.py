@@ -190,7 +190,8 @@ class Head:
             start = getattr(self.model.config, "bos_token_id", None)
         if start is None:
             raise ApportionError(
-                "the model's configuration has no decoder_start_token_id; give the decoder's tokens as {'decoder_input_ids': …}."
+                "the model's configuration has no decoder_start_token_id; "
+                "give the decoder's tokens as {'decoder_input_ids': …}."
             )
         source = tuple(replace(f, part="source") for f in prompt.features)
         started = replace(

@@ -21,7 +21,7 @@ class Prompt:
         inputs: The model's keyword arguments, with a batch of one.
         features: The tokens of each input in turn, such as source and decoder.
         parts: For each input of token ids, how many of the features are its own, in their order.
-        padding: Where padding stood in what the user gave, as (left, right), so that the result can have the same length.
+        padding: How much padding stood left and right in what the user gave, so that the result has the same length.
     """
 
     inputs: Mapping[str, Any]
@@ -189,7 +189,7 @@ def _from_messages(messages: list[Mapping[str, Any]], processor: Any) -> Prompt:
 
 
 def _ends_of_turns(messages: list[Mapping[str, Any]], rendered: str, tokenizer: Any) -> list[int] | None:
-    """Where each turn ends in the rendered chat; None where a template renders a beginning differently from the whole."""
+    """Where each turn ends in the rendered chat; None where a template renders a beginning unlike the whole."""
     ends = []
     for turn in range(1, len(messages) + 1):
         beginning = tokenizer.apply_chat_template(messages[:turn], tokenize=False)
@@ -216,8 +216,8 @@ def _places_of(contents: Sequence[str], rendered: str) -> list[tuple[int, int]]:
         found = rendered.find(shown, at)
         if found < 0:
             raise ApportionError(
-                f"the chat template changes the text of message {turn}, so its tokens cannot be told from the template's; "
-                "give the rendered chat as one text."
+                f"the chat template changes the text of message {turn}, so its tokens cannot be told from the "
+                "template's; give the rendered chat as one text."
             )
         places.append((found, found + len(shown)))
         at = found + len(shown)

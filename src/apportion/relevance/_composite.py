@@ -114,9 +114,14 @@ class Override:
         layer = layer_index(path)
         return layer is not None and self.first_layer <= layer and (self.last_layer is None or layer <= self.last_layer)
 
-    def __str__(self) -> str:
+    def in_words(self) -> str:
+        """Where it applies and the name of what applies there."""
         last = "…" if self.last_layer is None else self.last_layer
-        return f"modules {self.modules}, layers {self.first_layer}–{last}: {self.composite}"
+        modules = "" if self.modules == "*" else f"modules {self.modules}, "
+        return f"{modules}layers {self.first_layer}–{last}: {self.composite.name}"
+
+    def __str__(self) -> str:
+        return f"{self.in_words()} ({str(self.composite).partition(': ')[2]})"
 
 
 def layer_index(path: str) -> int | None:

@@ -29,7 +29,8 @@ LINEAR = _names("""
     AsStrided AsStridedBackward Select Slice Narrow NarrowCopy Split SplitWithSizes UnsafeSplit Unbind Chunk Cat Stack
     Repeat RepeatInterleave Tile Roll Flip Rot90 Diagonal DiagonalScatter DiagEmbed Diag Tril Triu Unfold UnfoldBackward
     Index IndexSelect IndexAdd IndexPut IndexPutImpl IndexCopy IndexFill Gather Scatter ScatterAdd ScatterReduce
-    SelectScatter SliceScatter MaskedFill MaskedScatter MaskedSelect Where SWhere Take TakeAlongDim Embedding EmbeddingBag
+    SelectScatter SliceScatter MaskedFill MaskedScatter MaskedSelect Where SWhere
+    Take TakeAlongDim Embedding EmbeddingBag
     ConstantPadNd ReflectionPad1D ReflectionPad2D ReplicationPad1D ReplicationPad2D ReplicationPad3D
     Im2Col Col2Im Fold Convolution MkldnnConvolution CudnnConvolution SlowConv2D ThnnConv2D ConvDepthwise2D
     Addmm NativeBatchNorm CudnnBatchNorm NativeDropout Dropout Lerp
@@ -96,8 +97,9 @@ QUOTIENTS = _names("Div Addcdiv LinalgSolveTriangular")
 #: Affine operations whose result may hold something that does not come from what is live: a bias, a mask, a pad.
 AFFINE = _names("""
     Add Sub Rsub Addmm Addmv Baddbmm Addbmm Addcmul Convolution MkldnnConvolution NativeLayerNorm NativeGroupNorm
-    NativeBatchNorm CudnnBatchNorm Cat Stack Where SWhere MaskedFill MaskedScatter IndexPut IndexPutImpl IndexAdd IndexCopy
-    IndexFill Scatter ScatterAdd SelectScatter SliceScatter DiagonalScatter ConstantPadNd Lerp Copy Maximum Minimum Fmax Fmin
+    NativeBatchNorm CudnnBatchNorm Cat Stack Where SWhere MaskedFill MaskedScatter IndexPut IndexPutImpl IndexAdd
+    IndexCopy IndexFill Scatter ScatterAdd SelectScatter SliceScatter DiagonalScatter ConstantPadNd Lerp Copy Maximum
+    Minimum Fmax Fmin
     """)
 
 #: Nodes that transformers and torch make for operations registered at run time, by the beginning of their name.

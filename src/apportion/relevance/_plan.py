@@ -126,55 +126,63 @@ class _Planner:
 
     def decide(self) -> None:
         """Go through the nodes from the leaves up."""
-        live, depends, inputs, kinds, treatments = self.live, self.depends, self.inputs, self.kinds, self.treatments
         registered = registered_rules()
         for i, name in enumerate(self.names):
-            kind = kinds[i]
+            kind = self.kinds[i]
             if kind == "leaf":
-                live[i] = self._leaf_state(i)
+                self.live[i] = self._leaf_state(i)
+            elif name in registered:
+                self._registered(i, registered[name])
+            elif kind == "linear":
+                self._linear(i, name)
+            else:
+                self._curved(i, kind)
+
+    def _survey(self, i: int) -> tuple[int, int, bool]:
+        """Of a node's arguments: the liveliest state, the only one that depends on the inputs (or −1), any dead one."""
+        live, depends = self.live, self.depends
+        top, source, dead = DEAD, -1, False
+        several = False
+        for j in self.inputs[i]:
+            if j < 0:
                 continue
-            top, source, sources, dead = DEAD, -1, 0, False
-            for j in inputs[i]:
-                if j >= 0:
-                    if live[j] > top:
-                        top = live[j]
-                    elif not live[j]:
-                        dead = True
-                    if depends[j]:
-                        source = j
-                        sources += 1
-            if name in registered:
-                treatments[i] = self._registered(i, registered[name])
-                live[i] = top if treatments[i].carries else DEAD  # type: ignore[union-attr]
-                continue
-            if kind == "linear":
-                live[i] = top
-                if sources == 1:
-                    self._inherit(i, source)
-                if top and name in BATCH_NORMS:
-                    treatments[i] = rules.batch_norm(self.graph.nodes[i])
-                elif top and (dead or name in COEFFICIENTS):
-                    treatments[i] = self._blocking(i)
-                continue
-            if sources == 1 and kind == "product":
-                self._inherit(i, source)
-                if top == LIVE and len(inputs[i]) == 2 and -1 in inputs[i]:
-                    live[i] = top  # times something that nothing depends on
-                    continue
-            if top == DEAD:
-                continue
-            if kind is None:
-                live[i] = top
-                self.unknown.add(i)
-                continue
-            if top == ADDED and kind != "product":
-                # A parameter that passes anything but linear maps is a constant of its own.
-                continue
-            live[i] = top
-            treatment = self._handlers[kind](i)
-            if treatment is not None and not treatment.carries:
-                live[i] = DEAD
-            treatments[i] = treatment
+            if live[j] > top:
+                top = live[j]
+            elif not live[j]:
+                dead = True
+            if depends[j]:
+                several = source >= 0
+                source = j
+        return top, -1 if several else source, dead
+
+    def _linear(self, i: int, name: str) -> None:
+        top, source, dead = self._survey(i)
+        self.live[i] = top
+        if source >= 0:
+            self._inherit(i, source)
+        if top and name in BATCH_NORMS:
+            self.treatments[i] = rules.batch_norm(self.graph.nodes[i])
+        elif top and (dead or name in COEFFICIENTS):
+            self.treatments[i] = self._blocking(i)
+
+    def _curved(self, i: int, kind: Kind | None) -> None:
+        top, source, _ = self._survey(i)
+        if kind == "product" and source >= 0:
+            self._inherit(i, source)
+            if top == LIVE and len(self.inputs[i]) == 2 and -1 in self.inputs[i]:
+                self.live[i] = top  # times something that nothing depends on
+                return
+        # A parameter that passes anything but linear maps is a constant of its own.
+        if top == DEAD or (top == ADDED and kind not in ("product", None)):
+            return
+        self.live[i] = top
+        if kind is None:
+            self.unknown.add(i)
+            return
+        treatment = self._handlers[kind](i)
+        if treatment is not None and not treatment.carries:
+            self.live[i] = DEAD
+        self.treatments[i] = treatment
 
     def find_needed(self) -> list[bool]:
         """Follow relevance from the roots; refuse what it reaches and nobody knows."""
@@ -243,11 +251,13 @@ class _Planner:
             self.composite.at(self.places.path_of(self.graph.nodes[i])) if self.composite.overrides else self.composite
         )
 
-    def _registered(self, i: int, rule: Callable[[Operation], Treatment]) -> Treatment:
+    def _registered(self, i: int, rule: Callable[[Operation], Treatment]) -> None:
         node = self.graph.nodes[i]
         live = tuple(j >= 0 and self.live[j] == LIVE for j in self.inputs[i])
         path = self.places.path_of(node)
-        return rule(Operation(node, self.names[i], path, live, self.composite.at(path)))
+        treatment = rule(Operation(node, self.names[i], path, live, self.composite.at(path)))
+        self.treatments[i] = treatment
+        self.live[i] = self._survey(i)[0] if treatment.carries else DEAD
 
     def _product(self, i: int) -> Treatment | None:
         name, edges, live = self.names[i], self.inputs[i], self.live
@@ -259,10 +269,9 @@ class _Planner:
             return self._single_factor(i, arguments, factors)
         composite = self._at(i)
         a, b = (edges[k] for k in factors)
-        if name in MATRIX and (self.attends[a] or self.attends[b]):
-            rule = composite.attention
-            kind = "attention"
-        elif composite.attention != composite.product and name in MATRIX and self._reaches_softmax(i):
+        if (name in MATRIX and (self.attends[a] or self.attends[b])) or (
+            composite.attention != composite.product and name in MATRIX and self._reaches_softmax(i)
+        ):
             rule = composite.attention
             kind = "attention"
         else:
@@ -429,7 +438,7 @@ class _Planner:
         node = self.graph.nodes[i]
 
         def derivative(arguments: Gradients, results: Gradients) -> Gradients:
-            value, gate = node._saved_self.chunk(2, node._saved_dim)
+            gate = node._saved_self.chunk(2, node._saved_dim)[1]
             grad = results[0]
             assert grad is not None
             passed = grad * gate.sigmoid()
@@ -446,24 +455,27 @@ class _Planner:
                 continue
             seen.add(node)
             for consumer, argument in self.graph.consumers[node]:
-                name, edges = self.names[consumer], self.inputs[consumer]
-                if name in PRODUCTS and argument in PRODUCTS[name]:
-                    others = [edges[k] for k in PRODUCTS[name] if k < len(edges) and k != argument and edges[k] >= 0]
-                    if any(self.depends[j] for j in others):
-                        if accept(consumer):
-                            return True
-                        continue
-                    if name in MATRIX:
-                        continue
-                elif name == "Div":
-                    if argument == 1:
-                        return accept(consumer)
-                elif self.kinds[consumer] != "linear" or name in MATRIX:
-                    continue
-                elif sum(j >= 0 and self.depends[j] for j in edges) >= 2 and name in ("Add", "Sub", "Rsub"):
-                    continue
-                waiting.append((consumer, depth + 1))
+                meets = self._meets(consumer, argument)
+                if meets and accept(consumer):
+                    return True
+                if meets is None:
+                    waiting.append((consumer, depth + 1))
         return False
+
+    def _meets(self, consumer: int, argument: int) -> bool | None:
+        """Whether an argument meets another live factor in its consumer; None where it only passes through."""
+        name, edges = self.names[consumer], self.inputs[consumer]
+        if name in PRODUCTS and argument in PRODUCTS[name]:
+            others = [edges[k] for k in PRODUCTS[name] if k < len(edges) and k != argument and edges[k] >= 0]
+            if any(self.depends[j] for j in others):
+                return True
+            return False if name in MATRIX else None
+        if name == "Div":
+            return True if argument == 1 else None
+        if self.kinds[consumer] != "linear" or name in MATRIX:
+            return False
+        joined = name in ("Add", "Sub", "Rsub") and sum(j >= 0 and self.depends[j] for j in edges) >= 2
+        return False if joined else None
 
     def _reaches_softmax(self, i: int) -> bool:
         """Whether a product's result becomes the argument of a softmax by linear maps: the scores of an attention."""
@@ -485,6 +497,6 @@ class _Planner:
         name, path = self.names[i], self.places.path_of(node) or "the model itself"
         return (
             f"no rule is known for the operation {name!r} in {path}, so relevance cannot pass it. "
-            "If it is a fused or compiled kernel, load the model without it (attn_implementation='sdpa', use_kernels=False); "
-            f"otherwise teach it: @apportion.register_rule({name!r})."
+            "If it is a fused or compiled kernel, load the model without it "
+            f"(attn_implementation='sdpa', use_kernels=False); otherwise teach it: @apportion.register_rule({name!r})."
         )

@@ -75,18 +75,18 @@ def record_forward(
     """
     modules = usable_modules(model)
     leaves: list[Leaf] = []
-    visits: list[Visit] = []
+    watch = _Watch(model, inputs, leaves)
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
         _frozen(modules, leaves),
-        _watched(modules, _token_embedding(model), inputs, leaves, visits, detail=detail),
+        _watched(modules, watch, detail=detail),
     ):
         arguments = {name: _input_leaf(name, value, leaves) for name, value in inputs.items()}
         start = _get_sequence_nr()
         with contextlib.nullcontext() if around is None else around(start):
             output = model(**arguments)
-    return Recording(output, tuple(leaves), tuple(visits), start)
+    return Recording(output, tuple(leaves), tuple(watch.visits), start)
 
 
 def usable_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -165,59 +165,62 @@ def _additive_role(last: str) -> Role | None:
 
 
 @contextmanager
-def _watched(
-    modules: list[tuple[str, nn.Module]],
-    token_module: nn.Module | None,
-    inputs: Mapping[str, Any],
-    leaves: list[Leaf],
-    visits: list[Visit],
-    *,
-    detail: bool,
-) -> Iterator[None]:
+def _watched(modules: list[tuple[str, nn.Module]], watch: _Watch, *, detail: bool) -> Iterator[None]:
     """The modules with hooks that note which nodes each call makes and cut the graph at the embeddings."""
-    open_visits: list[int] = []
     handles: list[RemovableHandle] = []
-
-    def enter(path: str, class_name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: Any) -> None:
-            parent = open_visits[-1] if open_visits else -1
-            open_visits.append(len(visits))
-            first = _get_sequence_nr()
-            visits.append(Visit(path, class_name, first, first, parent))
-
-        return hook
-
-    def leave(module: nn.Module, arguments: Any, output: Any) -> None:
-        i = open_visits.pop()
-        visits[i] = replace(visits[i], end=_get_sequence_nr())
-
-    def embed(path: str, is_token_module: bool) -> Callable[..., Any]:
-        def hook(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Any:
-            if not isinstance(output, Tensor) or output.requires_grad or not output.is_floating_point():
-                return None
-            looked_up = next((a for a in (*arguments, *keywords.values()) if isinstance(a, Tensor)), None)
-            ids = _matching_input(looked_up, inputs)
-            if ids is None and is_token_module and looked_up is not None and not looked_up.is_floating_point():
-                ids = next((name for name in ("input_ids", "decoder_input_ids") if name in inputs), None)
-            role: Role = "tokens" if ids is not None else "positions" if _is_position(path) else "constants"
-            source = output.detach().requires_grad_(True)
-            leaves.append(Leaf(path, role, source.detach(), get_gradient_edge(source), source, ids))
-            # A copy, since some models add to their embeddings in place, which a leaf does not allow.
-            return source.clone()
-
-        return hook
-
     try:
         for path, module in modules:
-            if isinstance(module, nn.Embedding) or module is token_module:
-                handles.append(module.register_forward_hook(embed(path, module is token_module), with_kwargs=True))
+            is_token_module = module is watch.token_module
+            if is_token_module or isinstance(module, nn.Embedding):
+                hook = watch.embed(path, is_token_module=is_token_module)
+                handles.append(module.register_forward_hook(hook, with_kwargs=True))
             if detail or module._modules:
-                handles.append(module.register_forward_pre_hook(enter(path, type(module).__name__), prepend=True))
-                handles.append(module.register_forward_hook(leave))
+                enter = watch.enter(path, type(module).__name__)
+                handles.append(module.register_forward_pre_hook(enter, prepend=True))
+                handles.append(module.register_forward_hook(watch.leave))
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _Watch:
+    """What the hooks note down during one forward pass."""
+
+    def __init__(self, model: nn.Module, inputs: Mapping[str, Any], leaves: list[Leaf]) -> None:
+        self.token_module = _token_embedding(model)
+        self.inputs, self.leaves = inputs, leaves
+        self.visits: list[Visit] = []
+        self._open: list[int] = []
+
+    def enter(self, path: str, class_name: str) -> Callable[[nn.Module, Any], None]:
+        def hook(module: nn.Module, arguments: Any) -> None:
+            parent = self._open[-1] if self._open else -1
+            self._open.append(len(self.visits))
+            first = _get_sequence_nr()
+            self.visits.append(Visit(path, class_name, first, first, parent))
+
+        return hook
+
+    def leave(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        i = self._open.pop()
+        self.visits[i] = replace(self.visits[i], end=_get_sequence_nr())
+
+    def embed(self, path: str, *, is_token_module: bool) -> Callable[..., Any]:
+        def hook(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Any:
+            if not isinstance(output, Tensor) or output.requires_grad or not output.is_floating_point():
+                return None
+            looked_up = next((a for a in (*arguments, *keywords.values()) if isinstance(a, Tensor)), None)
+            ids = _matching_input(looked_up, self.inputs)
+            if ids is None and is_token_module and looked_up is not None and not looked_up.is_floating_point():
+                ids = next((name for name in ("input_ids", "decoder_input_ids") if name in self.inputs), None)
+            role: Role = "tokens" if ids is not None else "positions" if _is_position(path) else "constants"
+            source = output.detach().requires_grad_(True)
+            self.leaves.append(Leaf(path, role, source.detach(), get_gradient_edge(source), source, ids))
+            # A copy, since some models add to their embeddings in place, which a leaf does not allow.
+            return source.clone()
+
+        return hook
 
 
 def _token_embedding(model: nn.Module) -> nn.Module | None:

@@ -137,7 +137,7 @@ def frozen_norm(node: Node, name: str) -> Treatment:
 
 
 def curved_norm(node: Node, name: str) -> Treatment:
-    """A normalisation that keeps its derivative: nearly all relevance is absorbed, since scale does not matter to it."""
+    """A normalisation that keeps its derivative absorbs nearly everything, since scale does not matter to it."""
     frozen = _FROZEN[name](node)
 
     def absorbed(arguments: Gradients, results: Gradients) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch._C import _functorch
 from torch.utils.hooks import RemovableHandle
 
 from apportion._errors import ApportionError, NonFiniteRelevance
@@ -20,10 +19,11 @@ from apportion._ledger import Ledger
 from apportion.relevance._audit import Audit
 from apportion.relevance._capture import Capture
 from apportion.relevance._composite import Composite
+from apportion.relevance._diagnosis import in_weights, on_the_way_back, on_the_way_forward
 from apportion.relevance._graph import Graph, Node, Places
+from apportion.relevance._hooks import Accounts, attach, attach_constant
 from apportion.relevance._plan import ADDED, LIVE, Plan, plan_treatments
 from apportion.relevance._recording import Leaf, Recording, record_forward
-from apportion.relevance._treatment import Gradients, Treatment
 
 _LINES = {
     "tokens": "tokens",
@@ -63,7 +63,7 @@ class Propagated:
         ledger: The accounts, or None when they were not asked for.
     """
 
-    relevance: Mapping[str, Float[Tensor, "targets *shape"]]
+    relevance: Mapping[str, Float[Tensor, "targets ..."]]
     leaves: Mapping[str, Leaf]
     ledger: Ledger | None
 
@@ -135,15 +135,15 @@ class Trace:
                 f"{plan.graph.names[plan.graph.roots[0]]!r}, which is {root.rule if root else 'not live'}. "
                 "Explain what goes into it, such as the logits."
             )
-        accounts = _Accounts(self.places)
+        accounts = Accounts(self.places)
         handles: list[RemovableHandle] = []
         try:
             for i, treatment in enumerate(plan.treatments):
                 if treatment is not None and plan.needed[i]:
-                    _attach(i, plan.graph.nodes[i], treatment, accounts if ledger else None, handles)
+                    attach(i, plan.graph.nodes[i], treatment, accounts if ledger else None, handles)
             if ledger:
                 for i in plan.constants:
-                    _attach_constant(i, plan.graph.nodes[i], captured, accounts, handles)
+                    attach_constant(i, plan.graph.nodes[i], captured, accounts, handles)
             gradients = self._backward(outputs, seeds, plan, keep_graph)
         finally:
             for handle in handles:
@@ -151,7 +151,7 @@ class Trace:
         targets = len(seeds[0])
         relevance = self._relevance(gradients, targets)
         if not all(bool(amount.isfinite().all()) for amount in relevance.values()):
-            raise NonFiniteRelevance(self._first_non_finite(outputs, seeds, plan))
+            raise NonFiniteRelevance(self._where_lost(outputs, seeds, plan))
         books = self._ledger(outputs, seeds, relevance, accounts, plan) if ledger else None
         return Propagated(relevance=relevance, leaves={name: self.leaves[name] for name in relevance}, ledger=books)
 
@@ -160,6 +160,18 @@ class Trace:
         outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
         plan, _ = self._resolved_plan(outputs, composite, ledger=False)
         return Audit.of(plan, composite, self.places)
+
+    def _where_lost(self, outputs: Sequence[Tensor], seeds: Sequence[Tensor], plan: Plan) -> str:
+        """Where a number became NaN or infinite: in the weights, on the way forward, or on the way back."""
+        found = in_weights(self.model)
+        if found is None and not all(bool(output.isfinite().all()) for output in outputs):
+            found = on_the_way_forward(self.model, lambda: record_forward(self.model, self.inputs))
+        if found is not None:
+            return found
+        singles = [[seed[target : target + 1] for seed in seeds] for target in range(len(seeds[0]))]
+        return on_the_way_back(
+            plan, self.places, lambda: [self._backward(outputs, single, plan, True) for single in singles]
+        )
 
     def _graph(self, outputs: Sequence[Tensor]) -> Graph:
         roots = []
@@ -229,8 +241,8 @@ class Trace:
                 if "modified by an inplace operation" not in str(error):
                     raise
                 raise ApportionError(
-                    "the model overwrites values that its own derivative needs, so nothing can be propagated; if it keeps a "
-                    "cache or a state, switch that off (use_cache=False)."
+                    "the model overwrites values that its own derivative needs, so nothing can be propagated; "
+                    "if it keeps a cache or a state, switch that off (use_cache=False)."
                 ) from error
             missing[:] = [k for k, gradient in enumerate(gradients) if gradient is None]
             return tuple(gradient for gradient in gradients if gradient is not None)
@@ -261,7 +273,7 @@ class Trace:
         outputs: Sequence[Tensor],
         seeds: Sequence[Tensor],
         relevance: Mapping[str, Tensor],
-        accounts: _Accounts,
+        accounts: Accounts,
         plan: Plan,
     ) -> Ledger:
         wide = torch.float64
@@ -283,86 +295,6 @@ class Trace:
         lines = {line: sum(named.values(), torch.zeros_like(total)) for line, named in details.items()}
         return Ledger(total=total, lines=lines, details=details)
 
-    def _first_non_finite(self, outputs: Sequence[Tensor], seeds: Sequence[Tensor], plan: Plan) -> str:
-        """Send one target back once more, watching every node, to find where a number was lost."""
-        for name, parameter in self.model.named_parameters():
-            if parameter.is_floating_point() and not bool(parameter.isfinite().all()):
-                return f"the parameter {name!r} holds NaN or infinite values; load the model's weights again."
-        if not all(bool(output.isfinite().all()) for output in outputs):
-            return self._first_non_finite_output()
-        found: list[int] = []
-        handles: list[RemovableHandle] = []
-
-        def watch(i: int) -> Callable[[Gradients, Gradients], None]:
-            def hook(arguments: Gradients, results: Gradients) -> None:
-                if not found and any(g is not None and not g.isfinite().all() for g in arguments):
-                    found.append(i)
-
-            return hook
-
-        try:
-            for i, node in enumerate(plan.graph.nodes):
-                if plan.needed[i] and plan.graph.names[i] != "AccumulateGrad":
-                    if plan.treatments[i] is not None:
-                        _attach(i, node, plan.treatments[i], None, handles)
-                    handles.append(node.register_hook(watch(i)))
-            with contextlib.suppress(RuntimeError):
-                for target in range(len(seeds[0])):
-                    self._backward(outputs, [seed[target : target + 1] for seed in seeds], plan, True)
-        finally:
-            for handle in handles:
-                handle.remove()
-        if not found:
-            return "a share became NaN or infinite, at a leaf; try the model in float32."
-        node = plan.graph.nodes[found[0]]
-        return (
-            f"a share became NaN or infinite, first at {plan.graph.names[found[0]]!r} in "
-            f"{self.places.path_of(node) or 'the model itself'}; try the model in float32."
-        )
-
-    def _first_non_finite_output(self) -> str:
-        """Run the model once more to find the first module that returns a number that is none."""
-        found: list[str] = []
-        handles = []
-
-        def watch(path: str) -> Callable[..., None]:
-            def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-                tensors = output if isinstance(output, tuple | list) else (output,)
-                if not found and any(
-                    isinstance(t, Tensor) and t.is_floating_point() and not t.isfinite().all() for t in tensors
-                ):
-                    found.append(path)
-
-            return hook
-
-        try:
-            for path, module in self.model.named_modules():
-                handles.append(module.register_forward_hook(watch(path)))
-            record_forward(self.model, self.inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
-        where = f", first in {found[0] or 'the model itself'}" if found else ""
-        return f"the model's own output is NaN or infinite{where}; check its inputs, or try it in float32."
-
-
-class _Accounts:
-    """What nodes absorbed during one backward pass."""
-
-    def __init__(self, places: Places) -> None:
-        self.places = places
-        self.absorbed: list[tuple[int, str, Tensor]] = []
-
-    def add(self, i: int, line: str, amount: Tensor) -> None:
-        self.absorbed.append((i, line, _out_of_the_batch(amount.detach())))
-
-    def entries(self, plan: Plan) -> list[tuple[str, str, Tensor]]:
-        found = []
-        for i, line, amount in self.absorbed:
-            place = self.places.path_of(plan.graph.nodes[i])
-            found.append((line, f"{place} {plan.graph.names[i]}".strip(), amount))
-        return found
-
 
 @contextlib.contextmanager
 def _quiet_fallback() -> Iterator[None]:
@@ -370,64 +302,3 @@ def _quiet_fallback() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")
         yield
-
-
-def _out_of_the_batch(value: Tensor) -> Tensor:
-    """A value computed inside a batched backward pass, with the axis of targets in front."""
-    if not _functorch.is_batchedtensor(value):
-        return value
-    axis = _functorch.maybe_get_bdim(value)
-    return _functorch.get_unwrapped(value).movedim(axis, 0)
-
-
-def _attach(
-    i: int, node: Node, treatment: Treatment, accounts: _Accounts | None, handles: list[RemovableHandle]
-) -> None:
-    """Hook a node so that its gradients follow the treatment."""
-    shares, derivative, in_place = treatment.shares, treatment.derivative, treatment.in_place
-    absorbed = treatment.absorbed if accounts is not None else None
-    if shares is None and derivative is None and absorbed is None:
-        return
-
-    def hook(arguments: Gradients, results: Gradients) -> Gradients | None:
-        if all(g is None for g in results):
-            return None
-        passed = arguments if derivative is None else derivative(arguments, results)
-        if shares is not None:
-            passed = tuple(
-                [
-                    g
-                    if g is None or share == 1
-                    else None
-                    if share is None
-                    else g.mul_(share)
-                    if in_place
-                    else g * share
-                    for g, share in zip(passed, shares, strict=False)
-                ]
-            )
-        if absorbed is not None:
-            assert accounts is not None
-            accounts.add(i, treatment.line, absorbed(passed, results))
-        return passed
-
-    handles.append(node.register_hook(hook))
-
-
-def _attach_constant(
-    i: int, node: Node, captured: Mapping[int, Tensor], accounts: _Accounts, handles: list[RemovableHandle]
-) -> None:
-    """Hook an affine node whose result holds a constant: the constant's share is itself times the gradient."""
-    constant = captured.get(i)
-    if constant is None or not bool((constant != 0).any()):
-        return
-
-    def hook(results: Gradients) -> None:
-        grad = results[0]
-        if grad is None:
-            return
-        wide = torch.promote_types(grad.dtype, torch.float32)
-        # A mask of −∞ gets no gradient, and no relevance either.
-        accounts.add(i, "constants", torch.where(grad == 0, 0, constant.to(wide) * grad.to(wide)).sum())
-
-    handles.append(node.register_prehook(hook))

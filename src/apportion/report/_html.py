@@ -143,7 +143,7 @@ def _context(attribution: Attribution, scope: str, *, cells: int) -> dict[str, A
         "dark": _steps(DARK),
         "method": attribution.method,
         "model": visible(attribution.model) if attribution.model else "",
-        "options": [(name, str(value)) for name, value in attribution.options.items()],
+        "options": [(n, str(value)) for n, value in attribution.options.items() if not isinstance(value, dict)],
         "prediction": [
             (visible(label), f"{100 * p:.1f}%", round(100 * p, 2)) for label, p in attribution.prediction[:PREDICTIONS]
         ],
