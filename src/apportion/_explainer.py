@@ -20,7 +20,7 @@ from apportion.models._kind import kind_of_model
 from apportion.models._outputs import Head
 from apportion.models._prompt import Prompt, is_batch, prompts_from, tokenizer_of
 from apportion.relevance import Audit
-from apportion.relevance._recording import usable_modules
+from apportion.relevance._recording import token_embedding, usable_modules
 
 
 class Explainer:
@@ -84,11 +84,16 @@ class Explainer:
         Raises:
             ApportionError: Something in the request does not fit; the message says what and what to do.
         """
-        (chosen,) = (as_method(method),)
+        chosen = as_method(method)
+        _check_choice("features", features, ("tokens", "words"))
+        _check_choice("positions", positions, ("apart", "added"))
         found = self._attributions(
             prompt, [chosen], as_targets(target, contrast, unit, position), batch_size=batch_size, progress=progress
         )
-        shown = [_as_features(_positions(by_method[chosen.name], positions), features) for by_method in found]
+        answers = [by_method[chosen.name] for by_method in found]
+        if positions == "added":
+            answers = [answer.with_positions() for answer in answers]
+        shown = [_as_features(answer, features) for answer in answers]
         return shown if _gives_list(prompt) else shown[0]
 
     def compare(
@@ -205,10 +210,7 @@ class Explainer:
 
     def _rows(self) -> int | None:
         """How many tokens the model has embeddings for, where it tells."""
-        try:
-            weight = self.model.get_input_embeddings().weight
-        except (AttributeError, NotImplementedError):
-            return None
+        weight = getattr(token_embedding(self.model), "weight", None)
         return weight.shape[0] if isinstance(weight, Tensor) and weight.ndim == 2 else None
 
     def _check_vocabulary(self) -> None:
@@ -246,16 +248,14 @@ def _gives_list(prompt: Any) -> bool:
     return ids is not None and ids.ndim >= 2 and ids.shape[0] > 1
 
 
-def _positions(attribution: Attribution, positions: str) -> Attribution:
-    if positions not in ("apart", "added"):
-        raise ApportionError(f"positions={positions!r} is not known; use 'apart' or 'added'.")
-    return attribution.with_positions() if positions == "added" else attribution
+def _check_choice(name: str, given: Any, choices: tuple[str, ...]) -> None:
+    if isinstance(given, str) and given not in choices:
+        more = ", or spans of the prompt" if name == "features" else ""
+        raise ApportionError(f"{name}={given!r} is not known; use {' or '.join(map(repr, choices))}{more}.")
 
 
 def _as_features(attribution: Attribution, features: Any) -> Attribution:
     if isinstance(features, str):
-        if features not in ("tokens", "words"):
-            raise ApportionError(f"features={features!r} is not known; use 'tokens', 'words', or spans of the prompt.")
         return attribution.words() if features == "words" else attribution
     return attribution.spans(features)
 

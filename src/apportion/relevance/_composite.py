@@ -71,10 +71,12 @@ class Composite:
 
     def at(self, path: str) -> Composite:
         """The composite that applies in the module with this path."""
-        for override in reversed(self.overrides):
-            if override.matches(path):
-                return override.composite
-        return self
+        override = self.override_at(path)
+        return self if override is None else override.composite
+
+    def override_at(self, path: str) -> Override | None:
+        """The override that applies in the module with this path."""
+        return next((override for override in reversed(self.overrides) if override.matches(path)), None)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values; see `from_dict`."""

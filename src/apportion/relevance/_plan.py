@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from apportion._errors import UnknownOperation
+from apportion._errors import RuleNotApplied, UnknownOperation
 from apportion.relevance import _rules as rules
-from apportion.relevance._composite import Composite, layer_label
+from apportion.relevance._composite import Composite, Override, layer_label
 from apportion.relevance._graph import Graph, Places
 from apportion.relevance._operations import (
     AFFINE,
@@ -70,9 +70,11 @@ def plan_treatments(
 
     Raises:
         UnknownOperation: Relevance reaches an operation that no rule is known for.
+        RuleNotApplied: An override of the composite applies nowhere.
     """
     planner = _Planner(graph, leaves, composite, places, captured or {})
     planner.decide()
+    planner.check_overrides()
     needed = planner.find_needed()
     return Plan(graph, planner.treatments, planner.live, needed, planner.constants(needed), planner.unresolved)
 
@@ -99,6 +101,7 @@ class _Planner:
         self.factors = [1] * n  # length of the chain of products that ends here
         self.unresolved: list[int] = []
         self.unknown: set[int] = set()
+        self.overridden: set[Override] = set()
         self._handlers: dict[Kind, Callable[[int], Treatment | None]] = {
             "product": self._product,
             "attention": self._attention,
@@ -247,9 +250,22 @@ class _Planner:
         )
 
     def _at(self, i: int) -> Composite:
-        return (
-            self.composite.at(self.places.path_of(self.graph.nodes[i])) if self.composite.overrides else self.composite
-        )
+        if not self.composite.overrides:
+            return self.composite
+        override = self.composite.override_at(self.places.path_of(self.graph.nodes[i]))
+        if override is None:
+            return self.composite
+        self.overridden.add(override)
+        return override.composite
+
+    def check_overrides(self) -> None:
+        """Refuse a composite with an override that no operation follows, such as one for layers that do not exist."""
+        for override in self.composite.overrides:
+            if override not in self.overridden:
+                raise RuleNotApplied(
+                    f"{self.composite.name} has other rules in {override.in_words()}, but no operation there has "
+                    "a rule; check the numbers of the layers (from 0) and the pattern of modules."
+                )
 
     def _registered(self, i: int, rule: Callable[[Operation], Treatment]) -> None:
         node = self.graph.nodes[i]
@@ -272,7 +288,7 @@ class _Planner:
         if (name in MATRIX and (self.attends[a] or self.attends[b])) or (
             composite.attention != composite.product and name in MATRIX and self._reaches_softmax(i)
         ):
-            rule = composite.attention
+            rule: str = composite.attention
             kind = "attention"
         else:
             rule, kind = composite.product, "product"
@@ -330,7 +346,8 @@ class _Planner:
             if len(sources) != 1 or self.names[origin] in MATRIX or self.kinds[origin] not in ("linear", "product"):
                 break
             origin = sources[0]
-        waiting, seen = [self.inputs[i][gate]], set()
+        waiting = [self.inputs[i][gate]]
+        seen: set[int] = set()
         while waiting and len(seen) < 4 * _REACH:
             node = waiting.pop()
             if node == origin:
@@ -396,7 +413,7 @@ class _Planner:
             return Treatment.keep("quotient")
         return rules.curved_quotient(self.graph.nodes[i], numerator)
 
-    def _gate(self, i: int) -> Treatment:
+    def _gate(self, i: int) -> Treatment | None:
         if self._at(i).activation == "identity" and self._reaches(i, lambda p: True):
             self.gated[i] = True
             return Treatment.constant("gate")
@@ -448,7 +465,8 @@ class _Planner:
 
     def _reaches(self, i: int, accept: Callable[[int], bool]) -> bool:
         """Whether a node's result, after linear maps of one argument, meets another live factor in a product."""
-        waiting, seen = [(i, 0)], set()
+        waiting = [(i, 0)]
+        seen: set[int] = set()
         while waiting:
             node, depth = waiting.pop()
             if node in seen or depth > _REACH:
@@ -479,7 +497,8 @@ class _Planner:
 
     def _reaches_softmax(self, i: int) -> bool:
         """Whether a product's result becomes the argument of a softmax by linear maps: the scores of an attention."""
-        waiting, seen = [i], set()
+        waiting = [i]
+        seen: set[int] = set()
         while waiting and len(seen) < 4 * _REACH:
             node = waiting.pop()
             if node in seen:

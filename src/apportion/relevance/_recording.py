@@ -188,7 +188,7 @@ class _Watch:
     """What the hooks note down during one forward pass."""
 
     def __init__(self, model: nn.Module, inputs: Mapping[str, Any], leaves: list[Leaf]) -> None:
-        self.token_module = _token_embedding(model)
+        self.token_module = token_embedding(model)
         self.inputs, self.leaves = inputs, leaves
         self.visits: list[Visit] = []
         self._open: list[int] = []
@@ -223,10 +223,11 @@ class _Watch:
         return hook
 
 
-def _token_embedding(model: nn.Module) -> nn.Module | None:
+def token_embedding(model: nn.Module) -> nn.Module | None:
     """The module that looks up tokens, where the model tells."""
     try:
-        return model.get_input_embeddings()
+        found: Any = model.get_input_embeddings  # a method of transformers' models
+        return found()
     except (AttributeError, NotImplementedError):
         return None
 

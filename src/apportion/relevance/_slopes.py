@@ -105,14 +105,14 @@ def _celu(node: Any) -> Slope:
 def _clamped(low: str, high: str) -> Callable[[Any], Slope]:
     def slope(node: Any) -> Slope:
         z = node._saved_self
-        bounds = [getattr(node, name, None) if name else None for name in (low, high)]
+        bounds: list[Any] = [getattr(node, name, None) if name else None for name in (low, high)]
         if any(isinstance(bound, Tensor) for bound in bounds):
             lo, hi = (None if b is None else torch.as_tensor(b, dtype=z.dtype, device=z.device) for b in bounds)
             zero = torch.zeros_like(z).clamp(lo, hi)
             return Slope(lambda: _secant(z, z.clamp(lo, hi), zero, (zero == 0).to(z.dtype)), zero)
-        lo, hi = (-math.inf if bounds[0] is None else bounds[0], math.inf if bounds[1] is None else bounds[1])
-        at_zero = min(max(0.0, lo), hi)
-        return Slope(lambda: _secant(z, z.clamp(lo, hi), at_zero, float(at_zero == 0)), at_zero)
+        lowest, highest = (-math.inf if bounds[0] is None else bounds[0], math.inf if bounds[1] is None else bounds[1])
+        at_zero = min(max(0.0, lowest), highest)
+        return Slope(lambda: _secant(z, z.clamp(lowest, highest), at_zero, float(at_zero == 0)), at_zero)
 
     return slope
 
