@@ -26,7 +26,7 @@ def apportion_cases(model: LlamaForCausalLM) -> _llama.Cases:
 
 def both_recipes(explainer: ap.Explainer, ids: Tensor) -> Tensor:
     """Scores of both recipes from one forward pass."""
-    return torch.stack([attribution.scores for attribution in explainer.explain(ids, method=list(RECIPES))])
+    return torch.stack([attribution.scores for attribution in explainer.compare(ids, methods=RECIPES).values()])
 
 
 def main() -> None:

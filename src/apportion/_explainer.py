@@ -145,8 +145,7 @@ class Explainer:
         prompts = self._prompts(prompt)
         question = Question(self._head, prompts[:1], as_targets(target, contrast, "logit", position), detail=True)
         self._check_length(question)
-        outputs, _ = question.seeds
-        return question.trace.audit(outputs, chosen.composite)
+        return question.trace.audit(question.read.outputs, chosen.composite)
 
     def _attributions(
         self, prompt: Any, methods: Sequence[Method], targets: Sequence[Any], *, batch_size: int, progress: bool
@@ -174,7 +173,7 @@ class Explainer:
         several = len(question.targets) > 1
         answers = []
         for b, prompt in enumerate(question.prompts):
-            readings = zip(question.labels[b], question.values[b], strict=True)
+            readings = zip(question.read.readings[b], question.read.values[b], strict=True)
             explained = tuple(Explained(label=r.label, unit=r.unit, value=value) for r, value in readings)
             scores, positions, ledger = shares.scores[b], shares.position_scores[b], shares.ledger
             attribution = Attribution(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,10 +11,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from apportion._target import AnyTarget, Reading, Span, Target
+from apportion._target import AnyTarget, Reading, Span, Target, read_callable
 from apportion.models._outputs import Head, detached
 from apportion.models._prompt import Prompt
 from apportion.relevance import Trace, record
+
+
+@dataclass(frozen=True)
+class Read:
+    """What was read of one forward pass.
+
+    Args:
+        readings: For each example its targets, with names and units.
+        values: For each example the number of each target.
+        outputs: The model's outputs that the targets depend on.
+        seeds: For each of these the derivative of the targets by it, with an axis of targets in front.
+    """
+
+    readings: list[list[Reading]]
+    values: list[list[float]]
+    outputs: list[Tensor]
+    seeds: list[Tensor]
 
 
 class Question:
@@ -49,22 +67,25 @@ class Question:
         return record(self.head.model, self.inputs, detail=self.detail)
 
     @cached_property
-    def seeds(self) -> tuple[list[Tensor], list[Tensor]]:
-        """The outputs that the targets read, and the derivative of each target by them, with targets in front."""
-        self._read()
-        return self._outputs, self._seeds
-
-    @cached_property
-    def labels(self) -> list[list[Reading]]:
-        """For each example its targets, with names and units."""
-        self._read()
-        return self._readings
-
-    @cached_property
-    def values(self) -> list[list[float]]:
-        """For each example the number of each target."""
-        self._read()
-        return self._values
+    def read(self) -> Read:
+        """The targets' values and their derivatives by the outputs; the model's graph is not touched."""
+        source, originals, leaves = self._detached()
+        readings = [[self._reading(b, t, source) for t in range(len(self.targets))] for b in range(len(self.prompts))]
+        values = [[reading.value(source) for reading in of_example] for of_example in readings]
+        seeds: list[list[Tensor]] = [[] for _ in leaves]
+        for of_target in zip(*values, strict=True):
+            # Examples do not touch each other, so the sum of their targets goes back to each alone.
+            total = sum(of_target[1:], of_target[0])
+            gradients = torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True)
+            for k, gradient in enumerate(gradients):
+                seeds[k].append(torch.zeros_like(leaves[k]) if gradient is None else gradient)
+        used = [k for k in range(len(leaves)) if any(bool((seed != 0).any()) for seed in seeds[k])] or [0]
+        return Read(
+            readings=readings,
+            values=[[value.item() for value in of_example] for of_example in values],
+            outputs=[originals[k] for k in used],
+            seeds=[torch.stack(seeds[k]) for k in used],
+        )
 
     @cached_property
     def predictions(self) -> list[tuple[tuple[str, float], ...]]:
@@ -97,42 +118,24 @@ class Question:
         left_out = self.inputs[name].shape[1] - logits.shape[1] if self._keep is not None else 0
         return tuple(row - left_out for row in rows)
 
-    def _read(self) -> None:
-        """Read every target and differentiate it by the outputs; the model's graph is not touched."""
-        if hasattr(self, "_seeds"):
-            return
-        if all(isinstance(target, Target | Span) for target in self.targets):
-            original = self.head.logits(self.trace.output)
-            originals, leaves = [original], [original.detach().requires_grad_(True)]
-            source: Any = leaves[0]
-        else:
-            source, originals, leaves = detached(self.trace.output)
-        self._readings, self._values = [], []
-        columns: list[list[Tensor]] = [[] for _ in self.targets]
-        for b, (prompt, rows) in enumerate(zip(self.prompts, self.rows, strict=True)):
-            readings, values = [], []
-            for t, (target, places) in enumerate(zip(self.targets, rows, strict=True)):
-                if isinstance(target, Target | Span):
-                    tensor = self.head.logits(source) if not isinstance(source, Tensor) else source
-                    reading = self.head.reading(prompt, target, self._in_logits(places, tensor), tensor.detach(), b)
-                else:
-                    tensor = source
-                    reading = self.head.reading(prompt, target, (), leaves[0].detach(), b)
-                value = reading.value(tensor)
-                readings.append(reading)
-                values.append(value.item())
-                columns[t].append(value)
-            self._readings.append(readings)
-            self._values.append(values)
-        seeds: list[list[Tensor]] = [[] for _ in leaves]
-        for column in columns:
-            # Examples do not touch each other, so the sum of their targets goes back to each alone.
-            gradients = torch.autograd.grad(sum(column[1:], column[0]), leaves, retain_graph=True, allow_unused=True)
-            for k, gradient in enumerate(gradients):
-                seeds[k].append(torch.zeros_like(leaves[k]) if gradient is None else gradient)
-        used = [k for k in range(len(leaves)) if any(bool((seed != 0).any()) for seed in seeds[k])] or [0]
-        self._outputs = [originals[k] for k in used]
-        self._seeds = [torch.stack(seeds[k]) for k in used]
+    def _detached(self) -> tuple[Any, list[Tensor], list[Tensor]]:
+        """What the targets read, cut off from the model: the logits, or the whole output where a function wants it."""
+        if any(not isinstance(target, Target | Span) for target in self.targets):
+            return detached(self.trace.output)
+        logits = self.head.logits(self.trace.output)
+        leaf = logits.detach().requires_grad_(True)
+        return leaf, [logits], [leaf]
+
+    def _reading(self, example: int, target: int, source: Any) -> Reading:
+        asked = self.targets[target]
+        if not isinstance(asked, Target | Span):
+            return read_callable(asked)
+        logits = source if isinstance(source, Tensor) else self.head.logits(source)
+        rows = self._in_logits(self.rows[example][target], logits)
+        reading = self.head.reading(self.prompts[example], asked, rows, logits.detach(), example)
+        if isinstance(source, Tensor):
+            return reading
+        return replace(reading, value=lambda output: reading.value(self.head.logits(output)))
 
 
 def _stacked(prompts: Sequence[Prompt]) -> dict[str, Any]:
@@ -163,15 +166,13 @@ def batches(head: Head, prompts: Sequence[Prompt], size: int) -> list[list[int]]
     A causal model never looks at what follows, so padding on the right is harmless to it; other models get prompts of
     equal length together, since not all of them hide padding completely.
     """
-    alike: Mapping[Any, list[int]]
     groups: dict[Any, list[int]] = {}
     for i, prompt in enumerate(prompts):
         names = tuple(sorted(prompt.inputs))
         key = names if head.kind == "causal" else (names, *prompt.parts.values())
         groups.setdefault(key, []).append(i)
-    alike = groups
     found = []
-    for members in alike.values():
+    for members in groups.values():
         ordered = sorted(members, key=lambda i: prompts[i].length)
         found += [ordered[k : k + size] for k in range(0, len(ordered), size)]
     return found

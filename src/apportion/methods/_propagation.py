@@ -52,8 +52,8 @@ class Propagation(Method):
     def attribute(self, question: Question) -> Shares:
         """Propagate relevance to the embeddings of the question's tokens."""
         single = len(question.prompts) == 1
-        outputs, seeds = question.seeds
-        propagated = question.trace.propagate(outputs, seeds, self.composite, ledger=single)
+        read = question.read
+        propagated = question.trace.propagate(read.outputs, read.seeds, self.composite, ledger=single)
         ledger = propagated.ledger
         if ledger is not None:
             ledger = _with_reading(ledger, question)
@@ -185,7 +185,7 @@ def _by_place(amount: Tensor, question: Question, name: str) -> Tensor:
 def _of_positions(propagated: Propagated, question: Question, example: int) -> Tensor | None:
     """Scores of position embeddings that stand one to a token; None where the model has none."""
     prompt = question.prompts[example]
-    targets = len(question.labels[example])
+    targets = len(question.targets)
     scores = torch.zeros(targets, len(prompt.features), dtype=torch.float64)
     found = False
     starts = dict(zip(prompt.parts, _running([*prompt.parts.values()]), strict=True))
@@ -214,8 +214,8 @@ def _running(counts: list[int]) -> list[int]:
 
 def _with_reading(ledger: Ledger, question: Question) -> Ledger:
     """The accounts with what the target itself keeps when it is not a weighted sum of outputs."""
-    if all(reading.linear for reading in question.labels[0]):
+    if all(reading.linear for reading in question.read.readings[0]):
         return ledger
-    values = torch.tensor(question.values[0], dtype=ledger.total.dtype)
+    values = torch.tensor(question.read.values[0], dtype=ledger.total.dtype)
     kept = values - ledger.total
     return replace(ledger, total=values, lines={**ledger.lines, "target function": kept})

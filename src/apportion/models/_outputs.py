@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from apportion._errors import ApportionError
-from apportion._target import AnyTarget, Reading, Span, Target, read_callable, read_outputs, read_span
+from apportion._target import AnyTarget, Reading, Span, Target, read_outputs, read_span
 from apportion.models._kind import Kind
 from apportion.models._prompt import Prompt, check_text, features_of_ids, token_label, tokenizer_of
 
@@ -86,7 +86,7 @@ class Head:
         return [self._rows(prompt, target) for target in targets]
 
     def reading(
-        self, prompt: Prompt, target: AnyTarget, rows: tuple[int, ...], logits: Tensor, example: int
+        self, prompt: Prompt, target: Target | Span, rows: tuple[int, ...], logits: Tensor, example: int
     ) -> Reading:
         """A target as a function of the tensor of outputs, for one example of a batch.
 
@@ -101,8 +101,6 @@ class Head:
             ids = self.span_ids(target)
             label = target.text if isinstance(target.text, str) else "".join(self.label(i) for i in ids)
             return read_span(lambda tensor: tensor[example, list(rows)], ids, f'"{label}"')
-        if not isinstance(target, Target):
-            return read_callable(target)
 
         def place(tensor: Tensor) -> Tensor:
             return tensor[(example, *rows)]
