@@ -1,0 +1,95 @@
+"""Pretrained models: what is true of tiny random ones holds for weights that mean something."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, distribution
+
+import pytest
+import torch
+from transformers import AlbertConfig, AlbertForMaskedLM
+
+import apportion as ap
+
+pytestmark = pytest.mark.real
+
+SENTENCES = (
+    ("The capital of France is", " Paris", " London"),
+    ("The man who owns the dogs", " is", " are"),
+    ("The keys to the cabinet", " are", " is"),
+)
+METHODS = ("attnlrp", "cp-lrp", "input-x-gradient")
+
+
+@pytest.fixture(scope="module")
+def demo() -> ap.Explainer:
+    return ap.load("demo")
+
+
+@pytest.mark.parametrize(("text", "target", "contrast"), SENTENCES)
+def test_books_balance_in_float32(demo, text, target, contrast):
+    answers = demo.compare(text, target=target, contrast=contrast, methods=METHODS)
+    for method, answer in answers.items():
+        assert answer.ledger.relative_residual < 1e-4, method
+    assert list(answers["cp-lrp"].ledger.lines) == ["tokens"]
+
+
+def test_value_is_the_models_own(demo):
+    answer = demo.explain("The capital of France is", target=" Paris", contrast=" London")
+    tokenizer = demo.processor
+    ids = tokenizer("The capital of France is", return_tensors="pt").input_ids
+    paris, london = (tokenizer.encode(word)[0] for word in (" Paris", " London"))
+    with torch.no_grad():
+        logits = demo.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0, -1]
+    assert answer.target.value == (logits[paris] - logits[london]).item()
+
+
+def test_the_country_makes_the_capital(demo):
+    answer = demo.explain("The capital of France is", target=" Paris", contrast=" London")
+    assert answer.top(1, by="value")[0][0].label == " France"
+
+
+@pytest.mark.parametrize("method", ["attnlrp", "cp-lrp"])
+def test_every_promised_rule_is_applied(demo, method):
+    audit = demo.audit("The capital of France is", method=method).check()
+    attention = [row for row in audit.rows if row.kind == "attention"]
+    assert sum(row.count for row in attention) == demo.model.config.num_hidden_layers
+
+
+def test_sdpa_and_eager_agree(demo):
+    eager = ap.load("demo", attention="eager")
+    for method in METHODS:
+        fused = demo.explain("The keys to the cabinet", target=" are", contrast=" is", method=method)
+        plain = eager.explain("The keys to the cabinet", target=" are", contrast=" is", method=method)
+        torch.testing.assert_close(fused.scores, plain.scores, rtol=1e-3, atol=1e-4)
+
+
+def test_half_precision_finds_the_same_first_token(demo):
+    half = ap.load("demo", dtype="bfloat16")
+    for text, target, contrast in SENTENCES:
+        exact = demo.explain(text, target=target, contrast=contrast)
+        rough = half.explain(text, target=target, contrast=contrast)
+        assert rough.scores.dtype == torch.float32
+        assert rough.scores.argmax() == exact.scores.argmax()
+
+
+def test_a_masked_model_balances_its_books_without_a_tokenizer():
+    rxnmapper = _rxnmapper_folder()
+    model = AlbertForMaskedLM(AlbertConfig.from_json_file(rxnmapper / "config.json"))
+    weights = torch.load(rxnmapper / "pytorch_model.bin", map_location="cpu", weights_only=True)
+    model.load_state_dict(weights, strict=False)
+    model.tie_weights()
+    vocabulary = (rxnmapper / "vocab.txt").read_text().split("\n")
+    tokens = ["[CLS]", "C", "C", "(", "=", "O", ")", "[MASK]", ".", "C", "O", ">>", "[SEP]"]
+    ids = [vocabulary.index(token) for token in tokens]
+    answer = ap.Explainer(model.eval()).explain(ids, position=tokens.index("[MASK]"), method="cp-lrp")
+    assert answer.ledger.relative_residual < 1e-4
+    assert {"tokens", "positions", "biases"} <= set(answer.ledger.lines)
+
+
+def _rxnmapper_folder():
+    try:
+        files = distribution("rxnmapper").files or []
+    except PackageNotFoundError:
+        pytest.skip("rxnmapper is not installed: `make real` installs requirements-real.txt")
+    config = next(f for f in files if str(f).endswith("albert_heads_8_uspto_all_1310k/config.json"))
+    return config.locate().parent
