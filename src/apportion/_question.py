@@ -132,7 +132,7 @@ class Question:
             return read_callable(asked)
         logits = source if isinstance(source, Tensor) else self.head.logits(source)
         rows = self._in_logits(self.rows[example][target], logits)
-        reading = self.head.reading(self.prompts[example], asked, rows, logits.detach(), example)
+        reading = self.head.reading(asked, rows, logits.detach(), example)
         if isinstance(source, Tensor):
             return reading
         return replace(reading, value=lambda output: reading.value(self.head.logits(output)))

@@ -86,12 +86,11 @@ class Head:
         return [self._rows(prompt, target) for target in targets]
 
     def reading(
-        self, prompt: Prompt, target: Target | Span, rows: tuple[int, ...], logits: Tensor, example: int
+        self, target: Target | Span, rows: tuple[int, ...], logits: Tensor, example: int
     ) -> Reading:
         """A target as a function of the tensor of outputs, for one example of a batch.
 
         Args:
-            prompt: The example.
             target: What is asked.
             rows: The rows that it reads, as indices into `logits`.
             logits: The model's outputs, to find the most likely.
