@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import transformers
@@ -62,8 +62,8 @@ OTHER_KINDS: Mapping[tuple[Task, str], Kind] = {
     ("image_classification", "imagegpt"): "text",  # its pixels are words
     ("image_classification", "shieldgemma2"): "image in text",
 }
-FLOAT32 = frozenset({"inkling2_text", "mra", "xglm"})
-"""Architectures whose own code mixes in float32 and so does not run in float64."""
+FLOAT32 = frozenset({"canine", "inkling2_text", "mra", "xglm"})
+"""Architectures whose own code mixes in float32 and so does not run, or overflows, in float64."""
 
 TASKS: tuple[Task, ...] = tuple(CLASSES)
 MOST_PARAMETERS = 4e8
@@ -146,9 +146,7 @@ def classes(task: Task, model_type: str) -> tuple[type[PreTrainedModel], type[Pr
     return model_class, model_class.config_class or CONFIG_MAPPING[model_type]
 
 
-def built(
-    model_class: type[PreTrainedModel], config: PreTrainedConfig, kind: Kind, attention: Attention
-) -> TinyModel:
+def built(model_class: type[PreTrainedModel], config: PreTrainedConfig, kind: Kind, attention: Attention) -> TinyModel:
     """The model with random weights, once it has run on its inputs."""
     config._attn_implementation = attention
     for part in (config, *vars(config).values()):
@@ -165,10 +163,13 @@ def built(
         name: tensor.to(dtype) if tensor.is_floating_point() else tensor
         for name, tensor in tiny_inputs(kind, config).items()
     }
-    tiny = TinyModel(model=model, config=config, inputs=inputs, kind=kind)
     with torch.no_grad():
-        model(**tiny.inputs)
-    return tiny
+        settle_batch_norms(model, inputs)
+        output = model(**inputs)
+    for name, tensor in output.items():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"its {name} are not finite in {dtype}")
+    return TinyModel(model=model, config=config, inputs=inputs, kind=kind)
 
 
 def with_random_weights(model: PreTrainedModel) -> PreTrainedModel:
@@ -186,10 +187,27 @@ def with_random_weights(model: PreTrainedModel) -> PreTrainedModel:
                 parameter.add_(0.05 * noise(parameter))
             elif "norm" in name:
                 parameter.add_(0.05 * noise(parameter).abs())
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
-                module.running_mean.add_(0.05 * noise(module.running_mean))
     return model
+
+
+def settle_batch_norms(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> None:
+    """Give batch norms the statistics of what they see; with those of a new model, deep networks fade to nothing."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    generator = torch.Generator().manual_seed(2)
+    batch = {name: torch.cat([tensor] * 8) for name, tensor in inputs.items()}
+    for name, tensor in batch.items():
+        if tensor.is_floating_point():
+            batch[name] = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0  # the last batch is all that counts
+    model(**batch)
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.eval()
+        norm.momentum = momentum
 
 
 def reason(error: Exception) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -15,7 +14,26 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 SPECIAL = ["<unk>", "<pad>", "<s>", "</s>", "[MASK]", "<|user|>", "<|assistant|>", "<|end|>"]
-WORDS = "the The man dog who own s is are sees of cat and , . old new sad".split()
+WORDS = [
+    "the",
+    "The",
+    "man",
+    "dog",
+    "who",
+    "own",
+    "s",
+    "is",
+    "are",
+    "sees",
+    "of",
+    "cat",
+    "and",
+    ",",
+    ".",
+    "old",
+    "new",
+    "sad",
+]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 VOCABULARY = 96
 CHAT_TEMPLATE = (

@@ -79,6 +79,7 @@ SPECIAL_TOKENS: Mapping[str, int] = {
 
 OTHER_SPECIAL_TOKEN = 120
 
+
 @dataclass(frozen=True, kw_only=True)
 class Shrinking:
     """One way to make a configuration small.

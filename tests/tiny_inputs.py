@@ -16,8 +16,8 @@ Kind = Literal["text", "text to text", "image", "image and text", "image in text
 
 WORDS = 12
 IMAGE_TOKENS: Mapping[str, int] = {
-    **{"llava": 16, "gemma3": 4, "shieldgemma2": 4},
-    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), 4),
+    "llava": 16,
+    **dict.fromkeys(("gemma3", "shieldgemma2", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"), 4),
 }
 """How many words an image takes up, by model type."""
 

@@ -12,6 +12,7 @@ from typing import Any
 ROTARY = {"rope_type": "default", "rope_theta": 10000.0}
 ROTARY_BY_AXIS = {**ROTARY, "mrope_section": [2, 3, 3]}  # time, height and width share the half head of 8
 QWEN_TEXT = {"rope_parameters": ROTARY_BY_AXIS}
+NO_CACHE = {"use_cache": False}  # these overwrite their state, which a backward pass would need
 GEMMA3 = {"mm_tokens_per_image": 4}
 
 OVERRIDES: Mapping[str, Mapping[str, Any]] = {
@@ -138,6 +139,7 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
         "text_config": QWEN_TEXT,
         "vision_config": {"deepstack_visual_indexes": [0], "num_position_embeddings": 64},
     },
+    "rwkv": NO_CACHE,
     "siglip2": {"text_config": {"projection_size": 64}, "vision_config": {"num_patches": 16}},
     "videoprism": {
         "vision_config": {
@@ -153,7 +155,8 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
         "semantic_tokenizer_encoder_config": {"num_filters": 2, "depths": [1] * 7},
     },
     "xglm": {"attention_heads": 4},
-    "xlstm": {"embedding_dim": 64, "num_blocks": 2, "qk_dim_factor": 1.0},
+    "textnet": {"image_size": [64, 64]},
+    "xlstm": {"embedding_dim": 64, "num_blocks": 2, "qk_dim_factor": 1.0, **NO_CACHE},
     # Settings that the default configuration lacks or gets wrong.
     "blip-2": {"qformer_config": {"use_qformer_text_input": True, "encoder_hidden_size": 64}},
     "cohere_compass_text": {"rope_parameters": {"full_attention": ROTARY}},

@@ -216,7 +216,7 @@ class Explainer:
         tokenizer, rows = tokenizer_of(self.processor), self._rows()
         if tokenizer is None or rows is None:
             return
-        if not callable(getattr(tokenizer, "encode", None)):
+        if not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
             raise ApportionError(f"the processor is a {type(self.processor).__name__}; give the model's tokenizer.")
         if len(tokenizer) > rows:
             raise ApportionError(

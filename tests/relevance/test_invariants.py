@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from apportion import AttnLRP, UnknownOperation
+from apportion import AttnLRP, RuleNotApplied, UnknownOperation
 from apportion.relevance import ATTNLRP, CP_LRP, GRADIENT, Composite, Propagated, Trace, record
 from tests.tiny import NAMES, InFloat64, Of, build, inputs_of, tiny
 
@@ -23,7 +23,7 @@ ALL = [
     ATTNLRP,
     CP_LRP,
     ATTNLRP.from_layer(1, CP_LRP),
-    CP_LRP.within(ATTNLRP, modules="*attn*"),
+    CP_LRP.within(ATTNLRP, modules="*.1.*", last_layer=1),
     replace(AttnLRP(product="flat").composite, name="attnlrp, flat"),
     replace(ATTNLRP, name="attnlrp, gate cut", gate="cut"),
     replace(ATTNLRP, name="attnlrp, attention's gradient", attention="gradient"),
@@ -34,9 +34,7 @@ ALL = [
     replace(CP_LRP, name="cp-lrp, gate as a product", gate="product"),
 ]
 COMPOSITES = {composite.name: composite for composite in ALL}
-FLOAT32_INSIDE = {
-    name for name in NAMES if name.startswith(("llama", "qwen2", "gemma2", "mixtral", "mamba", "t5"))
-}
+FLOAT32_INSIDE = {name for name in NAMES if name.startswith(("llama", "qwen2", "gemma2", "mixtral", "mamba", "t5"))}
 every_model = pytest.mark.parametrize("name", NAMES)
 every_composite = pytest.mark.parametrize("composite", COMPOSITES)
 
@@ -201,9 +199,10 @@ def test_eager_attention_gives_the_same_shares_as_the_fused_kernel(name):
 def test_an_override_switches_at_its_layer(name):
     trace = traced(name)
     below, above = divided(trace, ATTNLRP), divided(trace, CP_LRP)
-    from_0, from_1, from_2 = (divided(trace, ATTNLRP.from_layer(k, CP_LRP)) for k in (0, 1, 2))
+    from_0, from_1 = (divided(trace, ATTNLRP.from_layer(k, CP_LRP)) for k in (0, 1))
     all_close(from_0.relevance, above.relevance)
-    all_close(from_2.relevance, below.relevance)
+    all_close(divided(trace, CP_LRP.within(ATTNLRP, last_layer=0)).relevance, from_1.relevance)
+    all_close(divided(trace, CP_LRP.within(ATTNLRP, first_layer=0, last_layer=1)).relevance, below.relevance)
     remainders = {line for line in from_1.ledger.lines if line.startswith("softmax")}
     assert remainders
     assert all(line.endswith("layer 0") for line in remainders)
@@ -211,12 +210,20 @@ def test_an_override_switches_at_its_layer(name):
     assert not torch.allclose(from_1.ledger.lines["tokens"], above.ledger.lines["tokens"])
 
 
+def test_an_override_that_is_nowhere_is_refused():
+    with pytest.raises(RuleNotApplied, match="layers 2–…: cp-lrp"):
+        divided(traced("llama"), ATTNLRP.from_layer(2, CP_LRP))
+
+
 def test_an_override_by_pattern_is_only_where_it_matches():
     trace = traced("llama")
     here = CP_LRP.within(ATTNLRP, modules="*.mlp*", first_layer=1, last_layer=1)
     rows = trace.audit(trace.output.logits, here).rows
     rules = {row.module: row.rule for row in rows if row.operation == "Mul" and row.module.endswith("mlp")}
-    assert rules == {"model.layers.0.mlp": "gate held constant, all to the value", "model.layers.1.mlp": "½ to each factor"}
+    assert rules == {
+        "model.layers.0.mlp": "gate held constant, all to the value",
+        "model.layers.1.mlp": "½ to each factor",
+    }
     assert {row.rule for row in rows if row.kind == "attention"} == {"weights held constant, all to the values"}
 
 

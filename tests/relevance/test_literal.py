@@ -36,7 +36,9 @@ def literal(model: PreTrainedModel, composite: Literal["attnlrp", "cp_lrp"], pos
     return literal_bert(model, INPUT_IDS, TARGET, token_type_ids=SEGMENTS, composite=composite)
 
 
-def propagated(model: PreTrainedModel, attention: str, composite: Composite, position: int, *, exact: bool) -> Propagated:
+def propagated(
+    model: PreTrainedModel, attention: str, composite: Composite, position: int, *, exact: bool
+) -> Propagated:
     """Relevance of the target's logit times 1: as the engine gives it, in float64 throughout when `exact`."""
     inputs = {"input_ids": INPUT_IDS[None]}
     if isinstance(model, BertForSequenceClassification):

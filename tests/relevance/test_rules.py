@@ -267,6 +267,22 @@ def test_attention_equals_the_literal_rule(fused, name, causal):
     assert line(result, "softmax remainder, model") == pytest.approx(kept, abs=1e-12)
 
 
+@pytest.mark.parametrize("options", [{"attention": "gradient"}, {"product": "gradient"}, {"product": "flat"}], ids=str)
+@pytest.mark.parametrize(
+    "scaled", [lambda scores: scores * 3**-0.5, lambda scores: scores / 3**0.5], ids=["times", "by"]
+)
+def test_attention_follows_its_own_rule_and_not_that_of_products(scaled, options):
+    def eager(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return scaled(q @ k.mT).softmax(-1) @ v
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(*(x[None, None] for x in (q, k, v)))[0, 0]
+
+    inputs = {name: random(4, 3, seed=i) for i, name in enumerate("qkv")}
+    written, fused = (propagated(f, AttnLRP(**options).composite, **inputs) for f in (eager, kernel))
+    exact(written.relevance, fused.relevance)
+
+
 def test_the_softmax_keeps_what_its_first_order_leaves():
     scores, values = random(5), random(5, seed=1)
     result = propagated(lambda s: s.softmax(-1) * values, ATTNLRP, s=scores)
@@ -357,9 +373,10 @@ def test_piecewise_linear_functions_pass_everything(function, composite):
 
 
 @lrp
-def test_a_glu_gives_all_to_its_value(composite):
+@pytest.mark.parametrize("axis", [1, -1])
+def test_a_glu_gives_all_to_its_value(axis, composite):
     x = random(2, 6)
-    result = propagated(lambda x: F.glu(x, -1), composite, x=x)
+    result = propagated(lambda x: F.glu(x, axis), composite, x=x)
     assert_close(result.relevance["x"][0], torch.cat([F.glu(x, -1), torch.zeros(2, 3)], -1))
 
 
@@ -378,7 +395,10 @@ CONSTANTS: dict[str, tuple[Callable[..., Tensor], float]] = {
     "baddbmm": (lambda x, c: torch.baddbmm(c[None, :, None], x[None, :, None], c[None, :1, None]), 10.0),
     "written into": (lambda x, c: torch.zeros(4, dtype=x.dtype).index_add(0, torch.tensor([0, 1, 2, 3]), x) + 1, 4.0),
     "maximum": (lambda x, c: torch.maximum(x, 100 * c), 1000.0),
-    "divided by what is explained": (lambda x, c: x + c / x, (tensor(1, 2, 3, 4) / tensor(0.5, -1, 2, -2)).sum().item()),
+    "divided by what is explained": (
+        lambda x, c: x + c / x,
+        (tensor(1, 2, 3, 4) / tensor(0.5, -1, 2, -2)).sum().item(),
+    ),
 }
 
 
@@ -394,7 +414,9 @@ def test_what_is_added_and_not_explained_is_a_line_of_the_books(name, composite)
 @lrp
 def test_a_mask_of_minus_infinity_takes_nothing(composite):
     mask = torch.full((3, 3), -math.inf, dtype=torch.float64).triu(1)
-    result = propagated(Of(lambda s, v, mask: (s + mask).softmax(-1) @ v, mask=mask), composite, s=random(3, 3), v=random(3, 2, seed=1))
+    result = propagated(
+        Of(lambda s, v, mask: (s + mask).softmax(-1) @ v, mask=mask), composite, s=random(3, 3), v=random(3, 2, seed=1)
+    )
     assert line(result, "constants") == 0
     assert all(amount.isfinite().all() for amount in result.relevance.values())
 
@@ -461,7 +483,11 @@ PRODUCTS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], tuple[int, ...], t
     "addcmul": (lambda a, b: torch.addcmul(torch.ones(3, dtype=a.dtype), a, b), (3,), (3,)),
     "linear": (lambda a, b: F.linear(a, b), (2, 3), (4, 3)),
     "conv1d": (lambda a, b: F.conv1d(a, b), (1, 2, 5), (3, 2, 2)),
-    "baddbmm": (lambda a, b: torch.baddbmm(torch.ones(1, dtype=a.dtype), a, b, beta=0.5, alpha=2.0), (2, 2, 3), (2, 3, 4)),
+    "baddbmm": (
+        lambda a, b: torch.baddbmm(torch.ones(1, dtype=a.dtype), a, b, beta=0.5, alpha=2.0),
+        (2, 2, 3),
+        (2, 3, 4),
+    ),
 }
 
 
@@ -608,7 +634,7 @@ def test_the_operation_where_a_gradient_is_lost_is_named():
 def test_a_composite_prints_its_rules_and_where_others_apply():
     text = str(ATTNLRP.from_layer(3, CP_LRP))
     assert text.splitlines()[0].startswith("attnlrp+cp-lrp: attention uniform, product uniform")
-    assert "layers 3–…: cp-lrp: attention values" in text
+    assert "layers 3–…: cp-lrp (attention values" in text
 
 
 def test_composites_are_equal_by_what_they_hold_and_survive_json():

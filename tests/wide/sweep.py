@@ -45,6 +45,12 @@ class Outcome:
     message: str = ""
     seconds: float = 0.0
 
+    @property
+    def reaches_inputs(self) -> bool:
+        """Whether any relevance arrives at tokens or pixels."""
+        arriving = abs(self.lines.get("tokens", 0.0)) + abs(self.lines.get("inputs", 0.0))
+        return arriving > TOLERANCE * max([abs(amount) for amount in self.lines.values()], default=1.0)
+
 
 def explained(output: Any) -> Tensor:
     """The logits in a model's output."""

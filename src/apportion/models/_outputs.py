@@ -85,9 +85,7 @@ class Head:
         """For each target the rows of the output that it reads; empty where the output has one row."""
         return [self._rows(prompt, target) for target in targets]
 
-    def reading(
-        self, target: Target | Span, rows: tuple[int, ...], logits: Tensor, example: int
-    ) -> Reading:
+    def reading(self, target: Target | Span, rows: tuple[int, ...], logits: Tensor, example: int) -> Reading:
         """A target as a function of the tensor of outputs, for one example of a batch.
 
         Args:

@@ -144,7 +144,7 @@ def token_label(token: int, tokenizer: Any) -> str:
 
 
 def _token_text(token: int, tokenizer: Any, *, first: bool = False) -> str:
-    piece = tokenizer.convert_ids_to_tokens(token)
+    piece = tokenizer.convert_ids_to_tokens(token) if token >= 0 else None
     if piece is None:
         return f"<{token}>"
     if isinstance(piece, bytes):

@@ -24,7 +24,7 @@ from apportion.relevance._operations import (
     Kind,
     kind_of,
 )
-from apportion.relevance._slopes import slope_of
+from apportion.relevance._slopes import saved_axis, slope_of
 from apportion.relevance._treatment import Gradients, Operation, Treatment, registered_rules
 
 DEAD, ADDED, LIVE = 0, 1, 2
@@ -223,6 +223,8 @@ class _Planner:
         if name in PRODUCTS:
             # The first argument of addmm and its like is added; it may be a bias that no leaf accounts for.
             return not live[edges[0]] if edges[0] >= 0 else True
+        if name == "Rsub" and len(edges) == 1:
+            return True  # a number less the argument
         return any(j < 0 or not live[j] for j in edges)
 
     def _inherit(self, i: int, source: int) -> None:
@@ -325,10 +327,8 @@ class _Planner:
             factors = tuple(added)
         if not factors and not others:
             return Treatment.constant("product", "no live factor")
-        dependent = [k for k in arguments if edges[k] >= 0 and self.depends[edges[k]]]
-        if len(dependent) == 2 and any(
-            self.gated[edges[k]] and self._same_source(i, k) for k in dependent if k not in factors
-        ):
+        dependent = [edges[k] for k in arguments if edges[k] >= 0 and self.depends[edges[k]]]
+        if len(dependent) == 2 and self._gates_itself(*dependent):
             self.activated[i] = True
         kept = {*factors, *others}
         blocked = [k for k, j in enumerate(edges) if j >= 0 and k not in kept and (live[j] or self.kinds[j] != "leaf")]
@@ -337,16 +337,22 @@ class _Planner:
         shares = [None if k in blocked else 1.0 for k in range(len(edges))]
         return Treatment.divide(shares, "product", "the other factor held constant")
 
-    def _same_source(self, i: int, gate: int) -> bool:
-        """Whether a product's gate is computed from the very value that it gates, as in x · sigmoid(x)."""
-        first, second = PRODUCTS[self.names[i]]
-        origin = self.inputs[i][second if gate == first else first]
+    def _gates_itself(self, a: int, b: int) -> bool:
+        """Whether one of two factors is a gate, held constant, that is computed from the other."""
+        if self.live[a] and self.live[b]:
+            return False
+        value, gate = (a, b) if self.live[a] else (b, a)
+        return self.gated[gate] and self._same_source(value, gate)
+
+    def _same_source(self, value: int, gate: int) -> bool:
+        """Whether a gate is computed from the very value that it gates, as in x · sigmoid(x)."""
+        origin = value
         while True:
             sources = [j for j in self.inputs[origin] if j >= 0 and self.depends[j]]
             if len(sources) != 1 or self.names[origin] in MATRIX or self.kinds[origin] not in ("linear", "product"):
                 break
             origin = sources[0]
-        waiting = [self.inputs[i][gate]]
+        waiting = [gate]
         seen: set[int] = set()
         while waiting and len(seen) < 4 * _REACH:
             node = waiting.pop()
@@ -388,6 +394,7 @@ class _Planner:
     def _statistic(self, i: int) -> Treatment:
         composite, name = self._at(i), self.names[i]
         if (composite.norm == "frozen") if name in DIVISORS else (composite.activation == "identity"):
+            self.gated[i] = name in MODULATORS
             return Treatment.constant("statistic")
         assert name in DIVISORS or name in MODULATORS
         return rules.curved_statistic(self.graph.nodes[i], name)
@@ -407,6 +414,8 @@ class _Planner:
                 return Treatment.constant("quotient", "only the denominator is live")
             if len(numerators) == 1:
                 self._inherit(i, edges[numerators[0]])
+                if self.gated[edges[denominator]] and self._same_source(edges[numerators[0]], edges[denominator]):
+                    self.activated[i] = True  # x / (1 + exp −x)
             shares = [None if k == denominator else 1.0 for k in range(len(edges))]
             return Treatment.divide(shares, "quotient", "denominator held constant")
         if not numerators or name != "Div":
@@ -453,13 +462,14 @@ class _Planner:
 
     def _glu(self, i: int) -> Treatment:
         node = self.graph.nodes[i]
+        axis = saved_axis(node)
 
         def derivative(arguments: Gradients, results: Gradients) -> Gradients:
-            gate = node._saved_self.chunk(2, node._saved_dim)[1]
+            gate = node._saved_self.chunk(2, axis)[1]
             grad = results[0]
             assert grad is not None
             passed = grad * gate.sigmoid()
-            return (torch.cat([passed, torch.zeros_like(passed)], node._saved_dim),)
+            return (torch.cat([passed, torch.zeros_like(passed)], axis),)
 
         return Treatment(kind="activation", rule="gate held constant", derivative=derivative)
 
@@ -507,7 +517,7 @@ class _Planner:
             for consumer, _ in self.graph.consumers[node]:
                 if self.kinds[consumer] == "softmax":
                     return True
-                if self.kinds[consumer] in ("linear", "product") and self.names[consumer] not in MATRIX:
+                if self.kinds[consumer] in ("linear", "product", "quotient") and self.names[consumer] not in MATRIX:
                     waiting.append(consumer)
         return False
 

@@ -50,10 +50,16 @@ def activation_values(name: str, node: Any) -> tuple[Tensor, Tensor]:
         return _FROM_RESULT[name][1](y.clamp(low + edge, high - edge)), y
     if name == "Glu":
         z = node._saved_self
-        return z, F.glu(z, node._saved_dim)
+        return z, F.glu(z, saved_axis(node))
     slope = _SLOPES[name](node)
     z = node.saved_tensors[0] if name == "GeLUFunction" else node._saved_self
     return z, slope.at() * z + slope.at_zero
+
+
+def saved_axis(node: Any) -> int:
+    """The axis that a node saved, which autograd keeps as an unsigned number."""
+    axis: int = node._saved_dim
+    return axis - 2**64 if axis >= 2**63 else axis
 
 
 def saturated(name: str, y: Tensor) -> bool:
