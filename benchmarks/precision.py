@@ -75,23 +75,24 @@ def _residual(exact: list[dict[str, ap.Attribution]]) -> float:
 
 def _page(rows: list[dict], exact: float) -> str:
     table = "\n".join(
-        f"| {r['dtype']} | {r['method']} | {r['scores']:.1%} ({r['scores_worst']:.1%}) | {r['target']:.1%} | {r['same_top']:.0%} | "
-        f"{r['residual']:.1e} ({r['residual_worst']:.1e}) |"
+        f"| {r['dtype']} | {r['method']} | {r['scores']:.1%} ({r['scores_worst']:.1%}) | {r['target']:.1%} | "
+        f"{r['same_top']:.0%} | {r['residual']:.1e} ({r['residual_worst']:.1e}) |"
         for r in rows
     )
     return f"""# Precision
 
-Relevance is summed in float32 whatever the model's own type, but a model in half precision computes, and passes gradients,
-in half precision. This page is written by `benchmarks/precision.py`: SmolLM2-135M-Instruct on {len(SENTENCES)} sentences, its weights cast
-from float32, shares compared with those of the float32 model (relative L2 distance, median and worst), the explained logit
-difference, whether the token with the largest share is the same, and the ledger's residual relative to its largest entry.
+Relevance is summed in float32 whatever the model's own type, but a model in half precision computes, and passes
+gradients, in half precision. This page is written by `benchmarks/precision.py`: SmolLM2-135M-Instruct on
+{len(SENTENCES)} sentences, its weights cast from float32, shares compared with those of the float32 model (relative L2
+distance, median and worst), the explained logit difference, whether the token with the largest share is the same, and
+the ledger's residual relative to its largest entry.
 
 | type | method | shares off by | target off by | same first token | residual |
 |---|---|---|---|---|---|
 {table}
 
-In float32 the largest residual of all methods and sentences was {exact:.1e}. Where the order of close shares matters, explain in
-float32: `ap.load(name, dtype="float32")`.
+In float32 the largest residual of all methods and sentences was {exact:.1e}. Where the order of close shares matters,
+explain in float32: `ap.load(name, dtype="float32")`.
 """
 
 

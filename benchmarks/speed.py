@@ -40,7 +40,8 @@ import _measure
 import torch
 from _apportion_worker import RECIPES, apportion_cases
 from _lxt_environment import LxtUnavailable, lxt_python
-from _results import Row, Setting, Table, goal_cells, markdown
+from _readme import write_block
+from _results import Row, Setting, Table, goal_cells, markdown, summary
 from _worker import Worker, WorkerError, working
 from rich.console import Console
 from rich.progress import Progress
@@ -217,6 +218,8 @@ def save(tables: list[Table], facts: dict[str, str | int | float], notes: list[s
         draft = folder / f"{name}.draft"
         draft.write_text(text)
         draft.replace(folder / name)
+    if folder == HERE / "results":
+        write_block("speed", summary(tables, facts))
 
 
 def arguments() -> Namespace:
