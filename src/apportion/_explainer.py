@@ -164,6 +164,7 @@ class Explainer:
             )
             self._check_length(question)
             for method in methods:
+                question.last_method = method is methods[-1]
                 for i, attribution in zip(members, self._answer(question, method), strict=True):
                     found[i][method.name] = attribution
         return found

@@ -41,13 +41,16 @@ class Question:
         head: The model and what its outputs are.
         prompts: Examples that run together; shorter ones are padded on the right, where nothing explained looks.
         targets: What is asked of each.
-        detail: Whether the trace tells modules without parts of their own apart.
+        detail: Whether the trace tells all modules apart, or only layers.
     """
 
     def __init__(
         self, head: Head, prompts: Sequence[Prompt], targets: Sequence[AnyTarget], *, detail: bool = False
     ) -> None:
         self.head, self.targets, self.detail = head, list(targets), detail
+        #: Whether no other method will ask for the trace, so that its graph may be freed on the way back.
+        self.last_method = False
+        self.given = list(prompts)
         self.prompts = [head.prepare(prompt, targets) for prompt in prompts]
         self.rows = [head.positions(prompt, self.targets) for prompt in self.prompts]
 
@@ -60,6 +63,12 @@ class Question:
         if self._keep is not None:
             inputs["logits_to_keep"] = self._keep
         return inputs
+
+    def in_detail(self) -> Question:
+        """The same question, with a forward pass of its own that tells all modules apart."""
+        question = Question(self.head, self.given, self.targets, detail=True)
+        question.last_method = False
+        return question
 
     @cached_property
     def trace(self) -> Trace:

@@ -41,7 +41,7 @@ class Method(ABC):
 
     @property
     def detail(self) -> bool:
-        """Whether the method needs to know modules without parts of their own."""
+        """Whether the method needs to tell all modules apart, not only layers."""
         return False
 
     @abstractmethod

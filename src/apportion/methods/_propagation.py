@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from apportion._errors import ApportionError
+from apportion._errors import ApportionError, NonFiniteRelevance, UnknownOperation
 from apportion._ledger import Ledger
 from apportion._question import Question
 from apportion.methods._method import Method, Shares
@@ -53,7 +53,15 @@ class Propagation(Method):
         """Propagate relevance to the embeddings of the question's tokens."""
         single = len(question.prompts) == 1
         read = question.read
-        propagated = question.trace.propagate(read.outputs, read.seeds, self.composite, ledger=single)
+        try:
+            propagated = question.trace.propagate(
+                read.outputs, read.seeds, self.composite, ledger=single, keep_graph=not question.last_method
+            )
+        except (NonFiniteRelevance, UnknownOperation):
+            if question.detail:
+                raise
+            # Slower, but then the error can name the operation and the very module.
+            return self.attribute(question.in_detail())
         ledger = propagated.ledger
         if ledger is not None:
             ledger = _with_reading(ledger, question)

@@ -131,6 +131,11 @@ def layer_index(path: str) -> int | None:
     return next((int(part) for part in path.split(".") if part.isdigit()), None)
 
 
+def is_layer(path: str) -> bool:
+    """Whether a module's path is that of a layer itself: the first number among its parts is the last part."""
+    return path.rpartition(".")[2].isdigit() and layer_index(path.rpartition(".")[0]) is None
+
+
 def layer_label(path: str) -> str:
     """How accounts name a module's layer: `"layer 3"`, `"decoder layer 3"`, or the path outside all layers."""
     layer = layer_index(path)

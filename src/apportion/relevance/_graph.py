@@ -71,7 +71,7 @@ class Graph:
         return self._consumers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Visit:
     """One call of a module during the forward pass, by the numbers of the first and after the last node it made."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
 from apportion._errors import ApportionError
+from apportion.relevance._composite import is_layer
 from apportion.relevance._graph import Visit
 
 Role = Literal["tokens", "inputs", "positions", "biases", "constants"]
@@ -67,7 +68,7 @@ def record_forward(
         model: Any module; it is given back as it was, also after an error.
         inputs: Its keyword arguments. Integer tensors that an embedding looks up become tokens; floating-point
             tensors that take part become leaves of their own.
-        detail: Whether calls of modules without parts are told apart, which costs a little time.
+        detail: Whether calls of all modules are told apart, or only those of layers, which is faster.
         around: Makes a context manager to run the forward pass in, from the number of the first node.
 
     Raises:
@@ -174,7 +175,7 @@ def _watched(modules: list[tuple[str, nn.Module]], watch: _Watch, *, detail: boo
             if is_token_module or isinstance(module, nn.Embedding):
                 hook = watch.embed(path, is_token_module=is_token_module)
                 handles.append(module.register_forward_hook(hook, with_kwargs=True))
-            if detail or module._modules:
+            if detail or is_layer(path):
                 enter = watch.enter(path, type(module).__name__)
                 handles.append(module.register_forward_pre_hook(enter, prepend=True))
                 handles.append(module.register_forward_hook(watch.leave))
@@ -204,7 +205,7 @@ class _Watch:
 
     def leave(self, module: nn.Module, arguments: Any, output: Any) -> None:
         i = self._open.pop()
-        self.visits[i] = replace(self.visits[i], end=_get_sequence_nr())
+        self.visits[i].end = _get_sequence_nr()
 
     def embed(self, path: str, *, is_token_module: bool) -> Callable[..., Any]:
         def hook(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Any:

@@ -43,8 +43,7 @@ def record(model: nn.Module, inputs: Mapping[str, Any], *, detail: bool = True) 
     Args:
         model: Any torch module whose operations autograd sees.
         inputs: Its keyword arguments.
-        detail: Whether the names of modules without parts of their own are kept; without, the trace is a little
-            faster and names the module around them.
+        detail: Whether the names of all modules are kept; without, the trace is a little faster and knows only layers.
 
     Raises:
         ApportionError: The model is compiled or has weights on the meta device.
