@@ -52,7 +52,7 @@ bench: $(DEV) $(WEIGHTS) ## speed and memory, beside the peers
 	$(BIN)/python benchmarks/speed.py
 
 coverage: $(DEV) ## which architectures the engine covers; writes the README's table
-	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python -m benchmarks.coverage
 
 clean: ## remove what make made here, the environment too
 	rm -rf .venv .pytest_cache .hypothesis .mypy_cache .ruff_cache dist demo.html demo-agreement.html

@@ -22,6 +22,7 @@ import torch
 import transformers
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks._readme import write_block
 from tests.architectures import FLOAT32, TASKS, Task, names
 from tests.wide.exceptions import NOT_BUILT, NOT_EXACT
 from tests.wide.sweep import TOLERANCE, Outcome, Status, outcome
@@ -74,16 +75,32 @@ def of_status(results: list[Outcome], *statuses: Status) -> list[Outcome]:
     return [result for result in results if result.status in statuses]
 
 
-def page(results: list[Outcome]) -> str:
-    """The documentation page about a sweep."""
-    families = []
+HEADER = ["family", "offered", "built", "exact", "exact without constants", "largest residual of the exact"]
+
+
+def families(results: list[Outcome]) -> list[list[str]]:
+    """What became of each family, a line each."""
+    lines = []
     for task in dict.fromkeys(result.task for result in results):
         here = [result for result in results if result.task == task]
         exact = of_status(here, "exact")
         largest = max((result.residual for result in exact if result.residual is not None), default=0.0)
         without = [result for result in exact if not result.needs_constants]
         counts = [len(here), len(here) - len(of_status(here, "not built")), len(exact), len(without)]
-        families.append([TITLES[task], *map(str, counts), f"{largest:.0e}"])
+        lines.append([TITLES[task], *map(str, counts), f"{largest:.0e}"])
+    return lines
+
+
+def summary(results: list[Outcome]) -> str:
+    """The README's table."""
+    return f"""Architectures of transformers {transformers.__version__} whose relevance is accounted for in full under CP-LRP (tiny random
+models; [docs/coverage.md](docs/coverage.md) says what that shows and lists the exceptions):
+
+{table(HEADER[:4], [line[:4] for line in families(results)])}"""
+
+
+def page(results: list[Outcome]) -> str:
+    """The documentation page about a sweep."""
     exceptions = [
         [TITLES[result.task], f"`{result.model_type}`", number(result), reason(result)]
         for result in of_status(results, "not exact", "refused", "failed")
@@ -102,14 +119,16 @@ Which architectures of transformers {transformers.__version__} the engine accoun
 {torch.__version__}). A tiny random model of each is built in float64 (float32: {", ".join(sorted(FLOAT32))}), its
 largest logit is explained under CP-LRP, and what no line of the ledger accounts for is compared with the ledger's
 largest amount. *Exact* means that this residual is below {TOLERANCE:g}. That is necessary for a right explanation, not
-sufficient: it shows that no relevance was lost, not that it went to the right place, and relevance that ends in
-constants (token types, the means of batch norms, offsets that are not learned) balances the books too; one column
-counts the architectures that need no such line. RWKV and xLSTM run without their cache, which they overwrite in place.
+sufficient: it shows that no relevance was lost, not that it went to the right place (the equations written out for
+Llama, GPT-2 and BERT in `tests/reference` show that). What depends on the inputs but is held constant where it is added
+counts as lost. Relevance that ends in the model's own constants (learned queries, the means of batch norms, offsets)
+balances the books too; one column counts the architectures that need no such line. RWKV and xLSTM run without their
+cache, which they overwrite in place.
 
 This page is written by `python -m benchmarks.coverage`; every number, with the lines of each ledger, is in
 `benchmarks/results/coverage.json`.
 
-{table(["family", "offered", "built", "exact", "exact without constants", "largest residual of the exact"], families)}
+{table(HEADER, families(results))}
 
 ## Exceptions
 
@@ -142,6 +161,8 @@ def main() -> None:
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     record = {"versions": versions, "tolerance": TOLERANCE, "outcomes": [asdict(result) for result in results]}
     write(options.out / "benchmarks" / "results" / "coverage.json", json.dumps(record, indent=1) + "\n")
+    if options.out == ROOT and not options.task:
+        write_block("coverage", summary(results))
     print(dict(Counter(result.status for result in results)))
 
 

@@ -20,8 +20,8 @@ Status = Literal["exact", "not exact", "refused", "failed", "not built"]
 """The books balance; they do not; the engine says why it will not; something raised; there was no model to try."""
 
 TOLERANCE = 1e-4
-PASSED_ON = ("tokens", "inputs", "positions", "biases", "constants")
-"""Lines of what the rules passed on. Another line, of what a rule kept, would balance the books of any model."""
+PASSED_ON = ("tokens", "inputs", "positions", "token types", "biases", "constants")
+"""Lines of what the rules passed on. Another line, of what a rule kept or held constant, would balance any books."""
 OUTPUTS = ("logits", "logits_per_image", "logits_per_video", "itm_score", "prediction_logits", "last_hidden_state")
 """Where a model puts what it predicts, the first that it has; PP-LCNet calls its class logits a hidden state."""
 

@@ -73,12 +73,17 @@ def attach(i: int, node: Node, treatment: Treatment, accounts: Accounts | None, 
 
 
 def attach_constant(
-    i: int, node: Node, captured: Mapping[int, Tensor], accounts: Accounts, handles: list[RemovableHandle]
+    i: int, plan: Plan, captured: Mapping[int, Tensor], accounts: Accounts, handles: list[RemovableHandle]
 ) -> None:
-    """Hook an affine node whose result holds a constant: the constant's share is itself times the gradient."""
+    """Hook an affine node whose result holds a constant: the constant's share is itself times the gradient.
+
+    What the model adds is one of its constants; what depends on the inputs, but passes no relevance under the
+    composite, is held constant by us, and has a line of its own.
+    """
     constant = captured.get(i)
     if constant is None or not bool((constant != 0).any()):
         return
+    line = "held constant" if plan.holds_constant(i) else "constants"
 
     def hook(results: Gradients) -> None:
         grad = results[0]
@@ -86,6 +91,6 @@ def attach_constant(
             return
         wide = torch.promote_types(grad.dtype, torch.float32)
         # A mask of −∞ gets no gradient, and no relevance either.
-        accounts.add(i, "constants", torch.where(grad == 0, 0, constant.to(wide) * grad.to(wide)).sum())
+        accounts.add(i, line, torch.where(grad == 0, 0, constant.to(wide) * grad.to(wide)).sum())
 
-    handles.append(node.register_prehook(hook))
+    handles.append(plan.graph.nodes[i].register_prehook(hook))

@@ -68,11 +68,8 @@ PRODUCTS: dict[str, tuple[int, ...]] = {
 #: What divides: standard deviations, norms and their parts.
 DIVISORS = _names("Rsqrt Sqrt Reciprocal LinalgVectorNorm Norm Var Std VarMean StdMean")
 
-#: What only scales or steers: decays, angles, step functions.
-MODULATORS = _names("""
-    Exp Exp2 Log Log2 Log1P Sin Cos
-    Logsumexp Round Floor Ceil Trunc Sign FakeQuantizePerTensorAffine Erfinv
-    """)
+#: What only scales or steers: decays, angles.
+MODULATORS = _names("Exp Exp2 Log Log2 Log1P Sin Cos Logsumexp")
 
 #: Batch norms, which are affine in evaluation mode.
 BATCH_NORMS = _names("NativeBatchNorm CudnnBatchNorm")
@@ -86,7 +83,9 @@ RECTIFIERS = _names("Relu LeakyRelu Threshold PreluKernel Prelu")
 #: Squashing functions: a gate where they reach a product with another live factor, else an activation.
 GATES = _names("Sigmoid Tanh Erf Erfc Softplus LogSigmoid Hardsigmoid Expm1")
 
-ACTIVATIONS = _names("Silu Gelu Mish Elu Selu Celu Hardswish Hardtanh Clamp ClampMin ClampMax Pow Glu GeLUFunction")
+CLAMPS = _names("Hardtanh Clamp ClampMin ClampMax")
+
+ACTIVATIONS = CLAMPS | _names("Silu Gelu Mish Elu Selu Celu Hardswish Pow Glu GeLUFunction")
 
 SOFTMAXES = _names("Softmax SafeSoftmax LogSoftmax XSoftmax")
 

@@ -15,6 +15,7 @@ from apportion.relevance._graph import Graph, Places
 from apportion.relevance._operations import (
     AFFINE,
     BATCH_NORMS,
+    CLAMPS,
     COEFFICIENTS,
     DIVISORS,
     MATRIX,
@@ -42,6 +43,7 @@ class Plan:
         needed: Whether relevance reaches the node.
         constants: Nodes whose result may hold a constant that no leaf accounts for.
         unresolved: Activations whose input has to be captured, by node.
+        depends: Whether the node depends on the inputs, before the composite held anything constant.
     """
 
     graph: Graph
@@ -50,6 +52,11 @@ class Plan:
     needed: list[bool]
     constants: list[int]
     unresolved: list[int]
+    depends: list[bool]
+
+    def holds_constant(self, i: int) -> bool:
+        """Whether an argument of a node depends on the inputs and yet carries no relevance."""
+        return any(j >= 0 and self.depends[j] and not self.live[j] for j in self.graph.inputs[i])
 
 
 def plan_treatments(
@@ -76,7 +83,9 @@ def plan_treatments(
     planner.decide()
     planner.check_overrides()
     needed = planner.find_needed()
-    return Plan(graph, planner.treatments, planner.live, needed, planner.constants(needed), planner.unresolved)
+    return Plan(
+        graph, planner.treatments, planner.live, needed, planner.constants(needed), planner.unresolved, planner.depends
+    )
 
 
 class _Planner:
@@ -500,6 +509,8 @@ class _Planner:
             return False if name in MATRIX else None
         if name == "Div":
             return True if argument == 1 else None
+        if name in CLAMPS:
+            return None
         if self.kinds[consumer] != "linear" or name in MATRIX:
             return False
         joined = name in ("Add", "Sub", "Rsub") and sum(j >= 0 and self.depends[j] for j in edges) >= 2

@@ -19,7 +19,7 @@ from apportion._errors import ApportionError
 from apportion.relevance._composite import is_layer
 from apportion.relevance._graph import Visit
 
-Role = Literal["tokens", "inputs", "positions", "biases", "constants"]
+Role = Literal["tokens", "inputs", "positions", "token types", "biases", "constants"]
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class _Watch:
             ids = _matching_input(looked_up, self.inputs)
             if ids is None and is_token_module and looked_up is not None and not looked_up.is_floating_point():
                 ids = next((name for name in ("input_ids", "decoder_input_ids") if name in self.inputs), None)
-            role: Role = "tokens" if ids is not None else "positions" if _is_position(path) else "constants"
+            role = "tokens" if ids is not None else _embedding_role(path)
             source = output.detach().requires_grad_(True)
             self.leaves.append(Leaf(path, role, source.detach(), get_gradient_edge(source), source, ids))
             # A copy, since some models add to their embeddings in place, which a leaf does not allow.
@@ -227,15 +227,19 @@ class _Watch:
 def token_embedding(model: nn.Module) -> nn.Module | None:
     """The module that looks up tokens, where the model tells."""
     try:
-        found: Any = model.get_input_embeddings  # a method of transformers' models
-        return found()
+        get: Any = model.get_input_embeddings  # a method of transformers' models
+        found = get()
     except (AttributeError, NotImplementedError):
         return None
+    return found if isinstance(found, nn.Module) else None
 
 
-def _is_position(path: str) -> bool:
+def _embedding_role(path: str) -> Role:
+    """The role of an embedding of something else than tokens, by its name."""
     name = path.lower()
-    return "pos" in name or "wpe" in name or "relative" in name
+    if "pos" in name or "wpe" in name or "relative" in name:
+        return "positions"
+    return "token types" if "type" in name or "segment" in name else "constants"
 
 
 def _matching_input(ids: Tensor | None, inputs: Mapping[str, Any]) -> str | None:
@@ -247,6 +251,8 @@ def _matching_input(ids: Tensor | None, inputs: Mapping[str, Any]) -> str | None
             continue
         if value is ids or (value.numel() == ids.numel() and torch.equal(value.reshape(ids.shape).to(ids), ids)):
             return name
+        if value.untyped_storage().data_ptr() == ids.untyped_storage().data_ptr():
+            return name  # a view of some of them, such as one codebook of several
     return None
 
 

@@ -25,14 +25,6 @@ from apportion.relevance._hooks import Accounts, attach, attach_constant
 from apportion.relevance._plan import ADDED, LIVE, Plan, plan_treatments
 from apportion.relevance._recording import Leaf, Recording, record_forward
 
-_LINES = {
-    "tokens": "tokens",
-    "inputs": "inputs",
-    "positions": "positions",
-    "biases": "biases",
-    "constants": "constants",
-}
-
 
 def record(model: nn.Module, inputs: Mapping[str, Any], *, detail: bool = True) -> Trace:
     """Run a model once, as it is, and keep the graph; see `Trace`.
@@ -142,7 +134,7 @@ class Trace:
                     attach(i, plan.graph.nodes[i], treatment, accounts if ledger else None, handles)
             if ledger:
                 for i in plan.constants:
-                    attach_constant(i, plan.graph.nodes[i], captured, accounts, handles)
+                    attach_constant(i, plan, captured, accounts, handles)
             gradients = self._backward(outputs, seeds, plan, keep_graph)
         finally:
             for handle in handles:
@@ -283,7 +275,7 @@ class Trace:
         assert isinstance(total, Tensor)
         total = total.cpu()
         entries = [
-            (_LINES[self.leaves[name].role], name, amount.flatten(1).sum(1)) for name, amount in relevance.items()
+            (self.leaves[name].role, name, amount.flatten(1).sum(1)) for name, amount in relevance.items()
         ] + accounts.entries(plan)
         # All at once: one transfer from the device, not one an entry.
         amounts = torch.stack([amount.to(wide).expand(len(total)) for _, _, amount in entries]).cpu()
