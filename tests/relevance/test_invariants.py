@@ -79,7 +79,7 @@ def test_the_ledger_balances(name, composite):
 def test_cp_lrp_leaves_no_remainder(name):
     result = divided(traced(name), CP_LRP)
     books = result.ledger
-    assert set(books.lines) <= {"tokens", "positions", "biases", "constants"}
+    assert set(books.lines) <= {"tokens", "positions", "biases", "constants", "token types"}
     shares = sum(amount.flatten(1).sum(1).double() for amount in result.relevance.values())
     others = sum(
         (amount for name, amount in books.details.get("constants", {}).items() if name not in result.relevance),

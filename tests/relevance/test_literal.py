@@ -71,7 +71,7 @@ def agree(result: Propagated, expected: LiteralRelevance, rtol: float) -> None:
     if expected.positions is not None:
         assert_close(by_role(result, "positions"), expected.positions, **close)
     if expected.token_types is not None:
-        assert_close(by_role(result, "constants"), expected.token_types, **close)
+        assert_close(by_role(result, "token types"), expected.token_types, **close)
     found = {name: amount.item() for name, amount in books.details.get("biases", {}).items()}
     assert_close({**dict.fromkeys(expected.biases, 0.0), **found}, dict(expected.biases), **close)
     kept = [books.lines.get(f"softmax remainder, {layer}", torch.zeros(1)).item() for layer in layers(books.lines)]
