@@ -56,7 +56,9 @@ def outcomes(tasks: list[Task], *, seconds: int) -> Iterator[Outcome]:
 def reason(result: Outcome) -> str:
     """Why an architecture is not exact, in words where they are known, else in those of the error."""
     key = (result.task, result.model_type)
-    return NOT_BUILT.get(key) or NOT_EXACT.get(key) or result.message.splitlines()[0][:200].replace("|", "/")
+    known = NOT_BUILT.get(key) or NOT_EXACT.get(key)
+    messages = result.message.splitlines() or ["something is held constant where it is added"]
+    return known or messages[0][:200].replace("|", "/")
 
 
 def number(result: Outcome) -> str:
@@ -93,8 +95,8 @@ def families(results: list[Outcome]) -> list[list[str]]:
 
 def summary(results: list[Outcome]) -> str:
     """The README's table."""
-    return f"""Architectures of transformers {transformers.__version__} whose relevance is accounted for in full under CP-LRP (tiny random
-models; [docs/coverage.md](docs/coverage.md) says what that shows and lists the exceptions):
+    return f"""Architectures of transformers {transformers.__version__} whose relevance is accounted for in full under CP-LRP
+(tiny random models; [docs/coverage.md](docs/coverage.md) says what that shows and lists the exceptions):
 
 {table(HEADER[:4], [line[:4] for line in families(results)])}"""
 
@@ -157,10 +159,10 @@ def main() -> None:
     transformers.logging.set_verbosity(transformers.logging.CRITICAL)
     warnings.simplefilter("ignore")
     results = list(outcomes(options.task or list(TASKS), seconds=options.seconds))
-    write(options.out / "docs" / "coverage.md", page(results))
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     record = {"versions": versions, "tolerance": TOLERANCE, "outcomes": [asdict(result) for result in results]}
     write(options.out / "benchmarks" / "results" / "coverage.json", json.dumps(record, indent=1) + "\n")
+    write(options.out / "docs" / "coverage.md", page(results))
     if options.out == ROOT and not options.task:
         write_block("coverage", summary(results))
     print(dict(Counter(result.status for result in results)))
