@@ -154,31 +154,30 @@ def markdown(tables: list[Table], machine: dict[str, str | int | float], notes: 
 
 def summary(tables: list[Table], machine: dict[str, str | int | float]) -> str:
     """The README's table: time and memory in units of the plain input gradient, and how much faster than LXT."""
-    headings = [
-        "12-layer Llama",
-        "attnlrp",
-        "cp-lrp",
-        "both at once : one",
-        "peak memory",
-        "LXT attnlrp : ours",
-        "LXT cp-lrp : ours",
+    columns = {
+        "attnlrp": lambda t: t.time_ratio("attnlrp", "gradient"),
+        "cp-lrp": lambda t: t.time_ratio("cp-lrp", "gradient"),
+        "both at once : one": lambda t: t.time_ratio("attnlrp + cp-lrp", "attnlrp"),
+        "peak memory": lambda t: t.memory_ratio("attnlrp", "gradient"),
+        "LXT attnlrp : ours": lambda t: _against(t, "lxt attnlrp", "attnlrp"),
+        "LXT cp-lrp : ours": lambda t: _against(t, "lxt cp-lrp", "cp-lrp"),
+    }
+    shown = {name: column for name, column in columns.items() if any(column(table) is not None for table in tables)}
+    lines = [
+        [str(table.setting), *(f"{column(table):.2f} ×" if column(table) else "" for column in shown.values())]
+        for table in tables
     ]
-    lines = []
-    for table in tables:
-        peak = table.memory_ratio("attnlrp", "gradient")
-        cells = [f"{table.time_ratio(case, 'gradient'):.2f} ×" for case in ("attnlrp", "cp-lrp")]
-        cells.append(f"{table.time_ratio('attnlrp + cp-lrp', 'attnlrp'):.2f} ×")
-        cells.append("" if peak is None else f"{peak:.2f} ×")
-        for recipe in ("attnlrp", "cp-lrp"):
-            theirs = f"lxt {recipe}"
-            cells.append(f"{table.time_ratio(theirs, recipe):.2f} ×" if theirs in table.rows else "")
-        lines.append([str(table.setting), *cells])
     note = (
-        "Time and peak memory of `explain`, ledger included, in units of the plain input gradient of the same frozen "
-        f"model; and the time of LXT 2.1 as its README uses it, in units of ours. Medians on {machine['cores']} cores, "
-        f"{machine['date']}; all numbers: [benchmarks/results/speed.md](benchmarks/results/speed.md)."
+        "Time (and peak memory, where measured) of `explain`, ledger included, in units of the plain input gradient of "
+        "the same frozen model; and the time of LXT 2.1 as its README uses it, in units of ours. Medians on "
+        f"{machine['cores']} cores, {machine['date']}; all numbers: "
+        "[benchmarks/results/speed.md](benchmarks/results/speed.md)."
     )
-    return "\n".join([*_grid(headings, iter(lines)), "", note])
+    return "\n".join([*_grid(["12-layer Llama", *shown], iter(lines)), "", note])
+
+
+def _against(table: Table, case: str, unit: str) -> float | None:
+    return table.time_ratio(case, unit) if case in table.rows else None
 
 
 def goal_cells(table: Table) -> Iterator[list[str]]:

@@ -95,8 +95,8 @@ def families(results: list[Outcome]) -> list[list[str]]:
 
 def summary(results: list[Outcome]) -> str:
     """The README's table."""
-    return f"""Architectures of transformers {transformers.__version__} whose relevance is accounted for in full under CP-LRP
-(tiny random models; [docs/coverage.md](docs/coverage.md) says what that shows and lists the exceptions):
+    return f"""Architectures of transformers {transformers.__version__} whose relevance is accounted for in full under
+CP-LRP (tiny random models; [docs/coverage.md](docs/coverage.md) says what that shows and lists the exceptions):
 
 {table(HEADER[:4], [line[:4] for line in families(results)])}"""
 
