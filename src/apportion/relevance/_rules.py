@@ -212,30 +212,19 @@ _DEGREES = {"Rsqrt": -0.5, "Sqrt": 0.5, "Reciprocal": -1.0}
 
 def curved_statistic(node: Node, name: str) -> Treatment:
     """A statistic that keeps its derivative."""
-    degree = _DEGREES.get(name)
-    if degree is None:
-        return Treatment(
-            kind="statistic",
-            rule="derivative kept",
-            absorbed=_MODULATED.get(name, lambda _: None)(node),
-            line=CURVATURE,
-        )
+    absorbed: Absorbed | None = None
+    if name in _DEGREES:
 
-    def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
-        return (1 - degree) * inner(node._saved_result, _given(results[0]))
+        def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
+            return (1 - _DEGREES[name]) * inner(node._saved_result, _given(results[0]))
+
+    elif name == "Exp":
+
+        def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
+            y = node._saved_result
+            return inner(y, _given(results[0], y)) - inner(_log(y), _given(arguments[0], y))
 
     return Treatment(kind="statistic", rule="derivative kept", absorbed=absorbed, line=CURVATURE)
-
-
-def _exp(node: Node) -> Absorbed:
-    def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
-        y = node._saved_result
-        return inner(y, _given(results[0], y)) - inner(_log(y), _given(arguments[0], y))
-
-    return absorbed
-
-
-_MODULATED: dict[str, Any] = {"Exp": _exp}
 
 
 def curved_quotient(node: Node, numerator: int) -> Treatment:
