@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from apportion._attribution import Attribution as Attribution
+    from apportion._attribution import Cost as Cost
     from apportion._attribution import Explained as Explained
     from apportion._errors import ApportionError as ApportionError
     from apportion._errors import NonFiniteRelevance as NonFiniteRelevance
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from apportion.methods import InputXGradient as InputXGradient
     from apportion.methods import Method as Method
     from apportion.methods import Propagation as Propagation
+    from apportion.methods import Shares as Shares
+    from apportion.methods import register as register
     from apportion.relevance import ATTNLRP as ATTNLRP
     from apportion.relevance import CP_LRP as CP_LRP
     from apportion.relevance import GRADIENT as GRADIENT
@@ -35,6 +38,7 @@ __version__ = "0.1.0"
 #: Where the public names live. They are imported when first used, so that the command line can answer without torch.
 _HOMES = {
     "Attribution": "apportion._attribution",
+    "Cost": "apportion._attribution",
     "Explained": "apportion._attribution",
     "ApportionError": "apportion._errors",
     "NonFiniteRelevance": "apportion._errors",
@@ -51,6 +55,8 @@ _HOMES = {
     "InputXGradient": "apportion.methods",
     "Method": "apportion.methods",
     "Propagation": "apportion.methods",
+    "Shares": "apportion.methods",
+    "register": "apportion.methods",
     "ATTNLRP": "apportion.relevance",
     "CP_LRP": "apportion.relevance",
     "GRADIENT": "apportion.relevance",

@@ -44,6 +44,21 @@ class Explained:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What an attribution took.
+
+    Args:
+        seconds: By the clock, without the forward pass that all methods share.
+        forward: Forward passes of the model, in examples.
+        backward: Backward passes, one a target.
+    """
+
+    seconds: float
+    forward: float
+    backward: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attribution:
     """Shares of a target, one per feature, with their accounts.
 
@@ -59,6 +74,10 @@ class Attribution:
             `scores`; `with_positions` adds them.
         prediction: The model's most likely outputs for this input, label and probability, best first.
         model: Name of the model.
+        standard_errors: How uncertain each score is, for a method that draws samples.
+        conserves: Whether the scores sum to the target: `"exactly"`, with the ledger's other lines; `"with a
+            remainder"` that the ledger names; or `"no"`: then they rank the features, and are no amounts.
+        cost: What it took.
     """
 
     scores: Float[Tensor, "*targets feature"]
@@ -70,6 +89,9 @@ class Attribution:
     position_scores: Float[Tensor, "*targets feature"] | None = None
     prediction: tuple[tuple[str, float], ...] = ()
     model: str = ""
+    standard_errors: Float[Tensor, "*targets feature"] | None = None
+    conserves: Literal["exactly", "with a remainder", "no"] = "no"
+    cost: Cost | None = None
 
     def __post_init__(self) -> None:
         if self.scores.ndim not in (1, 2):
@@ -104,6 +126,7 @@ class Attribution:
             explained=(self.explained[index],),
             ledger=None if self.ledger is None else self.ledger[index],
             position_scores=None if self.position_scores is None else self.position_scores[index],
+            standard_errors=None if self.standard_errors is None else self.standard_errors[index],
         )
 
     def __iter__(self) -> Iterator[Attribution]:
@@ -204,7 +227,8 @@ class Attribution:
                 + ("the target's value is 0." if how == "total" else "all shares are 0.")
             )
         positions = None if self.position_scores is None else self.position_scores / scale
-        return replace(self, scores=self.scores / scale, position_scores=positions, ledger=None)
+        errors = None if self.standard_errors is None else self.standard_errors / scale.abs()
+        return replace(self, scores=self.scores / scale, position_scores=positions, standard_errors=errors, ledger=None)
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas table with a row per feature (and target): label, share, position share and where it stands."""
@@ -218,6 +242,8 @@ class Attribution:
                 row = {"target": one.target.label, "feature": feature.label, "score": one.scores[i].item()}
                 if one.position_scores is not None:
                     row["position_score"] = one.position_scores[i].item()
+                if one.standard_errors is not None:
+                    row["standard_error"] = one.standard_errors[i].item()
                 rows.append({**row, **{k: v for k, v in feature.to_dict().items() if k != "label"}})
         return pandas.DataFrame(rows)
 
@@ -239,6 +265,9 @@ class Attribution:
             "features": [f.to_dict() for f in self.features],
             "scores": self.scores.tolist(),
             "position_scores": None if self.position_scores is None else self.position_scores.tolist(),
+            "standard_errors": None if self.standard_errors is None else self.standard_errors.tolist(),
+            "conserves": self.conserves,
+            "cost": None if self.cost is None else vars(self.cost),
             "ledger": accounts,
         }
 
@@ -253,10 +282,14 @@ class Attribution:
             "explained": [vars(e) for e in self.explained],
             "prediction": [list(p) for p in self.prediction],
             "features": [f.to_dict() for f in self.features],
+            "conserves": self.conserves,
+            "cost": None if self.cost is None else vars(self.cost),
             "ledger": None,
         }
         if self.position_scores is not None:
             tensors["position_scores"] = self.position_scores.contiguous()
+        if self.standard_errors is not None:
+            tensors["standard_errors"] = self.standard_errors.contiguous()
         if self.ledger is not None:
             names = list(self.ledger.lines)
             details = [(line, name) for line, entries in self.ledger.details.items() for name in entries]
@@ -310,6 +343,9 @@ class Attribution:
         return cls(
             scores=tensors["scores"],
             position_scores=tensors.get("position_scores"),
+            standard_errors=tensors.get("standard_errors"),
+            conserves=header.get("conserves", "no"),
+            cost=Cost(**header["cost"]) if header.get("cost") else None,
             features=tuple(Feature.from_dict(f) for f in header["features"]),
             explained=tuple(Explained(**e) for e in header["explained"]),
             prediction=tuple((label, p) for label, p in header["prediction"]),
@@ -369,12 +405,15 @@ class Attribution:
                 )
             )
         membership = torch.zeros(len(self.features), len(groups), dtype=self.scores.dtype)
+        # The errors of a sum need the covariances of its parts, which no result keeps.
+        alone = len(groups) == len(self.features)
         for column, (_, group) in enumerate(groups):
             membership[group, column] = 1
         return replace(
             self,
             scores=self.scores @ membership,
             position_scores=None if self.position_scores is None else self.position_scores @ membership,
+            standard_errors=self.standard_errors if alone else None,
             features=tuple(features),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
-from apportion._attribution import Attribution, Explained
+from apportion._attribution import Attribution, Cost, Explained
 from apportion._errors import ApportionError
 from apportion._features import Feature
 from apportion._question import Question, batches
@@ -160,7 +161,11 @@ class Explainer:
             groups = track(groups, description="explaining", transient=True)
         for members in groups:
             question = Question(
-                self._head, [prompts[i] for i in members], targets, detail=any(m.detail for m in methods)
+                self._head,
+                [prompts[i] for i in members],
+                targets,
+                detail=any(m.detail for m in methods),
+                progress=progress and len(prompts) == 1,
             )
             self._check_length(question)
             for method in methods:
@@ -170,23 +175,39 @@ class Explainer:
         return found
 
     def _answer(self, question: Question, method: Method) -> list[Attribution]:
+        read, predictions = question.read, question.predictions
+        before, start = replace(question.passes), time.perf_counter()
         shares = method.attribute(question)
+        examples = len(question.prompts)
+        cost = Cost(
+            seconds=(time.perf_counter() - start) / examples,
+            forward=(question.passes.forward - before.forward) / examples,
+            backward=(question.passes.backward - before.backward) / examples,
+        )
         several = len(question.targets) > 1
+
+        def of_example(b: int, parts: Sequence[Tensor | None] | None) -> Tensor | None:
+            part = None if parts is None else parts[b]
+            return part if several or part is None else part[0]
+
         answers = []
         for b, prompt in enumerate(question.prompts):
-            readings = zip(question.read.readings[b], question.read.values[b], strict=True)
-            explained = tuple(Explained(label=r.label, unit=r.unit, value=value) for r, value in readings)
-            scores, positions, ledger = shares.scores[b], shares.position_scores[b], shares.ledger
+            readings = zip(read.readings[b], read.values[b], strict=True)
+            scores, ledger = of_example(b, shares.scores), shares.ledger
+            assert scores is not None
             attribution = Attribution(
-                scores=scores if several else scores[0],
-                position_scores=positions if several or positions is None else positions[0],
-                features=prompt.features,
-                explained=explained,
+                scores=scores,
+                position_scores=of_example(b, shares.position_scores),
+                standard_errors=of_example(b, shares.standard_errors),
+                features=prompt.features if shares.features is None else shares.features[b],
+                explained=tuple(Explained(label=r.label, unit=r.unit, value=value) for r, value in readings),
                 method=method.name,
                 options=method.options,
                 ledger=ledger if several or ledger is None else ledger[0],
-                prediction=question.predictions[b],
+                prediction=predictions[b],
                 model=self.name,
+                conserves=method.about.conserves,
+                cost=cost,
             )
             answers.append(_with_padding(attribution, prompt, self.processor))
         return answers
@@ -283,4 +304,10 @@ def _with_padding(attribution: Attribution, prompt: Prompt, processor: Any) -> A
 
     scores = padded(attribution.scores)
     assert scores is not None
-    return replace(attribution, features=features, scores=scores, position_scores=padded(attribution.position_scores))
+    return replace(
+        attribution,
+        features=features,
+        scores=scores,
+        position_scores=padded(attribution.position_scores),
+        standard_errors=padded(attribution.standard_errors),
+    )

@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from apportion._target import AnyTarget, Reading, Span, Target, read_callable
 from apportion.models._outputs import Head, detached
 from apportion.models._prompt import Prompt
+from apportion.models._running import in_evaluation
 from apportion.relevance import Trace, record
+
+#: How many tokens run together where many changed prompts are read: enough to keep a processor busy.
+TOKENS_AT_ONCE = 2048
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One example changed for the model to read again, such as with tokens left out.
+
+    Args:
+        prompt: What the model reads; only its `inputs` and `parts` count.
+        rows: For each target the rows of the output that it reads now.
+    """
+
+    prompt: Prompt
+    rows: Sequence[tuple[int, ...]]
+
+
+@dataclass
+class Passes:
+    """How much the model has run for a question, in examples.
+
+    Args:
+        forward: Forward passes.
+        backward: Backward passes, one a target.
+    """
+
+    forward: float = 0
+    backward: float = 0
 
 
 @dataclass(frozen=True)
@@ -42,17 +73,29 @@ class Question:
         prompts: Examples that run together; shorter ones are padded on the right, where nothing explained looks.
         targets: What is asked of each.
         detail: Whether the trace tells all modules apart, or only layers.
+        rows: For each prompt and target the rows of the output to read, when the prompts are prepared already.
+        progress: Whether a method that takes long may show a progress bar.
     """
 
     def __init__(
-        self, head: Head, prompts: Sequence[Prompt], targets: Sequence[AnyTarget], *, detail: bool = False
+        self,
+        head: Head,
+        prompts: Sequence[Prompt],
+        targets: Sequence[AnyTarget],
+        *,
+        detail: bool = False,
+        rows: Sequence[Sequence[tuple[int, ...]]] | None = None,
+        progress: bool = False,
     ) -> None:
-        self.head, self.targets, self.detail = head, list(targets), detail
+        self.head, self.targets, self.detail, self.progress = head, list(targets), detail, progress
         #: Whether no other method will ask for the trace, so that its graph may be freed on the way back.
         self.last_method = False
-        self.given = list(prompts)
-        self.prompts = [head.prepare(prompt, targets) for prompt in prompts]
-        self.rows = [head.positions(prompt, self.targets) for prompt in self.prompts]
+        self.passes = Passes()
+        if rows is None:
+            self.prompts = [head.prepare(prompt, targets) for prompt in prompts]
+            self.rows = [head.positions(prompt, self.targets) for prompt in self.prompts]
+        else:
+            self.prompts, self.rows = list(prompts), [list(of_prompt) for of_prompt in rows]
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
@@ -66,13 +109,29 @@ class Question:
 
     def in_detail(self) -> Question:
         """The same question, with a forward pass of its own that tells all modules apart."""
-        question = Question(self.head, self.given, self.targets, detail=True)
-        question.last_method = False
+        question = Question(self.head, self.prompts, self.targets, detail=True, rows=self.rows, progress=self.progress)
+        question.passes = self.passes
+        return question
+
+    def alone(self, example: int) -> Question:
+        """The same question about one of the examples."""
+        if len(self.prompts) == 1:
+            return self
+        question = Question(
+            self.head,
+            [self.prompts[example]],
+            self.targets,
+            detail=self.detail,
+            rows=[self.rows[example]],
+            progress=self.progress,
+        )
+        question.passes = self.passes
         return question
 
     @cached_property
     def trace(self) -> Trace:
         """The recorded forward pass."""
+        self.passes.forward += len(self.prompts)
         return record(self.head.model, self.inputs, detail=self.detail)
 
     @cached_property
@@ -97,6 +156,48 @@ class Question:
         )
 
     @cached_property
+    def resolved(self) -> list[list[AnyTarget]]:
+        """For each example its targets, with the most likely output filled in where none was named."""
+        return [[self._resolved(b, t, asked) for t, asked in enumerate(self.targets)] for b in range(len(self.prompts))]
+
+    def evaluate(self, example: int, variants: Sequence[Variant]) -> Float[Tensor, "variants targets"]:
+        """What an example's targets are for changed inputs: ordinary forward passes, batched, without a graph.
+
+        Args:
+            example: Which of the prompts was changed; its targets are fixed as it reads them unchanged.
+            variants: The changed inputs.
+        """
+        values = torch.empty(len(variants), len(self.targets), dtype=torch.float64)
+        prompts = [variant.prompt for variant in variants]
+        for members in _of_similar_length(self.head, prompts, most=None if _only_outputs(self.targets) else 1):
+            question = Question(
+                self.head,
+                [variants[i].prompt for i in members],
+                self.resolved[example],
+                rows=[variants[i].rows for i in members],
+            )
+            values[members] = question._values_without_graph()
+            self.passes.forward += len(members)
+        return values
+
+    def _values_without_graph(self) -> Float[Tensor, "examples targets"]:
+        with in_evaluation(self.head.model), torch.no_grad():
+            output = self.head.model(**self.inputs)
+        source = self.head.logits(output) if _only_outputs(self.targets) else output
+        examples, targets = range(len(self.prompts)), range(len(self.targets))
+        values = [torch.stack([self._reading(b, t, source).value(source) for t in targets]) for b in examples]
+        return torch.stack(values).detach().double().cpu()
+
+    def _resolved(self, example: int, target: int, asked: AnyTarget) -> AnyTarget:
+        if not isinstance(asked, Target):
+            return asked
+        logits = self.head.logits(self.trace.output).detach()
+        row = logits[(example, *self._in_logits(self.rows[example][target], logits))]
+        output = int(row.argmax()) if asked.output is None else self.head.index(asked.output, row.numel())
+        contrast = tuple(self.head.index(other, row.numel()) for other in asked.contrast)
+        return replace(asked, output=output, contrast=contrast)
+
+    @cached_property
     def predictions(self) -> list[tuple[tuple[str, float], ...]]:
         """For each example the most likely outputs where its first target reads."""
         found: list[tuple[tuple[str, float], ...]] = []
@@ -114,7 +215,7 @@ class Question:
         """How many rows at the end the model has to compute, where it can leave out the others."""
         if self.head.kind != "causal" or not self.head.accepts("logits_to_keep"):
             return None
-        if not all(isinstance(target, Target | Span) for target in self.targets):
+        if not _only_outputs(self.targets):
             return None
         longest = max(prompt.length for prompt in self.prompts)
         return longest - min(row for rows in self.rows for places in rows for row in places)
@@ -129,7 +230,7 @@ class Question:
 
     def _detached(self) -> tuple[Any, list[Tensor], list[Tensor]]:
         """What the targets read, cut off from the model: the logits, or the whole output where a function wants it."""
-        if any(not isinstance(target, Target | Span) for target in self.targets):
+        if not _only_outputs(self.targets):
             return detached(self.trace.output)
         logits = self.head.logits(self.trace.output)
         leaf = logits.detach().requires_grad_(True)
@@ -145,6 +246,24 @@ class Question:
         if isinstance(source, Tensor):
             return reading
         return replace(reading, value=lambda output: reading.value(self.head.logits(output)))
+
+
+def _only_outputs(targets: Sequence[AnyTarget]) -> bool:
+    """Whether all targets read the model's logits, rather than being functions of its whole output."""
+    return all(isinstance(target, Target | Span) for target in targets)
+
+
+def _of_similar_length(head: Head, prompts: Sequence[Prompt], *, most: int | None) -> Iterator[list[int]]:
+    """Indices of prompts that run together: about `TOKENS_AT_ONCE` tokens, and at most so many prompts."""
+    for members in batches(head, prompts, max(1, len(prompts))):
+        start = 0
+        while start < len(members):
+            longest = max(1, prompts[members[-1]].length)
+            count = max(1, TOKENS_AT_ONCE // longest)
+            if most is not None:
+                count = min(count, most)
+            yield members[start : start + count]
+            start += count
 
 
 def _stacked(prompts: Sequence[Prompt]) -> dict[str, Any]:

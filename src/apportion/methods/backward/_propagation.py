@@ -13,6 +13,7 @@ from apportion._errors import ApportionError, NonFiniteRelevance, UnknownOperati
 from apportion._ledger import Ledger
 from apportion._question import Question
 from apportion.methods._method import Method, Shares
+from apportion.methods._registry import register
 from apportion.relevance import ATTNLRP, CP_LRP, GRADIENT, Composite, Propagated
 
 
@@ -62,6 +63,7 @@ class Propagation(Method):
                 raise
             # Slower, but then the error can name the operation and the very module.
             return self.attribute(question.in_detail())
+        question.passes.backward += len(question.targets) * len(question.prompts)
         ledger = propagated.ledger
         if ledger is not None:
             ledger = _with_reading(ledger, question)
@@ -72,6 +74,13 @@ class Propagation(Method):
         )
 
 
+@register(
+    "attnlrp",
+    family="backward",
+    conserves="exactly",
+    cost="1 forward, 1 backward",
+    source="Achtibat et al. 2024, arXiv 2402.05602",
+)
 class AttnLRP(Propagation):
     """AttnLRP: ½ to each factor of a product, the softmax keeps its derivative, secants for activations, norms frozen.
 
@@ -110,6 +119,13 @@ class AttnLRP(Propagation):
         )
 
 
+@register(
+    "cp-lrp",
+    family="backward",
+    conserves="exactly",
+    cost="1 forward, 1 backward",
+    source="Ali et al. 2022, arXiv 2202.07304",
+)
 class CPLRP(Propagation):
     """CP-LRP: attention weights and gates are held constant, so that relevance is conserved exactly.
 
@@ -134,6 +150,13 @@ class CPLRP(Propagation):
         super().__init__(replace(CP_LRP, product=product, gate=gate, activation=activation, norm=norm))
 
 
+@register(
+    "input-x-gradient",
+    family="backward",
+    conserves="exactly",
+    cost="1 forward, 1 backward",
+    source="Shrikumar et al. 2016, arXiv 1605.01713",
+)
 class InputXGradient(Propagation):
     """Input times gradient: the empty composite.
 

@@ -1,0 +1,1 @@
+"""Games over coalitions of features: maskers, payoffs and estimators."""

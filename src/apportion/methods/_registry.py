@@ -1,0 +1,93 @@
+"""The registry: methods by name, and what a name with options stands for."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable
+from typing import TypeVar
+
+from apportion._errors import ApportionError
+from apportion.methods._method import About, Conserves, Family, Method
+from apportion.relevance import Composite
+
+METHODS: dict[str, type[Method]] = {}
+
+AnyMethod = str | Method | Composite
+M = TypeVar("M", bound=type[Method])
+
+
+def register(
+    name: str, *, family: Family = "own", conserves: Conserves = "no", cost: str = "", source: str = ""
+) -> Callable[[M], M]:
+    """Make a method usable by name: in `explain`, `compare`, the command line and the evaluation.
+
+        @ap.register("first-token", cost="1 forward pass")
+        class FirstToken(ap.Method):
+            def attribute(self, question): ...
+
+    Args:
+        name: In lower case with hyphens, as users write it.
+        family: How the method finds shares.
+        conserves: Whether its scores sum to the target; see `About`.
+        cost: What it costs in passes of the model, in words.
+        source: The paper.
+
+    Raises:
+        ApportionError: The name is taken by another class, or has other characters.
+    """
+
+    def add(cls: M) -> M:
+        taken = METHODS.get(name)
+        if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ApportionError(f"the method name {name!r} is taken by {taken.__name__}; choose another.")
+        if not name or name.strip("abcdefghijklmnopqrstuvwxyz0123456789-"):
+            raise ApportionError(f"the method name {name!r} must be in lower case, with digits and hyphens only.")
+        if not isinstance(getattr(cls, "name", None), property):
+            cls.name = name
+        cls.about = About(family=family, conserves=conserves, cost=cost, source=source)
+        METHODS[name] = cls
+        return cls
+
+    return add
+
+
+def as_method(method: AnyMethod) -> Method:
+    """The method that a name, a composite or a method stands for; a name may carry options: `"smoothgrad(samples=8)"`.
+
+    Raises:
+        ApportionError: There is no method of that name, or it has no such option.
+    """
+    if isinstance(method, Method):
+        return method
+    if isinstance(method, Composite):
+        from apportion.methods.backward import Propagation
+
+        return Propagation(method)
+    name, parenthesis, _ = method.partition("(")
+    name = name.strip()
+    if name not in METHODS:
+        raise ApportionError(f"there is no method {name!r}; the methods are {', '.join(METHODS)}.")
+    cls = METHODS[name]
+    options = _options(method) if parenthesis else {}
+    known = [p.name for p in inspect.signature(cls).parameters.values()]
+    for option in options:
+        if option not in known:
+            fits = f"its options are {', '.join(known)}" if known else "it has no options"
+            raise ApportionError(f"the method {name!r} has no option {option!r}; {fits}.")
+    try:
+        return cls(**options)
+    except TypeError as error:
+        raise ApportionError(f"the method {name!r} cannot be made: {error}.") from error
+
+
+def _options(text: str) -> dict[str, object]:
+    """The options in `name(option=value, …)`, which are Python literals."""
+    wrong = f"cannot read the options in {text!r}; write them like integrated-gradients(steps=20, baseline='mean')."
+    try:
+        call = ast.parse(f"method{text[text.index('(') :].strip()}", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
+            raise ApportionError(wrong)
+        return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise ApportionError(wrong) from error

@@ -1,0 +1,1 @@
+"""Forward methods: the forward pass decomposed into what each token brought."""

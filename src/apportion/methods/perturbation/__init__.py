@@ -1,0 +1,1 @@
+"""Perturbation methods: what the model does when features are absent."""
