@@ -23,7 +23,8 @@ from typer.testing import CliRunner
 import apportion
 from apportion import cli
 from apportion._target import UNITS
-from apportion.methods import METHODS
+from apportion.cli._options import Features, Positions, Unit
+from apportion.cli._result import spacing_hints
 
 TEXT = "The man who owns the dogs"
 WORDS = ["<unk>", "<s>", "</s>", "The", " man", " who", " owns", " the", " dogs", " is", " are", "is", "\n"]
@@ -97,19 +98,18 @@ def same(found, attribution):
     assert found == expected
 
 
-def test_alone_it_shows_three_examples():
+def test_alone_it_shows_four_examples():
     shown = done().stdout
-    assert len(re.findall(r"^ +apportion (explain|audit) ", shown, re.MULTILINE)) == 3
+    assert len(re.findall(r"^ +apportion (explain|compare|methods|audit) ", shown, re.MULTILINE)) == 4
     assert max(map(len, shown.splitlines())) <= 100
 
 
 def test_the_examples_that_it_shows_can_be_parsed():
     group = typer.main.get_command(cli.app)
-    texts = [done().stdout, done("explain", "--help").stdout, done("audit", "-h").stdout]
+    texts = [done().stdout, *(done(name, "--help").stdout for name in group.commands)]
     shown = "\n".join(texts).replace("\\\n", " ")
-    commands = re.findall(r"^.*?(?<!Usage: )apportion ((?:explain|audit) -.*)$", shown, re.MULTILINE)
-    commands = [command for command in commands if not command.startswith("explain --help")]
-    assert len(commands) == 9
+    commands = re.findall(rf"^.*?(?<!Usage: )apportion ((?:{'|'.join(group.commands)}) -.*)$", shown, re.MULTILINE)
+    assert len(commands) >= 4 + 3 * (len(group.commands) - 1)
     for command in commands:
         name, *args = shlex.split(command)
         group.commands[name].make_context(name, args)
@@ -148,17 +148,15 @@ print(sorted({{"torch", "transformers", "numpy"}} & set(sys.modules)))
     assert found.stdout.splitlines()[-1] == "[]"
 
 
-def test_help_names_every_method_and_every_exit_code():
+def test_help_names_every_exit_code():
     shown = done("explain", "--help").stdout
-    assert cli.METHODS.split(", ") == list(METHODS)
-    assert cli.METHODS in shown
     assert "Exit codes: 0 done · 1 the model cannot be explained faithfully" in shown
 
 
 def test_the_choices_are_the_library_s():
-    assert [choice.value for choice in cli.Unit] == list(UNITS)
-    assert [choice.value for choice in cli.Features] == ["tokens", "words"]
-    assert [choice.value for choice in cli.Positions] == list(
+    assert [choice.value for choice in Unit] == list(UNITS)
+    assert [choice.value for choice in Features] == ["tokens", "words"]
+    assert [choice.value for choice in Positions] == list(
         get_args(get_type_hints(apportion.Explainer.explain)["positions"])
     )
 
@@ -275,7 +273,7 @@ def test_a_forgotten_space_is_hinted_at(folder):
 @pytest.mark.parametrize(("likelihood", "hints"), [(0.06, 0), (0.04, 1)])
 def test_a_token_that_is_about_as_likely_without_its_space_may_be_meant(explainer, likelihood, hints):
     attribution = replace(explainer.explain(TEXT, target="is"), prediction=((" is", 0.5), ("is", likelihood)))
-    assert len(list(cli._spacing_hints(["is"], attribution))) == hints
+    assert len(list(spacing_hints(["is"], attribution))) == hints
 
 
 def test_it_is_silent_about_its_dependencies(folder, capfd):
@@ -298,7 +296,7 @@ def test_it_is_silent_about_its_dependencies(folder, capfd):
         (("bro\udcffken",), "not valid UTF-8"),
         (("  ",), "is empty"),
         ((TEXT, "--method", "attn"), "attnlrp, cp-lrp"),
-        ((TEXT, "--method", "cp-lrp", "--method", "cp-lrp"), "same name"),
+        ((TEXT, "--method", "cp-lrp", "--method", "cp-lrp"), "given twice"),
         ((TEXT, "--target", " is the"), "2 tokens"),
         ((TEXT, "--position", "99"), "outside the text"),
         ((TEXT, "--span", " is", "--target", " is"), "--span"),

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from apportion._attribution import Attribution as Attribution
     from apportion._attribution import Cost as Cost
     from apportion._attribution import Explained as Explained
+    from apportion._comparison import Comparison as Comparison
     from apportion._errors import ApportionError as ApportionError
     from apportion._errors import NonFiniteRelevance as NonFiniteRelevance
     from apportion._errors import RuleNotApplied as RuleNotApplied
@@ -40,6 +41,7 @@ _HOMES = {
     "Attribution": "apportion._attribution",
     "Cost": "apportion._attribution",
     "Explained": "apportion._attribution",
+    "Comparison": "apportion._comparison",
     "ApportionError": "apportion._errors",
     "NonFiniteRelevance": "apportion._errors",
     "RuleNotApplied": "apportion._errors",

@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 
 from apportion._attribution import Attribution, Cost, Explained
+from apportion._comparison import Comparison
 from apportion._errors import ApportionError
 from apportion._features import Feature
+from apportion._progress import progress as track_progress
 from apportion._question import Question, batches
 from apportion._target import Unit, as_targets
-from apportion.methods import AnyMethod, Method, Propagation, as_method
+from apportion.methods import METHODS, AnyMethod, Method, Propagation, as_method, needs_options
 from apportion.models._kind import kind_of_model
 from apportion.models._outputs import Head
 from apportion.models._prompt import Prompt, is_batch, prompts_from, tokenizer_of
 from apportion.relevance import Audit
 from apportion.relevance._recording import token_embedding, usable_modules
+
+#: What `compare` compares unless told otherwise: each way to find shares, within seconds.
+COMPARED = (
+    "attnlrp",
+    "cp-lrp",
+    "input-x-gradient",
+    "integrated-gradients",
+    "gradient",
+    "alti-logit",
+    "rollout",
+    "leave-one-out",
+)
+
+# So many tokens tell whether a method can serve a model.
+PROBE = 4
 
 
 class Explainer:
@@ -88,8 +104,12 @@ class Explainer:
         chosen = as_method(method)
         _check_choice("features", features, ("tokens", "words"))
         _check_choice("positions", positions, ("apart", "added"))
-        found = self._attributions(
-            prompt, [chosen], as_targets(target, contrast, unit, position), batch_size=batch_size, progress=progress
+        found, _ = self._attributions(
+            prompt,
+            {chosen.name: chosen},
+            as_targets(target, contrast, unit, position),
+            batch_size=batch_size,
+            progress=progress,
         )
         answers = [by_method[chosen.name] for by_method in found]
         if positions == "added":
@@ -101,29 +121,69 @@ class Explainer:
         self,
         prompt: Any,
         *,
-        methods: Sequence[AnyMethod] = ("attnlrp", "cp-lrp", "input-x-gradient"),
+        methods: Sequence[AnyMethod] | Mapping[str, AnyMethod] | Literal["all"] = COMPARED,
         target: Any = None,
         contrast: str | int | Sequence[str | int] | None = None,
         unit: Unit = "logit",
         position: int | str | None = None,
-    ) -> dict[str, Attribution]:
-        """Explain one prompt by several methods that share one forward pass.
+        progress: bool = True,
+    ) -> Comparison:
+        """Explain one prompt by several methods, which share one forward pass.
 
-        Returns:
-            The attributions by the methods' names.
+        A method that cannot serve this model or prompt does not stop the others: the result says why.
+
+        Args:
+            prompt: As in `explain`; one.
+            methods: Names, methods or composites; a name may carry options, as in
+                `"integrated-gradients(steps=50)"`; or a mapping from names of your own to these; or `"all"` methods
+                that need no options.
+            target: As in `explain`; so are `contrast`, `unit` and `position`.
+            contrast: See there.
+            unit: See there.
+            position: See there.
+            progress: Whether to show a progress bar.
+
+        Raises:
+            ApportionError: The request does not fit, or no method can serve it.
         """
-        chosen = [as_method(method) for method in methods]
-        names = [method.name for method in chosen]
-        if len(set(names)) < len(names):
-            raise ApportionError(
-                f"two methods have the same name in {', '.join(names)}; give composites names of their own."
-            )
-        found = self._attributions(
-            prompt, chosen, as_targets(target, contrast, unit, position), batch_size=1, progress=False
+        chosen = _named(methods)
+        refused: dict[str, ApportionError] = {}
+        found, shared = self._attributions(
+            prompt,
+            chosen,
+            as_targets(target, contrast, unit, position),
+            batch_size=1,
+            progress=progress,
+            refused=refused,
         )
         if len(found) != 1:
             raise ApportionError(f"compare takes one prompt at a time; {len(found)} were given.")
-        return found[0]
+        if not found[0]:
+            raise next(iter(refused.values()))
+        return Comparison(attributions=found[0], refused=refused, shared=shared)
+
+    def methods(self) -> dict[str, str | None]:
+        """Which methods can serve this model: for each name None, or in one line why it cannot.
+
+        Each method that needs no options is tried on a few tokens.
+        """
+        rows = self._rows() or 0
+        special = set(getattr(tokenizer_of(self.processor), "all_special_ids", ()))
+        ids = [i for i in range(rows - 1, -1, -1) if i not in special][:PROBE]
+        place = 0 if self._head.kind in ("masked", "token-classification") else None
+        found: dict[str, str | None] = {}
+        for name in METHODS:
+            if needs_options(name):
+                found[name] = "it needs options; see its documentation"
+                continue
+            try:
+                self.explain(ids, target=0, position=place, method=name, progress=False)
+                found[name] = None
+            except ApportionError as error:
+                found[name] = str(error)
+            except Exception as error:  # a model that no method was written for; the others may still serve it
+                found[name] = f"it fails with {type(error).__name__}: {error}".splitlines()[0]
+        return found
 
     def audit(
         self,
@@ -149,30 +209,50 @@ class Explainer:
         return question.trace.audit(question.read.outputs, chosen.composite)
 
     def _attributions(
-        self, prompt: Any, methods: Sequence[Method], targets: Sequence[Any], *, batch_size: int, progress: bool
-    ) -> list[dict[str, Attribution]]:
-        """For each prompt its attributions by method."""
+        self,
+        prompt: Any,
+        methods: Mapping[str, Method],
+        targets: Sequence[Any],
+        *,
+        batch_size: int,
+        progress: bool,
+        refused: dict[str, ApportionError] | None = None,
+    ) -> tuple[list[dict[str, Attribution]], Cost]:
+        """For each prompt its attributions by method, and what the shared forward passes took.
+
+        Methods that refuse are noted in `refused` where it is given.
+        """
         if batch_size < 1:
             raise ApportionError(f"batch_size={batch_size} is not possible; give 1 or more.")
         prompts = self._prompts(prompt)
         found: list[dict[str, Attribution]] = [{} for _ in prompts]
-        groups: Iterable[list[int]] = batches(self._head, prompts, batch_size)
-        if progress and len(prompts) > 1:
-            groups = track(groups, description="explaining", transient=True)
-        for members in groups:
+        groups = batches(self._head, prompts, batch_size)
+        several = len(groups) > 1 or len(methods) > 1
+        seconds, forward = 0.0, 0.0
+        for members in track_progress(groups, "explaining", show=progress and len(groups) > 1):
+            start = time.perf_counter()
             question = Question(
                 self._head,
                 [prompts[i] for i in members],
                 targets,
-                detail=any(m.detail for m in methods),
-                progress=progress and len(prompts) == 1,
+                detail=any(method.detail for method in methods.values()),
+                progress=progress and not several,
             )
             self._check_length(question)
-            for method in methods:
-                question.last_method = method is methods[-1]
-                for i, attribution in zip(members, self._answer(question, method), strict=True):
-                    found[i][method.name] = attribution
-        return found
+            _ = question.read, question.predictions
+            seconds, forward = seconds + time.perf_counter() - start, forward + question.passes.forward
+            for k, label in enumerate(track_progress(methods, "comparing", show=progress and len(methods) > 1)):
+                question.last_method = k == len(methods) - 1
+                try:
+                    answers = self._answer(question, methods[label])
+                except ApportionError as error:
+                    if refused is None:
+                        raise
+                    refused[label] = error
+                    continue
+                for i, attribution in zip(members, answers, strict=True):
+                    found[i][label] = attribution
+        return found, Cost(seconds=seconds, forward=forward, backward=0.0)
 
     def _answer(self, question: Question, method: Method) -> list[Attribution]:
         read, predictions = question.read, question.predictions
@@ -256,6 +336,28 @@ class Explainer:
                 if length > limit:
                     what = "the decoder's tokens are" if name.startswith("decoder") else "the prompt is"
                     raise ApportionError(f"{what} {length} tokens long; the model's context is {limit}. Shorten it.")
+
+
+def _named(methods: Sequence[AnyMethod] | Mapping[str, AnyMethod] | Literal["all"]) -> dict[str, Method]:
+    """Methods by what the result calls them."""
+    if methods == "all":
+        methods = [name for name in METHODS if not needs_options(name)]
+    elif isinstance(methods, str):
+        methods = [methods]
+    if not methods:
+        raise ApportionError("methods is empty; name some, or leave it out.")
+    if isinstance(methods, Mapping):
+        return {name: as_method(method) for name, method in methods.items()}
+    named: dict[str, Method] = {}
+    for one in methods:
+        method = as_method(one)
+        label = one if isinstance(one, str) else method.name
+        if label in named:
+            raise ApportionError(
+                f"two methods are called {label!r}; give them names of their own: methods={{'mine': …, 'other': …}}."
+            )
+        named[label] = method
+    return named
 
 
 def _gives_list(prompt: Any) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import inspect
 from collections.abc import Callable
 from typing import TypeVar
 
 from apportion._errors import ApportionError
 from apportion.methods._method import About, Conserves, Family, Method
+from apportion.methods._plugins import load_installed_plugins
 from apportion.relevance import Composite
 
 METHODS: dict[str, type[Method]] = {}
@@ -52,6 +54,12 @@ def register(
     return add
 
 
+def needs_options(name: str) -> bool:
+    """Whether the method of this name cannot be made without options, such as a pair that needs its other prompt."""
+    parameters = inspect.signature(METHODS[name]).parameters.values()
+    return any(parameter.default is parameter.empty for parameter in parameters)
+
+
 def as_method(method: AnyMethod) -> Method:
     """The method that a name, a composite or a method stands for; a name may carry options: `"smoothgrad(samples=8)"`.
 
@@ -67,7 +75,11 @@ def as_method(method: AnyMethod) -> Method:
     name, parenthesis, _ = method.partition("(")
     name = name.strip()
     if name not in METHODS:
-        raise ApportionError(f"there is no method {name!r}; the methods are {', '.join(METHODS)}.")
+        load_installed_plugins()
+    if name not in METHODS:
+        close = difflib.get_close_matches(name, METHODS, n=1)
+        meant = f"did you mean {close[0]!r}? The" if close else "the"
+        raise ApportionError(f"there is no method {name!r}; {meant} methods are {', '.join(METHODS)}.")
     cls = METHODS[name]
     options = _options(method) if parenthesis else {}
     known = [p.name for p in inspect.signature(cls).parameters.values()]

@@ -1,5 +1,10 @@
 """Seeing an attribution: in the terminal, on a page, as a figure."""
 
+from apportion.report._comparison import comparison_fragment as comparison_fragment
+from apportion.report._comparison import comparison_page as comparison_page
+from apportion.report._comparison_figure import comparison_figure as comparison_figure
+from apportion.report._comparison_terminal import comparison_terminal as comparison_terminal
+from apportion.report._comparison_terminal import comparison_text as comparison_text
 from apportion.report._figure import figure as figure
 from apportion.report._html import html_fragment as html_fragment
 from apportion.report._html import html_page as html_page

@@ -80,7 +80,7 @@ def _bars(make: type[matplotlib.figure.Figure], reading: Reading) -> matplotlib.
     axes = canvas.add_subplot()
     places = range(count)
     axes.barh(places, reading.scores, height=0.72, color=[sign_colour(score) for score in reading.scores])
-    axes.set_yticks(places, [short(f.label, LABEL) for f in reading.features], fontfamily=_fonts(), **VERBATIM)
+    axes.set_yticks(places, [short(f.label, LABEL) for f in reading.features], fontfamily=fonts(), **VERBATIM)
     axes.invert_yaxis()
     axes.axvline(0, color=LIGHT.ink, linewidth=0.8)
     for place, score in enumerate(reading.scores):
@@ -127,7 +127,7 @@ def _strip(make: type[matplotlib.figure.Figure], reading: Reading) -> matplotlib
     axes.set_xlim(0, LINE)
     axes.set_ylim(lines, 0)
     axes.set_axis_off()
-    fonts = ["DejaVu Sans Mono", *_fonts()]
+    monospaced = ["DejaVu Sans Mono", *fonts()]
     boxes: list[matplotlib.patches.Patch] = []
     for i, text, column, line in placed:
         at = reading.strength(i)
@@ -142,7 +142,7 @@ def _strip(make: type[matplotlib.figure.Figure], reading: Reading) -> matplotlib
             color=LIGHT.text(at),
             fontsize=POINTS,
             fontstyle="italic" if reading.features[i].template else "normal",
-            fontfamily=fonts,
+            fontfamily=monospaced,
             va="center_baseline",
             # A thousand texts inside the axes need no part in the layout, which would measure each.
             in_layout=False,
@@ -187,13 +187,13 @@ def _heat_map(make: type[matplotlib.figure.Figure], shown: Sequence[Reading]) ->
     canvas = make(figsize=size, layout="constrained")
     axes = canvas.add_subplot()
     largest = shown[0].largest or 1.0
-    axes.imshow([r.scores for r in shown], cmap=_colour_map(), vmin=-largest, vmax=largest, aspect="auto")
+    axes.imshow([r.scores for r in shown], cmap=colour_map(), vmin=-largest, vmax=largest, aspect="auto")
     every, each = math.ceil(len(features) / MAX_TICKS), math.ceil(len(shown) / MAX_TICKS)
     places, rows = range(0, len(features), every), range(0, len(shown), each)
     labels = [short(features[i].label, LABEL) for i in places]
-    axes.set_xticks(places, labels, rotation=90, fontsize=8, fontfamily=_fonts(), **VERBATIM)
+    axes.set_xticks(places, labels, rotation=90, fontsize=8, fontfamily=fonts(), **VERBATIM)
     names = [short(shown[i].target.label, LABEL) for i in rows]
-    axes.set_yticks(rows, names, fontsize=8, fontfamily=_fonts(), **VERBATIM)
+    axes.set_yticks(rows, names, fontsize=8, fontfamily=fonts(), **VERBATIM)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     for block in shown[0].blocks[1:]:
@@ -216,7 +216,7 @@ def _colour_bar(
     from matplotlib.colors import Normalize
 
     largest = reading.largest or 1.0
-    mappable = ScalarMappable(Normalize(-largest, largest), _colour_map())
+    mappable = ScalarMappable(Normalize(-largest, largest), colour_map())
     location = "bottom" if orientation == "horizontal" else "right"
     bar = canvas.colorbar(mappable, ax=axes, location=location, shrink=shrink, aspect=aspect, pad=0.02)
     ticks = [-largest, 0.0, largest]
@@ -226,7 +226,7 @@ def _colour_bar(
     bar.outline.set_visible(False)
 
 
-def _colour_map() -> Any:
+def colour_map() -> Any:
     from matplotlib.colors import LinearSegmentedColormap
 
     stops = [LIGHT.background(i / 32) for i in range(-32, 33)]
@@ -238,7 +238,7 @@ def _title(reading: Reading) -> str:
     return f"{short(target.label, 2 * LABEL)}   {signed(target.value, abs(target.value))} {target.unit}"
 
 
-def _fonts() -> list[str]:
+def fonts() -> list[str]:
     from matplotlib.font_manager import get_font_names
 
     installed = set(get_font_names())

@@ -41,23 +41,24 @@ MAX_PARTS = 40
 
 def html_page(attribution: Attribution) -> str:
     """The attribution as one HTML file that asks nothing of the network and follows the reader's light or dark."""
-    return _environment().get_template("page.html").render(_context(attribution, "apportion", cells=PAGE_CELLS))
+    return environment().get_template("page.html").render(_context(attribution, "apportion", cells=PAGE_CELLS))
 
 
 def html_fragment(attribution: Attribution) -> str:
     """The attribution for a notebook's output: needs no script, and its styles hold for itself alone."""
     # A name of its own, since the same attribution may be shown twice in one notebook.
     scope = f"apportion-{secrets.token_hex(4)}"
-    return _environment().get_template("report.html").render(_context(attribution, scope, cells=FRAGMENT_CELLS))
+    return environment().get_template("report.html").render(_context(attribution, scope, cells=FRAGMENT_CELLS))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Cell:
-    """One feature in the text: what is shown, its step on the scale, its number and its tooltip.
+    """One feature in the text: where it stands, what is shown, its step on the scale, its number and its tooltip.
 
     The space that a label begins with stands before its colour, so that no colour hangs over the end of a line.
     """
 
+    place: str
     space: str
     label: str
     step: str
@@ -82,7 +83,7 @@ class _Bar:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _View:
+class View:
     """The same text in one grain, `"tokens"` or `"words"`."""
 
     name: str
@@ -112,13 +113,13 @@ class _Panel:
     label: str
     value: str
     unit: str
-    views: tuple[_View, ...]
+    views: tuple[View, ...]
     divided_name: str
     ledger: _Books | None
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("apportion.report"),
         autoescape=True,
@@ -139,8 +140,8 @@ def _context(attribution: Attribution, scope: str, *, cells: int) -> dict[str, A
     panels = [_panel(reading, [(name, grain[i]) for name, grain in grains]) for i, reading in enumerate(tokens)]
     return {
         "scope": scope,
-        "light": _steps(LIGHT),
-        "dark": _steps(DARK),
+        "light": steps_of(LIGHT),
+        "dark": steps_of(DARK),
         "method": attribution.method,
         "model": visible(attribution.model) if attribution.model else "",
         "options": [(n, str(value)) for n, value in attribution.options.items() if not isinstance(value, dict)],
@@ -156,13 +157,13 @@ def _context(attribution: Attribution, scope: str, *, cells: int) -> dict[str, A
     }
 
 
-def _steps(scale: Scale) -> list[tuple[str, str, str]]:
+def steps_of(scale: Scale) -> list[tuple[str, str, str]]:
     """Name, background and text colour of every step of the scale."""
     places = [i / STEPS for i in range(-STEPS, STEPS + 1)]
-    return [(_step(at), scale.background(at), scale.text(at)) for at in places]
+    return [(step_of(at), scale.background(at), scale.text(at)) for at in places]
 
 
-def _step(at: float) -> str:
+def step_of(at: float) -> str:
     step = round(at * STEPS)
     return "z" if step == 0 else f"{'n' if step < 0 else 'p'}{abs(step)}"
 
@@ -173,13 +174,13 @@ def _panel(reading: Reading, grains: Sequence[tuple[str, Reading]]) -> _Panel:
         label=cut(visible(target.label), LABEL),
         value=signed(target.value, abs(target.value)),
         unit=target.unit,
-        views=tuple(_view(name, grain) for name, grain in grains),
+        views=tuple(view_of(name, grain) for name, grain in grains),
         divided_name=reading.divided_name,
         ledger=None if reading.accounts is None else _books(reading, reading.accounts),
     )
 
 
-def _view(name: str, reading: Reading) -> _View:
+def view_of(name: str, reading: Reading) -> View:
     ranks = {i: rank for rank, i in enumerate(reading.order, start=1)}
     blocks = []
     for block in reading.blocks:
@@ -190,9 +191,10 @@ def _view(name: str, reading: Reading) -> _View:
             space = label[: len(label) - len(label.lstrip(" "))]
             cells.append(
                 _Cell(
+                    place=f"{feature.part}{feature.positions[0] if feature.positions else i}",
                     space=space,
                     label=label[len(space) :],
-                    step=_step(reading.strength(i)),
+                    step=step_of(reading.strength(i)),
                     number=signed(reading.scores[i], reading.largest),
                     tip=_tip(reading, i, ranks[i]),
                     template=feature.template,
@@ -202,7 +204,7 @@ def _view(name: str, reading: Reading) -> _View:
         blocks.append((block.heading, tuple(cells)))
     hidden = reading.order[TOP:]
     rest = signed(sum((reading.scores[i] for i in hidden), 0.0), reading.largest)
-    return _View(
+    return View(
         name=name,
         blocks=tuple(blocks),
         top=tuple(_top(reading, i, rank) for rank, i in enumerate(reading.order[:TOP], start=1)),
@@ -235,7 +237,7 @@ def _top(reading: Reading, i: int, rank: int) -> _Bar:
         number=signed(reading.scores[i], reading.largest),
         share="" if share is None else percent(share),
         # Its length tells the size, so that a short bar need not be pale.
-        step=_step(math.copysign(0.6, at)),
+        step=step_of(math.copysign(0.6, at)),
         left=round(50 + min(0.0, 50 * at), 3),
         width=round(50 * abs(at), 3),
         tip=_tip(reading, i, rank),
@@ -262,7 +264,7 @@ def _books(reading: Reading, accounts: Accounts) -> _Books:
                 name=visible(row.name),
                 number=signed(row.amount, accounts.largest),
                 share=shown,
-                step=_step(next(shades[negative]) * (-1 if negative else 1)),
+                step=step_of(next(shades[negative]) * (-1 if negative else 1)),
                 left=round(100 * left / span, 3),
                 width=round(100 * abs(row.amount) / span, 3),
                 tip="\n".join(line for line in tip if line),

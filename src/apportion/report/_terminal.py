@@ -83,7 +83,7 @@ def _whole(reading: Reading, attribution: Attribution, *, coloured: bool) -> Ite
     yield _target(reading)
     yield from _prediction(attribution)
     yield Text()
-    yield from _strip(reading, coloured=coloured)
+    yield from strip(reading, coloured=coloured)
     yield Text()
     yield Text("largest shares", style="dim")
     yield Padding(_top(reading, coloured=coloured), (0, 0, 0, 2))
@@ -96,7 +96,7 @@ def _whole(reading: Reading, attribution: Attribution, *, coloured: bool) -> Ite
 def _compact(reading: Reading, *, coloured: bool) -> Iterator[RenderableType]:
     yield _target(reading)
     if len(reading.features) <= MAX_STRIP_OF_SEVERAL:
-        yield from _strip(reading, coloured=coloured)
+        yield from strip(reading, coloured=coloured)
     line = Text(style="dim")
     for i in reading.order[:TOP_OF_SEVERAL]:
         line.append(f"{short(reading.features[i].label, LABEL)} {signed(reading.scores[i], reading.largest)}   ")
@@ -127,7 +127,7 @@ def _prediction(attribution: Attribution) -> Iterator[Text]:
         yield line
 
 
-def _strip(reading: Reading, *, coloured: bool) -> Iterator[RenderableType]:
+def strip(reading: Reading, *, coloured: bool) -> Iterator[RenderableType]:
     """The features in reading order, each on its colour or, without colours, with its mark."""
     indented = any(block.heading for block in reading.blocks)
     for block in reading.blocks:

@@ -1,0 +1,132 @@
+"""The comparison's page: the text once per method, what each method took, and how far they agree."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from apportion._attribution import Attribution
+from apportion._comparison import Comparison
+from apportion.report._colour import DARK, LIGHT
+from apportion.report._html import LONG, PREDICTIONS, View, environment, step_of, steps_of, view_of
+from apportion.report._labels import visible
+from apportion.report._numbers import signed
+from apportion.report._reading import readings
+
+# More targets than this are for `Comparison[name][i]`, one by one.
+MAX_TARGETS = 6
+FAVOURITES = 3
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """The comparison as one HTML file that asks nothing of the network and follows the reader's light or dark."""
+    return environment().get_template("comparison_page.html").render(_context(comparison, "apportion"))
+
+
+def comparison_fragment(comparison: Comparison) -> str:
+    """The comparison for a notebook's output: needs no script, and its styles hold for itself alone."""
+    scope = f"apportion-{secrets.token_hex(4)}"
+    return environment().get_template("comparison.html").render(_context(comparison, scope))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Card:
+    """One method's picture of the text."""
+
+    name: str
+    unit: str
+    view: View
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """One method in the table."""
+
+    name: str
+    conserves: str
+    residual: str
+    favourites: tuple[str, ...]
+    seconds: str
+    forward: str
+    backward: str
+
+
+def _context(comparison: Comparison, scope: str) -> dict[str, Any]:
+    every = list(comparison.values())
+    first = every[0]
+    targets = first.explained[:MAX_TARGETS]
+    return {
+        "scope": scope,
+        "light": steps_of(LIGHT),
+        "dark": steps_of(DARK),
+        "panels": (),
+        "grains": (),
+        "model": visible(first.model) if first.model else "",
+        "targets": [
+            {
+                "label": visible(target.label),
+                "value": signed(target.value, abs(target.value)),
+                "unit": target.unit,
+                "cards": [_card(name, comparison[name], t) for name in comparison],
+            }
+            for t, target in enumerate(targets)
+        ],
+        "hidden": len(first.explained) - len(targets),
+        "prediction": [
+            (visible(label), f"{100 * p:.1f}%", round(100 * p, 2)) for label, p in first.prediction[:PREDICTIONS]
+        ],
+        "rows": [_row(name, comparison[name]) for name in comparison],
+        "shared": (passes(comparison.shared.forward), f"{comparison.shared.seconds:.2f}"),
+        "refused": [(name, str(error)) for name, error in comparison.refused.items()],
+        "correlations": _correlations(comparison),
+        "long": len(first.features) > LONG,
+    }
+
+
+def _card(name: str, attribution: Attribution, target: int) -> _Card:
+    reading = readings(attribution)[target]
+    unit = reading.target.unit if attribution.conserves != "no" or (attribution.scores < 0).any() else "size only"
+    return _Card(name=name, unit=unit, view=view_of(name, reading))
+
+
+def _row(name: str, attribution: Attribution) -> _Row:
+    cost = attribution.cost
+    ledger = attribution.ledger
+    return _Row(
+        name=name,
+        conserves=attribution.conserves,
+        residual="" if ledger is None else f"{ledger.relative_residual.max().item():.0e}".replace("-", "−"),
+        favourites=favourites(attribution),
+        seconds="" if cost is None else f"{cost.seconds:.2f}",
+        forward="" if cost is None else passes(cost.forward),
+        backward="" if cost is None else passes(cost.backward),
+    )
+
+
+def favourites(attribution: Attribution) -> tuple[str, ...]:
+    """The labels of the features with the largest shares, other than template tokens, best first."""
+    one = attribution[0] if attribution.scores.ndim == 2 else attribution
+    best = (feature for feature, _ in one.top(len(one.features)) if not feature.template and feature.label.strip())
+    return tuple(visible(feature.label).strip() for feature, _ in zip(best, range(FAVOURITES), strict=False))
+
+
+def passes(count: float) -> str:
+    """A number of passes: whole where it is whole."""
+    return f"{count:.0f}" if count == round(count) else f"{count:.1f}"
+
+
+def _correlations(comparison: Comparison) -> Sequence[tuple[str, Sequence[tuple[str, str]]]]:
+    """For each method its correlation with every method: what is shown and its step on the colour scale."""
+    found = comparison.rank_correlations().tolist()
+    return [
+        (
+            name,
+            [
+                ("–", step_of(0)) if value != value else (f"{value:.2f}".replace("-", "−"), step_of(value))
+                for value in row
+            ],
+        )
+        for name, row in zip(comparison, found, strict=True)
+    ]

@@ -1,0 +1,65 @@
+"""The comparison as a figure: methods × features, each row on its own scale, beside the rank correlations."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from apportion._comparison import Comparison
+from apportion._errors import ApportionError
+from apportion.report._colour import LIGHT
+from apportion.report._figure import LABEL, MAX_TICKS, VERBATIM, colour_map, fonts
+from apportion.report._labels import short, visible
+from apportion.report._numbers import signed
+from apportion.report._reading import readings
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+    import matplotlib.figure
+
+
+def comparison_figure(comparison: Comparison) -> matplotlib.figure.Figure:
+    """The first target's shares by every method that divides among the same features, and all rank correlations.
+
+    Raises:
+        ApportionError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ApportionError("a figure needs matplotlib: pip install 'apportion[figures]'.") from error
+    first = next(iter(comparison.values()))
+    alike = {name: a for name, a in comparison.items() if len(a.features) == len(first.features)}
+    count, features = len(comparison), len(first.features)
+    side = 0.42 * count
+    canvas = Figure(figsize=(min(20.0, 2.0 + 0.3 * features) + side + 1.2, 2.2 + 0.42 * count), layout="constrained")
+    shares, agreement = canvas.subplots(1, 2, width_ratios=[max(2.0, 0.3 * features), max(2.0, side)])
+    strengths = [[reading.strength(i) for i in range(features)] for a in alike.values() for reading in readings(a)[:1]]
+    shares.imshow(strengths, cmap=colour_map(), vmin=-1, vmax=1, aspect="auto")
+    places = range(0, features, math.ceil(features / MAX_TICKS))
+    labels = [short(first.features[i].label, LABEL) for i in places]
+    shares.set_xticks(places, labels, rotation=90, fontsize=8, fontfamily=fonts(), **VERBATIM)
+    shares.set_yticks(range(len(alike)), list(alike), fontsize=9, **VERBATIM)
+    shares.set_title("shares, each row up to its largest", fontsize=9, loc="left")
+    _agreement(agreement, comparison)
+    for axes in (shares, agreement):
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    target = first.explained[0]
+    heading = f"{short(target.label, 2 * LABEL)}   {signed(target.value, abs(target.value))} {target.unit}"
+    model = f"\n{visible(first.model)}" if first.model else ""
+    canvas.suptitle(heading + model, x=0.01, ha="left", fontsize=10, color=LIGHT.ink, **VERBATIM)
+    return canvas
+
+
+def _agreement(axes: matplotlib.axes.Axes, comparison: Comparison) -> None:
+    values = comparison.rank_correlations().tolist()
+    axes.imshow(values, cmap=colour_map(), vmin=-1, vmax=1, aspect="equal")
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            shown = "–" if value != value else f"{value:.2f}".replace("-", "−")
+            colour = LIGHT.text(0 if value != value else value)
+            axes.text(j, i, shown, ha="center", va="center", fontsize=7, color=colour)
+    axes.set_xticks(range(len(values)), list(comparison), rotation=90, fontsize=8, **VERBATIM)
+    axes.set_yticks(range(len(values)), list(comparison), fontsize=8, **VERBATIM)
+    axes.set_title("rank correlation", fontsize=9, loc="left")
