@@ -27,7 +27,7 @@ demo: $(USE) ## explain two predictions of a small language model: demo.html, de
 	@echo "Open $(CURDIR)/demo.html and $(CURDIR)/demo-agreement.html in a browser."
 
 test: $(DEV) ## the default tests
-	$(call pytest,)
+	$(call pytest,-n auto)
 
 wide: $(DEV) ## every architecture of transformers that can be built small
 	$(call pytest,-m wide -n auto)

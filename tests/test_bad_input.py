@@ -248,7 +248,7 @@ def test_a_model_without_logits_needs_a_function():
 
 def test_one_prompt_at_a_time_is_compared():
     assert "2 were given" in refusal(lambda: explainer().compare([TEXT, TEXT]))
-    assert "same name" in refusal(lambda: explainer().compare(TEXT, methods=["attnlrp", "attnlrp"]))
+    assert "two methods are called" in refusal(lambda: explainer().compare(TEXT, methods=["attnlrp", "attnlrp"]))
 
 
 def test_a_file_that_is_no_attribution_is_refused(tmp_path):

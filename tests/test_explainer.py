@@ -442,7 +442,7 @@ def test_a_frame_has_a_row_per_feature_and_target():
 def test_compare_is_each_method_alone():
     composite = CP_LRP.within(AttnLRP().composite, modules="*mlp*")
     methods = ["attnlrp", "cp-lrp", "input-x-gradient", composite, AttnLRP(product="flat")]
-    with pytest.raises(ValueError, match="same name"):
+    with pytest.raises(ValueError, match="two methods are called"):
         explainer().compare(TEXT, methods=methods)
     found = explainer().compare(TEXT, methods=methods[:-1], target=" is", contrast=" are")
     assert list(found) == ["attnlrp", "cp-lrp", "input-x-gradient", "cp-lrp+attnlrp"]

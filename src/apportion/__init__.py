@@ -14,16 +14,47 @@ if TYPE_CHECKING:
     from apportion._errors import UnknownOperation as UnknownOperation
     from apportion._explainer import Explainer as Explainer
     from apportion._features import Feature as Feature
+    from apportion._generation import Generation as Generation
     from apportion._ledger import Ledger as Ledger
     from apportion._load import load as load
     from apportion._target import Span as Span
     from apportion._target import Target as Target
+    from apportion.games import AttentionMask as AttentionMask
+    from apportion.games import Delete as Delete
+    from apportion.games import Masker as Masker
+    from apportion.games import MeanEmbedding as MeanEmbedding
+    from apportion.games import Replace as Replace
+    from apportion.games import ZeroEmbedding as ZeroEmbedding
+    from apportion.methods import ALTI as ALTI
     from apportion.methods import CPLRP as CPLRP
+    from apportion.methods import GIM as GIM
+    from apportion.methods import PALRP as PALRP
+    from apportion.methods import ALTILogit as ALTILogit
+    from apportion.methods import AtMan as AtMan
+    from apportion.methods import AttentionGradCAM as AttentionGradCAM
     from apportion.methods import AttnLRP as AttnLRP
+    from apportion.methods import Banzhaf as Banzhaf
+    from apportion.methods import Chefer as Chefer
+    from apportion.methods import ContextCite as ContextCite
+    from apportion.methods import DecompX as DecompX
+    from apportion.methods import ExpectedGradients as ExpectedGradients
+    from apportion.methods import GlobEnc as GlobEnc
+    from apportion.methods import Gradient as Gradient
+    from apportion.methods import GradRollout as GradRollout
     from apportion.methods import InputXGradient as InputXGradient
+    from apportion.methods import IntegratedGradients as IntegratedGradients
+    from apportion.methods import LeaveOneOut as LeaveOneOut
+    from apportion.methods import MambaLRP as MambaLRP
     from apportion.methods import Method as Method
+    from apportion.methods import Occlusion as Occlusion
     from apportion.methods import Propagation as Propagation
+    from apportion.methods import RelP as RelP
+    from apportion.methods import ResLRP as ResLRP
+    from apportion.methods import Rollout as Rollout
+    from apportion.methods import Shapley as Shapley
     from apportion.methods import Shares as Shares
+    from apportion.methods import SmoothGrad as SmoothGrad
+    from apportion.methods import ValueZeroing as ValueZeroing
     from apportion.methods import register as register
     from apportion.relevance import ATTNLRP as ATTNLRP
     from apportion.relevance import CP_LRP as CP_LRP
@@ -32,6 +63,7 @@ if TYPE_CHECKING:
     from apportion.relevance import Composite as Composite
     from apportion.relevance import Operation as Operation
     from apportion.relevance import Treatment as Treatment
+    from apportion.relevance import attnlrp_vision as attnlrp_vision
     from apportion.relevance import register_rule as register_rule
 
 __version__ = "0.1.0"
@@ -48,17 +80,49 @@ _HOMES = {
     "UnknownOperation": "apportion._errors",
     "Explainer": "apportion._explainer",
     "Feature": "apportion._features",
+    "Generation": "apportion._generation",
     "Ledger": "apportion._ledger",
     "load": "apportion._load",
     "Span": "apportion._target",
     "Target": "apportion._target",
     "CPLRP": "apportion.methods",
     "AttnLRP": "apportion.methods",
+    "ExpectedGradients": "apportion.methods",
+    "Gradient": "apportion.methods",
     "InputXGradient": "apportion.methods",
+    "IntegratedGradients": "apportion.methods",
+    "ALTI": "apportion.methods",
+    "ALTILogit": "apportion.methods",
+    "Rollout": "apportion.methods",
+    "AttentionGradCAM": "apportion.methods",
+    "Chefer": "apportion.methods",
+    "GradRollout": "apportion.methods",
+    "ValueZeroing": "apportion.methods",
+    "GlobEnc": "apportion.methods",
+    "DecompX": "apportion.methods",
     "Method": "apportion.methods",
     "Propagation": "apportion.methods",
+    "SmoothGrad": "apportion.methods",
     "Shares": "apportion.methods",
     "register": "apportion.methods",
+    "GIM": "apportion.methods",
+    "MambaLRP": "apportion.methods",
+    "PALRP": "apportion.methods",
+    "RelP": "apportion.methods",
+    "ResLRP": "apportion.methods",
+    "attnlrp_vision": "apportion.relevance",
+    "AttentionMask": "apportion.games",
+    "Delete": "apportion.games",
+    "Masker": "apportion.games",
+    "MeanEmbedding": "apportion.games",
+    "Replace": "apportion.games",
+    "ZeroEmbedding": "apportion.games",
+    "AtMan": "apportion.methods",
+    "LeaveOneOut": "apportion.methods",
+    "Occlusion": "apportion.methods",
+    "Shapley": "apportion.methods",
+    "Banzhaf": "apportion.methods",
+    "ContextCite": "apportion.methods",
     "ATTNLRP": "apportion.relevance",
     "CP_LRP": "apportion.relevance",
     "GRADIENT": "apportion.relevance",

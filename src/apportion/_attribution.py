@@ -18,6 +18,7 @@ from torch import Tensor
 
 from apportion._errors import ApportionError
 from apportion._features import Feature
+from apportion._grouping import AnySpans, Group, group_feature, span_groups, word_groups
 from apportion._ledger import Ledger
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     import pandas
 
 FORMAT_VERSION = 1
-_INSIDE_WORDS = "'’-_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,13 @@ class Explained:
         label: As the reader should see it, such as `" are" − " is"`.
         unit: `"logit"`, `"logit difference"`, `"log-probability"`, `"probability"` or a callable's name.
         value: The number that was divided.
+        feature: Where the target is itself one of the features, such as a token of an answer: its index.
     """
 
     label: str
     unit: str
     value: float
+    feature: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,13 +163,7 @@ class Attribution:
         A token begins a word when it begins with white space, where letters or digits meet punctuation, or when it
         belongs to another part, role or turn than the one before it; template tokens stay by themselves.
         """
-        groups: list[list[int]] = []
-        for i, feature in enumerate(self.features):
-            if groups and _continues_word(self.features[groups[-1][-1]], feature):
-                groups[-1].append(i)
-            else:
-                groups.append([i])
-        return self._grouped([(None, group) for group in groups], kind="word")
+        return self._grouped(word_groups(self.features), kind="word")
 
     def spans(self, spans: Mapping[str, str | Sequence[int]] | Sequence[str]) -> Attribution:
         """The same shares summed over spans of the prompt; every feature outside keeps its own share.
@@ -178,25 +174,25 @@ class Attribution:
         Raises:
             ApportionError: A text does not occur, occurs more than once, or overlaps another span.
         """
-        named = spans.items() if isinstance(spans, Mapping) else [(text, text) for text in spans]
-        taken: dict[int, str] = {}
-        chosen: dict[str, list[int]] = {}
-        for name, span in named:
-            indices = self._find(span) if isinstance(span, str) else sorted(int(i) for i in span)
-            for i in indices:
-                if not 0 <= i < len(self.features):
-                    raise ApportionError(f"span {name!r} names feature {i}; there are {len(self.features)}.")
-                if i in taken:
-                    raise ApportionError(
-                        f"span {name!r} shares {self.features[i].label!r} with span {taken[i]!r}; "
-                        "spans must not overlap."
-                    )
-                taken[i] = name
-            chosen[name] = indices
-        groups: list[tuple[str | None, list[int]]] = [
-            (None, [i]) for i in range(len(self.features)) if i not in taken
-        ] + [(name, indices) for name, indices in chosen.items() if indices]
-        return self._grouped(sorted(groups, key=lambda group: group[1][0]), kind="span")
+        return self._grouped(span_groups(self.features, spans), kind="span")
+
+    def between(self, answer: AnySpans | None = None, context: AnySpans | None = None) -> Attribution:
+        """Spans of an answer against spans of what stood before: rows summed over the one, columns over the other.
+
+        Log-probabilities add up to that of a span; sums of logits or probabilities are named as such.
+
+        Args:
+            answer: Spans of the answer: one text that occurs in it once, texts, or names with texts or indices of
+                features. By default its parts, such as thinking and answer.
+            context: The same of the prompt, or of the answer where the prompt does not hold the text; what is in none
+                of them is the last column, "(the rest)". By default the parts and turns of the prompt and the answer.
+
+        Raises:
+            ApportionError: This is no attribution of an answer, or a span does not occur once.
+        """
+        from apportion._between import between
+
+        return between(self, answer, context)
 
     def top(self, k: int = 5, *, by: Literal["size", "value"] = "size") -> list[tuple[Feature, float]]:
         """The `k` features with the largest shares, by absolute size or by signed value, best first."""
@@ -361,12 +357,12 @@ class Attribution:
         Args:
             path: Where to write the page; without it the page is only returned.
         """
-        from apportion.report import html_page
+        from apportion.report import page
 
-        page = html_page(self)
+        content = page(self)
         if path is not None:
-            write_atomically(Path(path), page.encode())
-        return page
+            write_atomically(Path(path), content.encode())
+        return content
 
     def plot(self) -> matplotlib.figure.Figure:
         """A matplotlib figure of the shares; needs the extra `figures`."""
@@ -389,21 +385,8 @@ class Attribution:
 
         return terminal_text(self)
 
-    def _grouped(self, groups: Sequence[tuple[str | None, list[int]]], *, kind: Literal["word", "span"]) -> Attribution:
-        """Sum the shares of each group of features; a group without a name gets its features' joined labels."""
-        features = []
-        for name, group in groups:
-            members = [self.features[i] for i in group]
-            features.append(
-                replace(
-                    members[0],
-                    label=name if name is not None else "".join(m.label for m in members),
-                    kind=kind if len(members) > 1 or name is not None or kind == "word" else members[0].kind,
-                    positions=tuple(p for m in members for p in m.positions),
-                    template=all(m.template for m in members),
-                    end=members[-1].end,
-                )
-            )
+    def _grouped(self, groups: Sequence[Group], *, kind: Literal["word", "span"]) -> Attribution:
+        """Sum the shares of each group of features."""
         membership = torch.zeros(len(self.features), len(groups), dtype=self.scores.dtype)
         # The errors of a sum need the covariances of its parts, which no result keeps.
         alone = len(groups) == len(self.features)
@@ -414,43 +397,13 @@ class Attribution:
             scores=self.scores @ membership,
             position_scores=None if self.position_scores is None else self.position_scores @ membership,
             standard_errors=self.standard_errors if alone else None,
-            features=tuple(features),
+            features=tuple(group_feature(self.features, group, kind) for group in groups),
+            explained=tuple(replace(e, feature=_group_of(e.feature, groups)) for e in self.explained),
         )
 
-    def _find(self, text: str) -> list[int]:
-        """The features that cover the one occurrence of `text` in the joined labels."""
-        joined = "".join(f.label for f in self.features)
-        count = joined.count(text) if text else 0
-        if count != 1:
-            raise ApportionError(
-                f"span {text!r} occurs {count} times in the prompt; give a text that occurs once, "
-                "or indices of features."
-            )
-        start = joined.index(text)
-        end, at, found = start + len(text), 0, []
-        for i, feature in enumerate(self.features):
-            label_end = at + len(feature.label)
-            # A token's leading space belongs to it, so a span that begins after the space takes the token too.
-            if at < end and label_end > start:
-                found.append(i)
-            at = label_end
-        return found
 
-
-def _continues_word(before: Feature, here: Feature) -> bool:
-    if before.template or here.template:
-        return False
-    if (before.part, before.role, before.turn) != (here.part, here.role, here.turn):
-        return False
-    if here.start is not None and before.end is not None and here.start > before.end:
-        return False
-    if not here.label or not before.label:
-        return True  # a piece of a character
-    end, begin = before.label[-1], here.label[0]
-    if begin.isspace() or end.isspace():
-        return False
-    # Letters against punctuation; an apostrophe or a hyphen belongs to the word around it.
-    return end.isalnum() == begin.isalnum() or end in _INSIDE_WORDS or begin in _INSIDE_WORDS
+def _group_of(feature: int | None, groups: Sequence[Group]) -> int | None:
+    return None if feature is None else next(k for k, (_, group) in enumerate(groups) if feature in group)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

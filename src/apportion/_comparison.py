@@ -14,6 +14,7 @@ from torch import Tensor
 
 from apportion._attribution import Attribution, Cost, write_atomically
 from apportion._errors import ApportionError
+from apportion._ranks import rank_correlation
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -56,7 +57,7 @@ class Comparison(Mapping[str, Attribution]):
         every = list(self.values())
         for i, one in enumerate(every):
             for j in range(i):
-                found[i, j] = found[j, i] = rank_correlation(one, every[j])
+                found[i, j] = found[j, i] = agreement(one, every[j])
         return found
 
     def to_frame(self) -> pandas.DataFrame:
@@ -118,13 +119,12 @@ class Comparison(Mapping[str, Attribution]):
         return comparison_text(self)
 
 
-def rank_correlation(one: Attribution, other: Attribution) -> float:
+def agreement(one: Attribution, other: Attribution) -> float:
     """Spearman's ρ between two attributions of the same prediction; see `Comparison.rank_correlations`."""
     a, b, template = _on_the_same_features(one, other)
     if bool((a >= 0).all()) or bool((b >= 0).all()):
         a, b = a.abs(), b.abs()
-    values = [_spearman(x[~template], y[~template]) for x, y in zip(a, b, strict=True)]
-    return sum(values) / len(values)
+    return rank_correlation(a.T[~template], b.T[~template]).mean().item()
 
 
 def _on_the_same_features(one: Attribution, other: Attribution) -> tuple[Tensor, Tensor, Tensor]:
@@ -141,16 +141,3 @@ def _on_the_same_features(one: Attribution, other: Attribution) -> tuple[Tensor,
     for k, feature in enumerate(other.features):
         summed[:, owner[feature.part, feature.positions[0]]] += b[:, k]
     return a, summed, template
-
-
-def _spearman(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
-    """Pearson's correlation of the ranks, ties sharing their mean rank."""
-    if len(a) < 2:
-        return float("nan")
-    return float(torch.corrcoef(torch.stack([_ranks(a), _ranks(b)]))[0, 1])
-
-
-def _ranks(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    _, group, count = values.unique(return_inverse=True, return_counts=True)
-    last = count.cumsum(0).double()
-    return (last - (count - 1) / 2)[group]

@@ -14,10 +14,12 @@ from apportion._attribution import Attribution, Cost, Explained
 from apportion._comparison import Comparison
 from apportion._errors import ApportionError
 from apportion._features import Feature
+from apportion._generation import Generation, generation_of
 from apportion._progress import progress as track_progress
 from apportion._question import Question, batches
-from apportion._target import Unit, as_targets
+from apportion._target import Span, Unit, as_targets
 from apportion.methods import METHODS, AnyMethod, Method, Propagation, as_method, needs_options
+from apportion.models._generate import generated_ids
 from apportion.models._kind import kind_of_model
 from apportion.models._outputs import Head
 from apportion.models._prompt import Prompt, is_batch, prompts_from, tokenizer_of
@@ -162,6 +164,67 @@ class Explainer:
             raise next(iter(refused.values()))
         return Comparison(attributions=found[0], refused=refused, shared=shared)
 
+    def generate(
+        self,
+        prompt: Any,
+        *,
+        max_new_tokens: int = 64,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> Generation:
+        """Let the model answer a prompt; `generate(…).attribute()` divides every token of the answer.
+
+        Args:
+            prompt: As in `explain`; one.
+            max_new_tokens: Where the answer is cut off.
+            do_sample: Whether tokens are drawn; by default each is the most likely one. The penalties and the
+                temperature in the model's own settings are left out.
+            temperature: What logits are divided by when tokens are drawn.
+            top_p: Tokens are drawn from the likeliest ones that together have this probability.
+            seed: Of the drawing.
+
+        Raises:
+            ApportionError: The model does not generate, or an option does not fit.
+        """
+        started = self._started(prompt)
+        ids = generated_ids(
+            self._head,
+            started,
+            max_new_tokens=max_new_tokens,
+            do_sample=do_sample,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+        )
+        return generation_of(self, started, ids)
+
+    def answer(self, prompt: Any, answer: str | Sequence[int]) -> Generation:
+        """An answer of your own in the place of a generated one.
+
+        Args:
+            prompt: As in `explain`; one.
+            answer: What follows the prompt, as a text or token ids. A text begins with the space that the prompt's
+                last word does not have; an answer in a chat does not.
+
+        Raises:
+            ApportionError: The answer is empty, or the model writes no text.
+        """
+        if self._head.kind not in ("causal", "seq2seq"):
+            raise ApportionError(
+                f"{type(self.model).__name__} writes no answers; load a causal language model or an encoder-decoder."
+            )
+        given = answer if isinstance(answer, str) else tuple(int(i) for i in answer)
+        started = self._started(prompt)
+        return generation_of(self, started, self._head.span_ids(Span(given)))
+
+    def _started(self, prompt: Any) -> Prompt:
+        prompts = self._prompts(prompt)
+        if len(prompts) != 1:
+            raise ApportionError(f"an answer has one prompt; {len(prompts)} were given.")
+        return self._head.started(prompts[0])
+
     def methods(self) -> dict[str, str | None]:
         """Which methods can serve this model: for each name None, or in one line why it cannot.
 
@@ -282,7 +345,7 @@ class Explainer:
                 features=prompt.features if shares.features is None else shares.features[b],
                 explained=tuple(Explained(label=r.label, unit=r.unit, value=value) for r, value in readings),
                 method=method.name,
-                options=method.options,
+                options={**method.options, **shares.options},
                 ledger=ledger if several or ledger is None else ledger[0],
                 prediction=predictions[b],
                 model=self.name,
@@ -388,7 +451,9 @@ def _with_padding(attribution: Attribution, prompt: Prompt, processor: Any) -> A
     left, right = prompt.padding
     if not left and not right:
         return attribution
-    count = prompt.length
+    # The decoder's features follow; groups of tokens may be fewer than the tokens.
+    parts = [feature.part for feature in attribution.features]
+    count = parts.index("decoder") if "decoder" in parts else len(parts)
     label = getattr(tokenizer_of(processor), "pad_token", None) or "[PAD]"
     part = attribution.features[0].part
 

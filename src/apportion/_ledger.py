@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -46,6 +46,26 @@ class Ledger:
             details={
                 line: {name: amount[index] for name, amount in entries.items()}
                 for line, entries in self.details.items()
+            },
+        )
+
+    @classmethod
+    def joined(cls, ledgers: Sequence[Ledger]) -> Ledger:
+        """The accounts of several lists of targets as those of one list; a line that one of them lacks is 0 there."""
+        lines = list(dict.fromkeys(line for ledger in ledgers for line in ledger.lines))
+        entries = {line: dict.fromkeys(n for x in ledgers for n in x.details.get(line, {})) for line in lines}
+
+        def along(amounts: Sequence[Tensor | None]) -> Tensor:
+            pairs = zip(amounts, ledgers, strict=True)
+            return torch.cat([torch.zeros_like(of.total) if amount is None else amount for amount, of in pairs])
+
+        return cls(
+            total=torch.cat([ledger.total for ledger in ledgers]),
+            lines={line: along([ledger.lines.get(line) for ledger in ledgers]) for line in lines},
+            details={
+                line: {name: along([ledger.details.get(line, {}).get(name) for ledger in ledgers]) for name in names}
+                for line, names in entries.items()
+                if names
             },
         )
 

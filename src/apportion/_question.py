@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -55,14 +55,26 @@ class Read:
     Args:
         readings: For each example its targets, with names and units.
         values: For each example the number of each target.
-        outputs: The model's outputs that the targets depend on.
-        seeds: For each of these the derivative of the targets by it, with an axis of targets in front.
+        derive: Computes the outputs that the targets depend on and the seeds, when a method asks for them first.
     """
 
     readings: list[list[Reading]]
     values: list[list[float]]
-    outputs: list[Tensor]
-    seeds: list[Tensor]
+    derive: Callable[[], tuple[list[Tensor], list[Tensor]]]
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """The model's outputs that the targets depend on."""
+        return self._derivatives[0]
+
+    @property
+    def seeds(self) -> list[Tensor]:
+        """For each of the outputs the derivative of the targets by it, with an axis of targets in front."""
+        return self._derivatives[1]
+
+    @cached_property
+    def _derivatives(self) -> tuple[list[Tensor], list[Tensor]]:
+        return self.derive()
 
 
 class Question:
@@ -140,19 +152,22 @@ class Question:
         source, originals, leaves = self._detached()
         readings = [[self._reading(b, t, source) for t in range(len(self.targets))] for b in range(len(self.prompts))]
         values = [[reading.value(source) for reading in of_example] for of_example in readings]
-        seeds: list[list[Tensor]] = [[] for _ in leaves]
-        for of_target in zip(*values, strict=True):
-            # Examples do not touch each other, so the sum of their targets goes back to each alone.
-            total = sum(of_target[1:], of_target[0])
-            gradients = torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True)
-            for k, gradient in enumerate(gradients):
-                seeds[k].append(torch.zeros_like(leaves[k]) if gradient is None else gradient)
-        used = [k for k in range(len(leaves)) if any(bool((seed != 0).any()) for seed in seeds[k])] or [0]
+
+        def derive() -> tuple[list[Tensor], list[Tensor]]:
+            seeds: list[list[Tensor]] = [[] for _ in leaves]
+            for of_target in zip(*values, strict=True):
+                # Examples do not touch each other, so the sum of their targets goes back to each alone.
+                total = sum(of_target[1:], of_target[0])
+                gradients = torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True)
+                for k, gradient in enumerate(gradients):
+                    seeds[k].append(torch.zeros_like(leaves[k]) if gradient is None else gradient)
+            used = [k for k in range(len(leaves)) if any(bool((seed != 0).any()) for seed in seeds[k])] or [0]
+            return [originals[k] for k in used], [torch.stack(seeds[k]) for k in used]
+
         return Read(
             readings=readings,
             values=[[value.item() for value in of_example] for of_example in values],
-            outputs=[originals[k] for k in used],
-            seeds=[torch.stack(seeds[k]) for k in used],
+            derive=derive,
         )
 
     @cached_property

@@ -45,11 +45,17 @@ class Span:
 
     Args:
         text: The continuation, or its token ids.
+        unit: What is summed: log-probabilities, whose sum is that of the whole continuation, or logits.
     """
 
     text: str | tuple[int, ...]
+    unit: Literal["log-probability", "logit"] = "log-probability"
 
     def __post_init__(self) -> None:
+        if self.unit not in ("log-probability", "logit"):
+            raise ApportionError(
+                f"unit={self.unit!r} does not add up over a span; use 'log-probability', or 'logit' for sums of logits."
+            )
         if not self.text:
             raise ApportionError("the span to explain is empty; give a text such as Span(' Paris, of course').")
         if not isinstance(self.text, str):
@@ -138,16 +144,27 @@ def read_outputs(
     return Reading(value, f"{label} − {others}", f"{unit} difference", linear=unit != "probability")
 
 
-def read_span(place: Callable[[Tensor], Tensor], ids: Sequence[int], label: str) -> Reading:
-    """A reading of the summed log-probability of the tokens that follow the rows that `place` takes out."""
+def read_span(
+    place: Callable[[Tensor], Tensor],
+    ids: Sequence[int],
+    label: str,
+    unit: Literal["log-probability", "logit"] = "log-probability",
+) -> Reading:
+    """A reading of a sum of log-probabilities or logits, of the tokens that follow the rows that `place` takes out."""
 
     def value(tensor: Tensor) -> Tensor:
         rows = place(tensor)
         rows = rows.float() if rows.dtype.itemsize < 4 else rows
         chosen = torch.as_tensor(ids, device=rows.device)
-        return rows.log_softmax(-1).gather(-1, chosen[:, None]).sum()
+        outputs = rows if unit == "logit" else rows.log_softmax(-1)
+        return outputs.gather(-1, chosen[:, None]).sum()
 
-    return Reading(value, label, "log-probability")
+    return Reading(value, label, unit if unit != "logit" else summed_unit(unit, len(ids)), linear=unit == "logit")
+
+
+def summed_unit(unit: str, count: int) -> str:
+    """The unit of a sum over tokens: log-probabilities add up to that of the span, other units are named as sums."""
+    return unit if count == 1 or unit.startswith("log-probability") else f"{unit}, summed"
 
 
 def read_callable(function: Callable[[Any], Tensor]) -> Reading:
@@ -159,7 +176,7 @@ def read_callable(function: Callable[[Any], Tensor]) -> Reading:
         if not isinstance(number, Tensor) or number.numel() != 1:
             given = f"a tensor of shape {tuple(number.shape)}" if isinstance(number, Tensor) else type(number).__name__
             raise ApportionError(f"the target {name} returned {given}; it must return one number as a tensor.")
-        if not number.requires_grad:
+        if torch.is_grad_enabled() and not number.requires_grad:
             raise ApportionError(f"the target {name} does not depend on the model's output, so it cannot be divided.")
         return number.reshape(())
 

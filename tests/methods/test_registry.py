@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -140,3 +141,15 @@ def test_a_plugin_that_cannot_be_run_is_refused_in_one_line(registry, tmp_path):
     (tmp_path / "broken.py").write_text("raise RuntimeError('no')")
     with pytest.raises(ap.ApportionError, match="cannot be run: RuntimeError: no"):
         load_plugin(tmp_path / "broken.py")
+
+
+def test_the_documented_table_is_the_registry():
+    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    expected = [
+        f"| `{name}` | `{method.__name__}` | {a.cost} | {a.conserves} | {a.source} |"
+        for family in ("backward", "forward", "perturbation")
+        for name, method in sorted(METHODS.items())
+        if (a := method.about).family == family
+    ]
+    assert rows == expected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -30,6 +30,7 @@ class Shares:
         standard_errors: For each example, how uncertain each score is, where the method draws samples.
         features: For each example what the scores belong to, where a method divides among others than the prompt's
             own tokens, such as words.
+        options: What the method chose where an option leaves it open, for the result's options.
     """
 
     scores: Sequence[Float[Tensor, "targets _"]]
@@ -37,6 +38,7 @@ class Shares:
     ledger: Ledger | None = None
     standard_errors: Sequence[Float[Tensor, "targets _"] | None] | None = None
     features: Sequence[tuple[Feature, ...]] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,8 +58,7 @@ class Head:
     def prepare(self, prompt: Prompt, targets: Sequence[AnyTarget]) -> Prompt:
         """The prompt with what the target adds to it: a span, or the start of the decoder's sequence."""
         span = next((t for t in targets if isinstance(t, Span)), None)
-        if self.kind == "seq2seq" and "decoder_input_ids" not in prompt.inputs:
-            prompt = self._with_decoder(prompt)
+        prompt = self.started(prompt)
         if span is None:
             return prompt
         if self.kind not in ("causal", "seq2seq"):
@@ -71,6 +70,18 @@ class Head:
             raise ApportionError("a Span needs a prompt of token ids to continue, not embeddings.")
         # The last token of a span is predicted but predicts nothing, so the model need not read it.
         return self._extended(prompt, name, self.span_ids(span)[:-1])
+
+    def started(self, prompt: Prompt) -> Prompt:
+        """The prompt with the start of the decoder's sequence, where the model has a decoder of its own."""
+        if self.kind == "seq2seq" and "decoder_input_ids" not in prompt.inputs:
+            return self._with_decoder(prompt)
+        return prompt
+
+    def continued(self, prompt: Prompt, ids: Sequence[int]) -> Prompt:
+        """The prompt with tokens behind it that the model wrote, or might have; the prompt is started."""
+        if not ids:
+            return prompt
+        return self._extended(prompt, "decoder_input_ids" if self.kind == "seq2seq" else "input_ids", ids)
 
     def span_ids(self, span: Span) -> list[int]:
         """The token ids of a span."""
@@ -97,7 +108,7 @@ class Head:
         if isinstance(target, Span):
             ids = self.span_ids(target)
             label = target.text if isinstance(target.text, str) else "".join(self.label(i) for i in ids)
-            return read_span(lambda tensor: tensor[example, list(rows)], ids, f'"{label}"')
+            return read_span(lambda tensor: tensor[example, list(rows)], ids, f'"{label}"', target.unit)
 
         def place(tensor: Tensor) -> Tensor:
             return tensor[(example, *rows)]

@@ -75,7 +75,7 @@ class Audit:
             kind, rule = ("linear", "derivative kept") if treatment is None else (treatment.kind, treatment.rule)
             counts[places.path_of(node), name, kind, rule] += 1
         rows = tuple(AuditRow(*key, count) for key, count in counts.items())
-        missing = tuple(_broken_promises(plan, composite, places))
+        missing = (*plan.missing, *_broken_promises(plan, composite, places))
         return cls(composite, rows, sum(plan.needed), len(plan.graph.nodes), missing)
 
     def check(self) -> Audit:
@@ -83,7 +83,8 @@ class Audit:
 
         Raises:
             RuleNotApplied: A module that by its class is an attention, a norm or an activation ran, carries
-                relevance, and no operation in it was treated as such.
+                relevance, and no operation in it was treated as such; or a rule for residual sums, for maps with
+                weights or for a softmax's temperature applies nowhere.
         """
         if self.missing:
             more = f" (and {len(self.missing) - 3} more)" if len(self.missing) > 3 else ""

@@ -1,4 +1,4 @@
-"""Values that autograd does not keep, read from a second forward pass: added constants and inputs of activations."""
+"""Values that autograd does not keep, read from a second forward pass: added constants and what operations ran with."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch._C._autograd import _get_sequence_nr
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from apportion.relevance._gamma import Operands
+
 
 class Capture(TorchDispatchMode):
     """Watches a forward pass below autograd and keeps what was asked for.
@@ -21,7 +23,7 @@ class Capture(TorchDispatchMode):
     Args:
         start: The number of the pass's first node.
         constants: Numbers, from the pass's first node, of affine operations whose constant part is wanted.
-        operands: Numbers of operations whose first argument is wanted.
+        operands: Numbers of operations whose arguments are wanted.
         dead: Numbers of nodes that carry no relevance although autograd follows them.
     """
 
@@ -36,7 +38,7 @@ class Capture(TorchDispatchMode):
             frozenset(dead),
         )
         self.constants: dict[int, Tensor] = {}
-        self.operands: dict[int, Tensor] = {}
+        self.operands: dict[int, Operands] = {}
         self._last = -1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -45,7 +47,7 @@ class Capture(TorchDispatchMode):
         if number > self._last and any(isinstance(a, Tensor) and a.requires_grad for a in _flat(args)):
             self._last = number
             if number in self.wanted_operands:
-                self.operands[number] = next(a for a in _flat(args) if isinstance(a, Tensor)).detach()
+                self.operands[number] = tree_map_only(Tensor, _kept, (args, kwargs))
             elif number in self.wanted_constants:
                 self.constants[number] = self._constant_part(func, args, kwargs)
         return func(*args, **kwargs)
@@ -65,6 +67,11 @@ class Capture(TorchDispatchMode):
         if made_by is not None and made_by._sequence_nr() - self.start in self.dead:
             return value.detach()
         return torch.zeros_like(value)
+
+
+def _kept(value: Tensor) -> Tensor:
+    """A value as it is now; the model may overwrite it later, but not its weights."""
+    return value.detach().clone() if value.requires_grad else value
 
 
 def _flat(args: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args, get_type_hints
@@ -27,11 +28,21 @@ class Composite:
         norm: `"gradient"`, or `"frozen"`: the statistic that divides (standard deviation, root mean square) is held
             constant.
         softmax: For a softmax outside attention, such as a router's: `"gradient"` or `"cut"`.
+        residual: Where a branch is added to what it was computed from: `"sum"` keeps the derivative; `"gamma"` favours,
+            in each element, the summand that has the sum's sign.
+        residual_gamma: By how much, from 0 (a plain sum) up.
+        linear: For maps with weights: `"epsilon"` keeps the derivative; `"gamma"` scales contributions that have the
+            pre-activation's sign by 1 + `gamma`; `"z-plus"` leaves only those; `"cut"` holds the map's result
+            constant, which is of use for some modules only (`within`).
+        gamma: For `linear="gamma"`, from 0 (the derivative) up.
+        temperature: What scores are divided by, above 0, where a softmax's derivative is taken; its values stay.
         overrides: Other composites for some layers or modules; the last that matches a place applies there.
 
     Source:
         AttnLRP: Achtibat et al. 2024, arXiv 2402.05602, eq. 8-16. CP-LRP: Ali et al. 2022, arXiv 2202.07304.
         `flat`: an answer to the lack of implementation invariance shown by You et al. 2025, arXiv 2510.18810.
+        `residual="gamma"`: Berend, Achtibat et al. 2026. `linear`: Montavon et al. 2019, made to hold for inputs and
+        pre-activations of either sign. `temperature`: Edin et al. 2025, arXiv 2505.17630.
     """
 
     name: str = "custom"
@@ -41,12 +52,19 @@ class Composite:
     activation: Literal["gradient", "identity"] = "gradient"
     norm: Literal["gradient", "frozen"] = "gradient"
     softmax: Literal["gradient", "cut"] = "gradient"
+    residual: Literal["sum", "gamma"] = "sum"
+    residual_gamma: float = 1.0
+    linear: Literal["epsilon", "gamma", "z-plus", "cut"] = "epsilon"
+    gamma: float = 0.25
+    temperature: float = 1.0
     overrides: tuple[Override, ...] = ()
 
     def __post_init__(self) -> None:
         for option, hint in get_type_hints(Composite).items():
             choices, given = get_args(hint), getattr(self, option)
-            if option not in ("name", "overrides") and given not in choices:
+            if hint is float:
+                _check_number(option, given)
+            elif option not in ("name", "overrides") and given not in choices:
                 raise ApportionError(f"{option}={given!r} is not known; use one of {', '.join(map(repr, choices))}.")
 
     def from_layer(self, layer: int, other: Composite) -> Composite:
@@ -92,7 +110,12 @@ class Composite:
         return cls(**{**values, "overrides": overrides})
 
     def __str__(self) -> str:
-        rules = [f"{f.name} {getattr(self, f.name)}" for f in fields(self) if f.name not in ("name", "overrides")]
+        rules = [
+            f"{f.name} {getattr(self, f.name)}"
+            for f in fields(self)
+            if f.name not in ("name", "overrides", *_SELDOM)
+            or (f.name in _SELDOM and getattr(self, f.name) != f.default)
+        ]
         lines = [f"{self.name}: {', '.join(rules)}"]
         lines += [f"  in {override}" for override in self.overrides]
         return "\n".join(lines)
@@ -146,6 +169,17 @@ def layer_label(path: str) -> str:
     return f"layer {layer}" if stack is None else f"{stack.replace('_model', '')} layer {layer}"
 
 
+#: Rules that few composites change; a composite prints them only then.
+_SELDOM = ("residual", "residual_gamma", "linear", "gamma", "temperature")
+
+
+def _check_number(option: str, given: Any) -> None:
+    possible = isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
+    if not possible or given < 0 or (option == "temperature" and given == 0):
+        fits = "a number above 0" if option == "temperature" else "a number from 0 up"
+        raise ApportionError(f"{option}={given!r} is not possible; give {fits}.")
+
+
 GRADIENT = Composite(name="gradient")
 ATTNLRP = Composite(name="attnlrp", attention="uniform", product="uniform", activation="identity", norm="frozen")
 CP_LRP = Composite(
@@ -157,3 +191,15 @@ CP_LRP = Composite(
     norm="frozen",
     softmax="cut",
 )
+RES_LRP = replace(ATTNLRP, name="res-lrp", residual="gamma")
+GIM = replace(ATTNLRP, name="gim", activation="gradient", temperature=2.0)
+RELP = replace(CP_LRP, name="relp", gate="product")
+PA_LRP = replace(ATTNLRP, name="pa-lrp")
+#: Step, input matrix and output matrix of a selective scan all come from this projection, whatever the model.
+MAMBA_LRP = replace(
+    ATTNLRP,
+    name="mamba-lrp",
+    overrides=(Override(composite=replace(ATTNLRP, name="held constant", linear="cut"), modules="*.x_proj"),),
+)
+#: The composites that have a name of their own.
+NAMED = {composite.name: composite for composite in (GRADIENT, ATTNLRP, CP_LRP, RES_LRP, GIM, RELP, PA_LRP, MAMBA_LRP)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from apportion._errors import RuleNotApplied, UnknownOperation
 from apportion.relevance import _rules as rules
 from apportion.relevance._composite import Composite, Override, layer_label
+from apportion.relevance._gamma import Operands, linear_map, residual_sum, unknown_map
 from apportion.relevance._graph import Graph, Places
 from apportion.relevance._operations import (
     AFFINE,
@@ -18,6 +19,7 @@ from apportion.relevance._operations import (
     CLAMPS,
     COEFFICIENTS,
     DIVISORS,
+    LINEAR_PREFIXES,
     MATRIX,
     MODULATORS,
     PRODUCTS,
@@ -25,6 +27,7 @@ from apportion.relevance._operations import (
     Kind,
     kind_of,
 )
+from apportion.relevance._skips import Skips
 from apportion.relevance._slopes import saved_axis, slope_of
 from apportion.relevance._treatment import Gradients, Operation, Treatment, registered_rules
 
@@ -42,8 +45,9 @@ class Plan:
         live: For each node `LIVE` (depends on the inputs), `ADDED` (a parameter that is only added) or `DEAD`.
         needed: Whether relevance reaches the node.
         constants: Nodes whose result may hold a constant that no leaf accounts for.
-        unresolved: Activations whose input has to be captured, by node.
+        unresolved: Nodes on the way whose arguments have to be captured.
         depends: Whether the node depends on the inputs, before the composite held anything constant.
+        missing: Rules that the composite promises and that apply nowhere, in words.
     """
 
     graph: Graph
@@ -53,6 +57,7 @@ class Plan:
     constants: list[int]
     unresolved: list[int]
     depends: list[bool]
+    missing: tuple[str, ...] = ()
 
     def holds_constant(self, i: int) -> bool:
         """Whether an argument of a node depends on the inputs and yet carries no relevance."""
@@ -64,7 +69,8 @@ def plan_treatments(
     leaves: Mapping[Tensor, int],
     composite: Composite,
     places: Places,
-    captured: Mapping[int, Tensor] | None = None,
+    captured: Mapping[int, Operands] | None = None,
+    inputs: Collection[Tensor] = (),
 ) -> Plan:
     """Decide every node's treatment, from the leaves to the roots, then find those that relevance reaches.
 
@@ -73,18 +79,26 @@ def plan_treatments(
         leaves: `LIVE` or `ADDED` for the tensors that receive relevance.
         composite: The rules.
         places: Where the nodes ran, for overrides by layer and for names.
-        captured: Inputs of activations that an earlier plan called unresolved.
+        captured: What the nodes ran with that an earlier plan called unresolved.
+        inputs: The leaves that are the inputs themselves, rather than positions and the like.
 
     Raises:
         UnknownOperation: Relevance reaches an operation that no rule is known for.
         RuleNotApplied: An override of the composite applies nowhere.
     """
-    planner = _Planner(graph, leaves, composite, places, captured or {})
+    planner = _Planner(graph, leaves, composite, places, captured or {}, inputs)
     planner.decide()
     planner.check_overrides()
     needed = planner.find_needed()
     return Plan(
-        graph, planner.treatments, planner.live, needed, planner.constants(needed), planner.unresolved, planner.depends
+        graph,
+        planner.treatments,
+        planner.live,
+        needed,
+        planner.constants(needed),
+        [i for i in planner.unresolved if needed[i]],
+        planner.depends,
+        planner.missing(needed),
     )
 
 
@@ -95,7 +109,8 @@ class _Planner:
         leaves: Mapping[Tensor, int],
         composite: Composite,
         places: Places,
-        captured: Mapping[int, Tensor],
+        captured: Mapping[int, Operands],
+        inputs: Collection[Tensor],
     ) -> None:
         n = len(graph.nodes)
         self.graph, self.leaves, self.composite, self.places, self.captured = graph, leaves, composite, places, captured
@@ -111,6 +126,10 @@ class _Planner:
         self.unresolved: list[int] = []
         self.unknown: set[int] = set()
         self.overridden: set[Override] = set()
+        self.tempered: list[int] = []
+        self.composites = (composite, *[override.composite for override in composite.overrides])
+        self.weighs = any(c.linear != "epsilon" for c in self.composites)
+        self.skips = Skips(graph, inputs, self.kinds) if any(c.residual != "sum" for c in self.composites) else None
         self._handlers: dict[Kind, Callable[[int], Treatment | None]] = {
             "product": self._product,
             "attention": self._attention,
@@ -172,6 +191,12 @@ class _Planner:
         self.live[i] = top
         if source >= 0:
             self._inherit(i, source)
+        if self.skips is not None and top == LIVE and name in ("Add", "Sub"):
+            self.treatments[i] = self._residual(i, self.skips)
+            if self.treatments[i] is not None:
+                return
+        if self.weighs and top == LIVE and (name in MATRIX or name.startswith(LINEAR_PREFIXES)):
+            self._check_epsilon(i)
         if top and name in BATCH_NORMS:
             self.treatments[i] = rules.batch_norm(self.graph.nodes[i])
         elif top and (dead or name in COEFFICIENTS):
@@ -181,7 +206,7 @@ class _Planner:
         top, source, _ = self._survey(i)
         if kind == "product" and source >= 0:
             self._inherit(i, source)
-            if top == LIVE and len(self.inputs[i]) == 2 and -1 in self.inputs[i]:
+            if top == LIVE and len(self.inputs[i]) == 2 and -1 in self.inputs[i] and not self.weighs:
                 self.live[i] = top  # times something that nothing depends on
                 return
         # A parameter that passes anything but linear maps is a constant of its own.
@@ -222,7 +247,9 @@ class _Planner:
         return found
 
     def _may_hold_constant(self, i: int, name: str) -> bool:
-        edges, live, node = self.inputs[i], self.live, self.graph.nodes[i]
+        edges, live, node, treatment = self.inputs[i], self.live, self.graph.nodes[i], self.treatments[i]
+        if treatment is not None and treatment.kind == "linear map":
+            return False  # it absorbs its bias's share itself
         if name in ("Convolution", "MkldnnConvolution"):
             return len(edges) > 2 and edges[2] < 0 and node._saved_bias_sym_sizes_opt is not None
         if name in ("NativeLayerNorm", "NativeGroupNorm"):
@@ -286,6 +313,68 @@ class _Planner:
         self.treatments[i] = treatment
         self.live[i] = self._survey(i)[0] if treatment.carries else DEAD
 
+    def missing(self, needed: list[bool]) -> tuple[str, ...]:
+        """Rules that the composite promises, its overrides included, and that no node on the way follows."""
+        broken = []
+        if self.skips is not None and not self._applied("residual", needed):
+            broken.append("residual gamma, but no branch is added to what it was computed from")
+        if any(c.linear in ("gamma", "z-plus") for c in self.composites) and not self._applied("linear map", needed):
+            broken.append("another rule for linear maps, but no map with weights carries relevance")
+        if any(c.temperature != 1 for c in self.composites) and not any(needed[i] for i in self.tempered):
+            broken.append("a softmax's derivative at another temperature, but relevance passes no softmax")
+        return tuple(f"{self.composite.name} promises {promise}" for promise in broken)
+
+    def _applied(self, kind: str, needed: list[bool]) -> bool:
+        return any(t is not None and t.kind == kind and needed[i] for i, t in enumerate(self.treatments))
+
+    def _residual(self, i: int, skips: Skips) -> Treatment | None:
+        """A branch added to what it was computed from, where the composite has a rule for it."""
+        composite = self._composite_at(i)
+        if composite.residual == "sum" or any(self.live[j] != LIVE for j in self.inputs[i]) or not skips.joins(i):
+            return None
+        self._at(i)
+        if i not in self.captured:
+            self.unresolved.append(i)
+            return Treatment.keep("residual", "summands not captured")
+        return residual_sum(self.names[i], self.captured[i], composite.residual_gamma)
+
+    def _weighted(self, i: int, arguments: list[int], source: int) -> Treatment | None:
+        """A map with weights, where the composite has another rule for it than its derivative."""
+        composite, edges = self._composite_at(i), self.inputs[i]
+        other = next(edges[k] for k in arguments if k != source)
+        if composite.linear == "epsilon" or (other >= 0 and self.depends[other]):
+            return None
+        self._at(i)
+        if composite.linear == "cut":
+            return Treatment.constant("linear map", "held constant")
+        if i not in self.captured:
+            self.unresolved.append(i)
+            return Treatment.keep("linear map", "input not captured")
+        added = next((edges[k] for k in range(len(edges)) if k not in arguments), -1)
+        held = added >= 0 and self.depends[added] and not self.live[added]
+        constant = "" if added >= 0 and self.live[added] else "held constant" if held else "constants"
+        return linear_map(
+            self.graph.nodes[i],
+            self.names[i],
+            self.captured[i],
+            source,
+            gamma=composite.gamma if composite.linear == "gamma" else None,
+            path=self.places.path_of(self.graph.nodes[i]),
+            constant=constant,
+        )
+
+    def _check_epsilon(self, i: int) -> None:
+        """Refuse another rule for a kernel of many maps in one."""
+        name = self.names[i]
+        if ("_mm" in name or name in MATRIX) and self._composite_at(i).linear != "epsilon":
+            raise unknown_map(name, self.places.path_of(self.graph.nodes[i]))
+
+    def _composite_at(self, i: int) -> Composite:
+        """The composite that applies at a node, without a note that it was followed there."""
+        return (
+            self.composite.at(self.places.path_of(self.graph.nodes[i])) if self.composite.overrides else self.composite
+        )
+
     def _product(self, i: int) -> Treatment | None:
         name, edges, live = self.names[i], self.inputs[i], self.live
         if name == "Convolution" and len(edges) < 2:
@@ -296,6 +385,8 @@ class _Planner:
             return self._single_factor(i, arguments, factors)
         composite = self._at(i)
         a, b = (edges[k] for k in factors)
+        if composite.activation == "gradient" and composite.product != "gradient" and self._is_curve(name, a, b):
+            return self._shared(i, factors, "gradient", "activation")
         if (name in MATRIX and (self.attends[a] or self.attends[b])) or (
             composite.attention != composite.product and name in MATRIX and self._reaches_softmax(i)
         ):
@@ -330,6 +421,10 @@ class _Planner:
     def _single_factor(self, i: int, arguments: list[int], factors: tuple[int, ...]) -> Treatment | None:
         """A product in which at most one factor carries relevance is linear in it."""
         edges, live = self.inputs[i], self.live
+        if self.weighs and len(factors) == 1 and self.names[i] in MATRIX:
+            treatment = self._weighted(i, arguments, factors[0])
+            if treatment is not None:
+                return treatment
         added = [k for k in arguments if edges[k] >= 0 and live[edges[k]] == ADDED]
         others = [k for k, j in enumerate(edges) if k not in arguments and j >= 0 and live[j]]
         if not factors and len(added) == 1 and all(edges[k] < 0 for k in arguments if k not in added):
@@ -352,6 +447,12 @@ class _Planner:
             return False
         value, gate = (a, b) if self.live[a] else (b, a)
         return self.gated[gate] and self._same_source(value, gate)
+
+    def _is_curve(self, name: str, a: int, b: int) -> bool:
+        """Whether two live factors are one activation written out: x · x, or x · sigmoid(x)."""
+        if name in MATRIX or self.gated[a] == self.gated[b]:
+            return name not in MATRIX and a == b
+        return self._same_source(*((b, a) if self.gated[a] else (a, b)))
 
     def _same_source(self, value: int, gate: int) -> bool:
         """Whether a gate is computed from the very value that it gates, as in x · sigmoid(x)."""
@@ -379,7 +480,7 @@ class _Planner:
         live = tuple(j >= 0 and self.live[j] == LIVE for j in edges)
         if rule == "values" and not live[2]:
             return Treatment.constant("attention", "values not live")
-        return rules.fused_attention(node, rule, live, self._softmax_line(i, rule))
+        return rules.fused_attention(node, rule, live, self._softmax_line(i, rule), temperature=self._temperature(i))
 
     def _softmax(self, i: int) -> Treatment:
         composite, name = self._at(i), self.names[i]
@@ -389,7 +490,15 @@ class _Planner:
         kind = "attention" if attends else "softmax"
         if cut:
             return Treatment.constant(kind, "softmax held constant")
-        return rules.softmax(self.graph.nodes[i], name, kind, self._softmax_line(i, composite.attention))
+        line = self._softmax_line(i, composite.attention)
+        temperature = self._temperature(i) if name != "LogSoftmax" else 1.0
+        return rules.softmax(self.graph.nodes[i], name, kind, line, temperature=temperature)
+
+    def _temperature(self, i: int) -> float:
+        temperature = self._at(i).temperature
+        if temperature != 1:
+            self.tempered.append(i)
+        return temperature
 
     def _softmax_line(self, i: int, rule: str) -> str:
         if rule == "gradient":
@@ -406,6 +515,7 @@ class _Planner:
             self.gated[i] = name in MODULATORS
             return Treatment.constant("statistic")
         assert name in DIVISORS or name in MODULATORS
+        self.gated[i] = name in MODULATORS and composite.activation == "gradient"
         return rules.curved_statistic(self.graph.nodes[i], name)
 
     def _quotient(self, i: int) -> Treatment | None:
@@ -416,7 +526,9 @@ class _Planner:
             if any(j >= 0 and self.depends[j] for j in edges):
                 self._inherit(i, next(j for j in edges if j >= 0 and self.depends[j]))
             return None
-        frozen = self._at(i).norm == "frozen"
+        composite = self._at(i)
+        curve = composite.activation == "gradient" and self.gated[edges[denominator]]  # x / (1 + exp −x)
+        frozen = composite.norm == "frozen" and not curve
         numerators = [k for k, j in enumerate(edges) if k != denominator and j >= 0 and self.live[j]]
         if frozen or not self.live[edges[denominator]]:
             if not numerators:
@@ -435,6 +547,7 @@ class _Planner:
         if self._at(i).activation == "identity" and self._reaches(i, lambda p: True):
             self.gated[i] = True
             return Treatment.constant("gate")
+        self.gated[i] = self._at(i).activation == "gradient"
         return self._activation(i)
 
     def _activation(self, i: int) -> Treatment | None:
@@ -449,11 +562,17 @@ class _Planner:
             return self._glu(i)
         if composite.activation == "gradient":
             return rules.curved_activation(node, name)
-        slope = slope_of(name, node, self.captured.get(i))
+        slope = slope_of(name, node, self._captured_input(i))
         if slope is None:
             self.unresolved.append(i)
             return Treatment.keep("activation", "input not captured")
         return rules.identity(slope)
+
+    def _captured_input(self, i: int) -> Tensor | None:
+        if i not in self.captured:
+            return None
+        arguments, _ = self.captured[i]
+        return next(a for a in arguments if isinstance(a, Tensor))
 
     def _power(self, i: int, composite: Composite) -> Treatment | None:
         node = self.graph.nodes[i]

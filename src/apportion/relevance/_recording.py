@@ -18,8 +18,13 @@ from torch.utils.hooks import RemovableHandle
 from apportion._errors import ApportionError
 from apportion.relevance._composite import is_layer
 from apportion.relevance._graph import Visit
+from apportion.relevance._site import Site, site_watched, the_site
 
 Role = Literal["tokens", "inputs", "positions", "token types", "biases", "constants"]
+
+#: From the path of a module that embeds tokens (or the name of an input of embeddings), the name of the model's input
+#: that it looked up and what it returned, to what the model shall compute with instead, in the same shape.
+Embedded = Callable[[str, str, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,23 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Recording:
-    """What one forward pass left: its output, the leaves of its graph and the calls of its modules."""
+    """What one forward pass left: its output, the leaves of its graph and the calls of its modules.
+
+    Args:
+        output: What the model returned.
+        leaves: What can receive relevance.
+        visits: The calls of modules.
+        start: The number of the first node.
+        rotary: Whether cosines and sines of rotary embeddings are among the leaves.
+        site: The output of a module whose gradient is wanted.
+    """
 
     output: Any
     leaves: tuple[Leaf, ...]
     visits: tuple[Visit, ...]
     start: int
+    rotary: bool = False
+    site: Site | None = None
 
 
 def record_forward(
@@ -61,6 +77,9 @@ def record_forward(
     *,
     detail: bool = True,
     around: Callable[[int], Any] | None = None,
+    embedded: Embedded | None = None,
+    rotary: bool = False,
+    site: str | None = None,
 ) -> Recording:
     """Run the model once, with its parameters frozen, its dropout off and its graph kept.
 
@@ -70,24 +89,31 @@ def record_forward(
             tensors that take part become leaves of their own.
         detail: Whether calls of all modules are told apart, or only those of layers, which is faster.
         around: Makes a context manager to run the forward pass in, from the number of the first node.
+        embedded: Puts other embeddings in the place of the tokens' own.
+        rotary: Whether cosines and sines of rotary embeddings become leaves as well.
+        site: Path or pattern of one module whose output is kept.
 
     Raises:
-        ApportionError: The model is compiled, or has no weights to compute with.
+        ApportionError: The model is compiled, or has no weights to compute with; or `site` is not one module that
+            runs once.
     """
     modules = usable_modules(model)
     leaves: list[Leaf] = []
-    watch = _Watch(model, inputs, leaves)
+    watch = _Watch(model, inputs, leaves, embedded)
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
         _frozen(modules, leaves),
         _watched(modules, watch, detail=detail),
+        _watched_rotation(modules, leaves) if rotary else contextlib.nullcontext(),
+        site_watched(modules, site) as sites,
     ):
-        arguments = {name: _input_leaf(name, value, leaves) for name, value in inputs.items()}
+        arguments = {name: _input_leaf(name, value, leaves, embedded) for name, value in inputs.items()}
         start = _get_sequence_nr()
         with contextlib.nullcontext() if around is None else around(start):
             output = model(**arguments)
-    return Recording(output, tuple(leaves), tuple(watch.visits), start)
+    reached = None if site is None else the_site(site, sites)
+    return Recording(output, tuple(leaves), tuple(watch.visits), start, rotary, reached)
 
 
 def usable_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -185,12 +211,55 @@ def _watched(modules: list[tuple[str, nn.Module]], watch: _Watch, *, detail: boo
             handle.remove()
 
 
+@contextmanager
+def _watched_rotation(modules: list[tuple[str, nn.Module]], leaves: list[Leaf]) -> Iterator[None]:
+    """Cosines and sines as leaves: what a module returns as a pair of tensors whose squares sum to the same everywhere.
+
+    They must not depend on the inputs' values; each call makes leaves of its own.
+    """
+    handles: list[RemovableHandle] = []
+
+    def turn(path: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, arguments: Any, output: Any) -> Any:
+            if not _is_rotation(output):
+                return None
+            turned = []
+            for name, value in zip(("cos", "sin"), output, strict=True):
+                source = value.detach().requires_grad_(True)
+                edge = get_gradient_edge(source)
+                leaves.append(Leaf(f"{path}.{name}", "positions", source.detach(), edge, source))
+                turned.append(source.clone())
+            return tuple(turned)
+
+        return hook
+
+    try:
+        handles += [module.register_forward_hook(turn(path)) for path, module in modules]
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _is_rotation(output: Any) -> bool:
+    if not isinstance(output, tuple) or len(output) != 2 or not all(isinstance(x, Tensor) for x in output):
+        return False
+    cos, sin = output
+    if cos.shape != sin.shape or cos.ndim < 2 or not cos.is_floating_point() or cos.requires_grad or sin.requires_grad:
+        return False
+    squares = cos.double() ** 2 + sin.double() ** 2
+    rounding = 8 * torch.finfo(cos.dtype).eps
+    return cos.numel() > 0 and bool(torch.allclose(squares, squares.flatten()[0], rtol=rounding, atol=0))
+
+
 class _Watch:
     """What the hooks note down during one forward pass."""
 
-    def __init__(self, model: nn.Module, inputs: Mapping[str, Any], leaves: list[Leaf]) -> None:
+    def __init__(
+        self, model: nn.Module, inputs: Mapping[str, Any], leaves: list[Leaf], embedded: Embedded | None
+    ) -> None:
         self.token_module = token_embedding(model)
-        self.inputs, self.leaves = inputs, leaves
+        self.inputs, self.leaves, self.embedded = inputs, leaves, embedded
         self.visits: list[Visit] = []
         self._open: list[int] = []
 
@@ -213,15 +282,27 @@ class _Watch:
                 return None
             looked_up = next((a for a in (*arguments, *keywords.values()) if isinstance(a, Tensor)), None)
             ids = _matching_input(looked_up, self.inputs)
+            if not is_token_module and _embedding_role(path.rpartition(".")[2]) == "positions":
+                ids = None  # some read only the shape of the ids
             if ids is None and is_token_module and looked_up is not None and not looked_up.is_floating_point():
                 ids = next((name for name in ("input_ids", "decoder_input_ids") if name in self.inputs), None)
+                if ids is not None:
+                    _refuse_turned(looked_up, self.inputs[ids])
             role = "tokens" if ids is not None else _embedding_role(path)
+            if ids is not None and self.embedded is not None:
+                output = self.embedded(path, ids, output.detach())
             source = output.detach().requires_grad_(True)
             self.leaves.append(Leaf(path, role, source.detach(), get_gradient_edge(source), source, ids))
             # A copy, since some models add to their embeddings in place, which a leaf does not allow.
             return source.clone()
 
         return hook
+
+
+def _refuse_turned(ids: Tensor, given: Any) -> None:
+    """Refuse a batch that the model turns to (token, example): where both are as many, nobody could tell."""
+    if isinstance(given, Tensor) and given.ndim == 2 and len(given) > 1 and torch.equal(ids.T.to(given), given):
+        raise ApportionError("the model turns its batch about; explain one text at a time (batch_size=1).")
 
 
 def token_embedding(model: nn.Module) -> nn.Module | None:
@@ -256,11 +337,13 @@ def _matching_input(ids: Tensor | None, inputs: Mapping[str, Any]) -> str | None
     return None
 
 
-def _input_leaf(name: str, value: Any, leaves: list[Leaf]) -> Any:
+def _input_leaf(name: str, value: Any, leaves: list[Leaf], embedded: Embedded | None) -> Any:
     """Make a floating-point input a leaf of the graph; masks and integers pass as they are."""
     if not isinstance(value, Tensor) or not value.is_floating_point() or "mask" in name:
         return value
-    leaf = value.detach().requires_grad_(True)
     role: Role = "tokens" if name.endswith("inputs_embeds") else "inputs"
+    if role == "tokens" and embedded is not None:
+        value = embedded(name, name, value.detach())
+    leaf = value.detach().requires_grad_(True)
     leaves.append(Leaf(name, role, leaf.detach(), get_gradient_edge(leaf), leaf, name if role == "tokens" else None))
     return leaf.clone()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from apportion.relevance._operations import PRODUCTS
 from apportion.relevance._slopes import Slope, activation_values
+from apportion.relevance._temperature import tempered_attention, tempered_softmax
 from apportion.relevance._treatment import Absorbed, Derivative, Gradients, Treatment, inner
 
 #: The ledger's line for what plain derivatives of curved functions do not pass on.
@@ -17,11 +18,11 @@ CURVATURE = "non-linearities"
 Node = Any
 
 
-def fused_attention(node: Node, rule: str, live: tuple[bool, ...], line: str) -> Treatment:
+def fused_attention(node: Node, rule: str, live: tuple[bool, ...], line: str, *, temperature: float = 1.0) -> Treatment:
     """A fused kernel of queries, keys and values (and perhaps a bias of the scores).
 
     What comes out at q, k and v is less than what came in: the softmax keeps a share, its Taylor remainder around 0.
-    Source: Achtibat et al. 2024, eq. 13-16.
+    Source: Achtibat et al. 2024, eq. 13-16; at another temperature Edin et al. 2025.
     """
     extra = max(0, len(live) - 3)
     if rule == "values":
@@ -40,19 +41,24 @@ def fused_attention(node: Node, rule: str, live: tuple[bool, ...], line: str) ->
     words = "¼ to queries, ¼ to keys, ½ to values" if rule == "uniform" else "derivative kept"
     return Treatment(
         kind="attention",
-        rule=words,
+        rule=words if temperature == 1 else f"{words}, {_at(temperature)}",
         shares=None if rule == "gradient" else shares,
+        derivative=None if temperature == 1 else tempered_attention(node, temperature),
         absorbed=absorbed,
         line=line,
         in_place=True,
     )
 
 
-def softmax(node: Node, name: str, kind: str, line: str) -> Treatment:
+def _at(temperature: float) -> str:
+    return f"softmax's derivative at temperature {temperature:g}"
+
+
+def softmax(node: Node, name: str, kind: str, line: str, *, temperature: float = 1.0) -> Treatment:
     """A softmax keeps its derivative, which is AttnLRP's rule; what it absorbs is computed from its result alone.
 
     With y = log s = x − log Σ exp x, the log-sum-exp is the same in a row and the row's gradient sums to 0, so
-    Σ x·g = Σ y·g. Source: Achtibat et al. 2024, eq. 13.
+    Σ x·g = Σ y·g. That holds at any temperature of the derivative. Source: Achtibat et al. 2024, eq. 13.
     """
 
     def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
@@ -60,7 +66,10 @@ def softmax(node: Node, name: str, kind: str, line: str) -> Treatment:
         y = s if name == "LogSoftmax" else _log(s)
         return inner(s, _given(results[0], s)) - inner(y, _given(arguments[0], y))
 
-    return Treatment(kind=kind, rule="derivative kept", absorbed=absorbed, line=line)
+    if temperature == 1:
+        return Treatment(kind=kind, rule="derivative kept", absorbed=absorbed, line=line)
+    derivative = tempered_softmax(node, temperature)
+    return Treatment(kind=kind, rule=_at(temperature), derivative=derivative, absorbed=absorbed, line=line)
 
 
 def product(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,19 +14,31 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from apportion._errors import ApportionError, NonFiniteRelevance
+from apportion._errors import ApportionError, NonFiniteRelevance, RuleNotApplied
 from apportion._ledger import Ledger
 from apportion.relevance._audit import Audit
 from apportion.relevance._capture import Capture
-from apportion.relevance._composite import Composite
+from apportion.relevance._composite import GRADIENT, Composite
 from apportion.relevance._diagnosis import in_weights, on_the_way_back, on_the_way_forward
 from apportion.relevance._graph import Graph, Node, Places
 from apportion.relevance._hooks import Accounts, attach, attach_constant
 from apportion.relevance._plan import ADDED, LIVE, Plan, plan_treatments
-from apportion.relevance._recording import Leaf, Recording, record_forward
+from apportion.relevance._recording import Embedded, Leaf, Recording, record_forward
+from apportion.relevance._site import Site
+
+#: How many targets go back in one batched pass, so that memory does not grow with their number.
+TARGETS_AT_ONCE = 16
 
 
-def record(model: nn.Module, inputs: Mapping[str, Any], *, detail: bool = True) -> Trace:
+def record(
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    *,
+    detail: bool = True,
+    embedded: Embedded | None = None,
+    rotary: bool = False,
+    site: str | None = None,
+) -> Trace:
     """Run a model once, as it is, and keep the graph; see `Trace`.
 
     The model computes exactly what it would compute anyway, and is given back before this returns: parameters'
@@ -36,11 +48,16 @@ def record(model: nn.Module, inputs: Mapping[str, Any], *, detail: bool = True) 
         model: Any torch module whose operations autograd sees.
         inputs: Its keyword arguments.
         detail: Whether the names of all modules are kept; without, the trace is a little faster and knows only layers.
+        embedded: Puts other embeddings in the place of the tokens' own: from the module's path, the name of the input
+            that it looked up and what it returned, to a tensor of the same shape.
+        rotary: Whether the cosines and sines of rotary embeddings can receive relevance, as positions.
+        site: Path of a module, or a pattern that matches one, whose output's gradient is wanted.
 
     Raises:
         ApportionError: The model is compiled or has weights on the meta device.
     """
-    return Trace(model, inputs, record_forward(model, inputs, detail=detail))
+    recording = record_forward(model, inputs, detail=detail, embedded=embedded, rotary=rotary, site=site)
+    return Trace(model, inputs, recording, embedded)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +69,29 @@ class Propagated:
             parameter's per element; with an axis of targets in front.
         leaves: The leaves, by the same names.
         ledger: The accounts, or None when they were not asked for.
+        gradients: By leaf the modified gradient that relevance is the product of, with an axis of targets in front; and
+            by the path of the trace's site the one that arrives there.
     """
 
     relevance: Mapping[str, Float[Tensor, "targets ..."]]
     leaves: Mapping[str, Leaf]
     ledger: Ledger | None
+    gradients: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, pieces: Sequence[Propagated]) -> Propagated:
+        """The same for all targets of several passes over one trace."""
+        ledgers = [piece.ledger for piece in pieces if piece.ledger is not None]
+        return cls(
+            relevance=_along_targets([piece.relevance for piece in pieces]),
+            leaves=pieces[0].leaves,
+            ledger=Ledger.joined(ledgers) if ledgers else None,
+            gradients=_along_targets([piece.gradients for piece in pieces]),
+        )
+
+
+def _along_targets(pieces: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
 class Trace:
@@ -66,10 +101,15 @@ class Trace:
         model: The model that ran; used again only where a value has to be captured that autograd does not keep.
         inputs: What it ran on.
         recording: What the pass left.
+        embedded: What it put in the place of the tokens' own embeddings.
     """
 
-    def __init__(self, model: nn.Module, inputs: Mapping[str, Any], recording: Recording) -> None:
-        self.model, self.inputs, self.recording = model, inputs, recording
+    def __init__(
+        self, model: nn.Module, inputs: Mapping[str, Any], recording: Recording, embedded: Embedded | None = None
+    ) -> None:
+        self.model, self.inputs, self.recording, self.embedded = model, inputs, recording, embedded
+        #: How often the model ran again for values that autograd does not keep.
+        self.repeated = 0
         self._graphs: dict[tuple[Node, ...], Graph] = {}
 
     @property
@@ -114,10 +154,18 @@ class Trace:
 
         Raises:
             UnknownOperation: Relevance reaches an operation that no rule is known for.
+            RuleNotApplied: A rule of the composite applies nowhere.
             NonFiniteRelevance: A share became NaN or infinite; the message names the first operation.
         """
         outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
         seeds = (seeds,) if isinstance(seeds, Tensor) else tuple(seeds)
+        if len(seeds[0]) > TARGETS_AT_ONCE:
+            return Propagated.joined(
+                [
+                    self.propagate(outputs, some, composite, ledger=ledger, keep_graph=keep_graph or more)
+                    for some, more in _some_at_once(seeds)
+                ]
+            )
         plan, captured = self._resolved_plan(outputs, composite, ledger=ledger)
         if not any(plan.needed):
             root = plan.treatments[plan.graph.roots[0]]
@@ -126,6 +174,8 @@ class Trace:
                 f"{plan.graph.names[plan.graph.roots[0]]!r}, which is {root.rule if root else 'not live'}. "
                 "Explain what goes into it, such as the logits."
             )
+        if plan.missing:
+            raise RuleNotApplied(f"{'; '.join(plan.missing)}; attnlrp or input-x-gradient serve any model.")
         accounts = Accounts(self.places)
         handles: list[RemovableHandle] = []
         try:
@@ -144,7 +194,43 @@ class Trace:
         if not all(bool(amount.isfinite().all()) for amount in relevance.values()):
             raise NonFiniteRelevance(self._where_lost(outputs, seeds, plan))
         books = self._ledger(outputs, seeds, relevance, accounts, plan) if ledger else None
-        return Propagated(relevance=relevance, leaves={name: self.leaves[name] for name in relevance}, ledger=books)
+        leaves = {name: self.leaves[name] for name in relevance}
+        return Propagated(relevance=relevance, leaves=leaves, ledger=books, gradients=gradients)
+
+    def gradients(
+        self, outputs: Tensor | Sequence[Tensor], seeds: Tensor | Sequence[Tensor], *, keep_graph: bool = True
+    ) -> dict[str, Float[Tensor, "targets ..."]]:
+        """The plain derivative of the targets by every embedding of tokens, as autograd finds it, without a rule.
+
+        Args:
+            outputs: As in `propagate`; so are `seeds` and `keep_graph`.
+            seeds: See there.
+            keep_graph: See there.
+
+        Returns:
+            By leaf, in the shape of its value with an axis of targets in front; 0 where nothing arrives.
+
+        Raises:
+            NonFiniteRelevance: A derivative is NaN or infinite; the message names the first operation.
+        """
+        outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+        seeds = (seeds,) if isinstance(seeds, Tensor) else tuple(seeds)
+        _roots(outputs)
+        if len(seeds[0]) > TARGETS_AT_ONCE:
+            pieces = [
+                self.gradients(outputs, some, keep_graph=keep_graph or more) for some, more in _some_at_once(seeds)
+            ]
+            return _along_targets(pieces)
+        tokens = {name: leaf for name, leaf in self.leaves.items() if leaf.role == "tokens"}
+        found = self._gradients_of(tokens, outputs, seeds, keep_graph)
+        if not all(bool(gradient.isfinite().all()) for gradient in found.values()):
+            raise NonFiniteRelevance(
+                self._where_lost(outputs, seeds, self._resolved_plan(outputs, GRADIENT, ledger=False)[0])
+            )
+        for name, leaf in tokens.items():
+            if name not in found:
+                found[name] = leaf.value.new_zeros(len(seeds[0]), *leaf.value.shape)
+        return found
 
     def audit(self, outputs: Tensor | Sequence[Tensor], composite: Composite) -> Audit:
         """What every node of the graph was taken for under a composite, without propagating anything."""
@@ -156,7 +242,9 @@ class Trace:
         """Where a number became NaN or infinite: in the weights, on the way forward, or on the way back."""
         found = in_weights(self.model)
         if found is None and not all(bool(output.isfinite().all()) for output in outputs):
-            found = on_the_way_forward(self.model, lambda: record_forward(self.model, self.inputs))
+            found = on_the_way_forward(
+                self.model, lambda: record_forward(self.model, self.inputs, embedded=self.embedded)
+            )
         if found is not None:
             return found
         singles = [[seed[target : target + 1] for seed in seeds] for target in range(len(seeds[0]))]
@@ -165,14 +253,7 @@ class Trace:
         )
 
     def _graph(self, outputs: Sequence[Tensor]) -> Graph:
-        roots = []
-        for output in outputs:
-            if output.grad_fn is None:
-                raise ApportionError(
-                    "the explained output does not depend on any embedding or input of the model "
-                    "(it was detached, or computed without gradients), so nothing can be attributed."
-                )
-            roots.append(output.grad_fn)
+        roots = _roots(outputs)
         key = tuple(roots)
         if key not in self._graphs:
             self._graphs[key] = Graph.below(roots)
@@ -184,7 +265,8 @@ class Trace:
         """The plan, and by node the constants that it needs; runs the model again where autograd kept too little."""
         graph = self._graph(outputs)
         leaves = {leaf.variable: ADDED if leaf.added else LIVE for leaf in self.recording.leaves}
-        plan = plan_treatments(graph, leaves, composite, self.places)
+        inputs = [leaf.variable for leaf in self.recording.leaves if leaf.role in ("tokens", "inputs")]
+        plan = plan_treatments(graph, leaves, composite, self.places, inputs=inputs)
         constants = plan.constants if ledger else []
         if not plan.unresolved and not constants:
             return plan, {}
@@ -199,15 +281,18 @@ class Trace:
             )
             return captures[0]
 
-        record_forward(self.model, self.inputs, detail=False, around=around)
+        rotary = self.recording.rotary
+        self.repeated += 1
+        record_forward(self.model, self.inputs, detail=False, around=around, embedded=self.embedded, rotary=rotary)
         (capture,) = captures
         operands = {i: capture.operands[numbers[i]] for i in plan.unresolved if numbers[i] in capture.operands}
         if len(operands) < len(plan.unresolved):
             raise ApportionError(
-                "the model did not compute the same operations twice, so its activations cannot be read."
+                "the model did not compute the same operations twice, so what they ran with cannot be read."
             )
         if operands:
-            plan = replace(plan_treatments(graph, leaves, composite, self.places, operands), constants=plan.constants)
+            again = plan_treatments(graph, leaves, composite, self.places, operands, inputs)
+            plan = replace(again, constants=plan.constants)
         return plan, {i: capture.constants[numbers[i]] for i in constants if numbers[i] in capture.constants}
 
     def _backward(
@@ -219,7 +304,19 @@ class Trace:
             for i, needed in enumerate(plan.needed)
             if needed and graph.names[i] == "AccumulateGrad"
         }
-        named = {name: leaf for name, leaf in self.leaves.items() if leaf.variable in reached}
+        named: dict[str, Leaf | Site] = {name: leaf for name, leaf in self.leaves.items() if leaf.variable in reached}
+        if self.recording.site is not None:
+            named[self.recording.site.path] = self.recording.site
+        return self._gradients_of(named, outputs, seeds, keep_graph)
+
+    def _gradients_of(
+        self,
+        named: Mapping[str, Leaf] | Mapping[str, Leaf | Site],
+        outputs: Sequence[Tensor],
+        seeds: Sequence[Tensor],
+        keep_graph: bool,
+    ) -> dict[str, Tensor]:
+        """Gradients of the targets by some leaves, as the graph with its hooks has them; none where none arrives."""
         if not named:
             return {}
         edges = [leaf.edge for leaf in named.values()]
@@ -285,6 +382,27 @@ class Trace:
             named[entry] = named[entry] + amount if entry in named else amount
         lines = {line: sum(named.values(), torch.zeros_like(total)) for line, named in details.items()}
         return Ledger(total=total, lines=lines, details=details)
+
+
+def _roots(outputs: Sequence[Tensor]) -> list[Node]:
+    """The nodes that computed the outputs."""
+    roots: list[Node] = []
+    for output in outputs:
+        if output.grad_fn is None:
+            raise ApportionError(
+                "the explained output does not depend on any embedding or input of the model "
+                "(it was detached, or computed without gradients), so nothing can be attributed."
+            )
+        roots.append(output.grad_fn)
+    return roots
+
+
+def _some_at_once(seeds: Sequence[Tensor]) -> Iterator[tuple[list[Tensor], bool]]:
+    """The seeds of some targets at a time, and whether more come after them."""
+    count = len(seeds[0])
+    for start in range(0, count, TARGETS_AT_ONCE):
+        end = start + TARGETS_AT_ONCE
+        yield [seed[start:end] for seed in seeds], end < count
 
 
 @contextlib.contextmanager

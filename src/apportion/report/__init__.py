@@ -6,7 +6,11 @@ from apportion.report._comparison_figure import comparison_figure as comparison_
 from apportion.report._comparison_terminal import comparison_terminal as comparison_terminal
 from apportion.report._comparison_terminal import comparison_text as comparison_text
 from apportion.report._figure import figure as figure
+from apportion.report._generation import generation_html as generation_html
+from apportion.report._generation import generation_terminal as generation_terminal
+from apportion.report._generation import generation_text as generation_text
 from apportion.report._html import html_fragment as html_fragment
 from apportion.report._html import html_page as html_page
+from apportion.report._page import page as page
 from apportion.report._terminal import terminal as terminal
 from apportion.report._terminal import terminal_text as terminal_text

@@ -84,7 +84,7 @@ def _report(comparison: Comparison, *, coloured: bool) -> Iterator[RenderableTyp
 def _methods(comparison: Comparison) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for side in ("left", "left", "left", "right", "right", "right"):
-        table.add_column(justify=side)  # type: ignore[arg-type]
+        table.add_column(justify=side)
     table.add_row(*(Text(h, style="dim") for h in ("method", "largest", "sums", "seconds", "forward", "backward")))
     for name, attribution in comparison.items():
         cost = attribution.cost

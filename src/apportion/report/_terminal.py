@@ -16,6 +16,8 @@ from rich.text import Text
 
 from apportion._attribution import Attribution
 from apportion.report._accounts import Accounts
+from apportion.report._answer import of_answer, summed
+from apportion.report._answer_terminal import answer_table
 from apportion.report._colour import EITHER, sign_colour
 from apportion.report._labels import ends_line, short, visible
 from apportion.report._numbers import percent, signed
@@ -66,6 +68,9 @@ class _TerminalReport:
 def _report(attribution: Attribution, *, coloured: bool) -> Iterator[RenderableType]:
     shown = readings(attribution, at_most=None if len(attribution) == 1 else MAX_TARGETS)
     yield _title(attribution)
+    if of_answer(attribution):
+        yield from _answer(attribution, coloured=coloured)
+        return
     if len(shown) == 1:
         yield from _whole(shown[0], attribution, coloured=coloured)
         return
@@ -77,6 +82,15 @@ def _report(attribution: Attribution, *, coloured: bool) -> Iterator[RenderableT
         yield Text()
         noun = "target" if hidden == 1 else "targets"
         yield Text(f"… and {hidden} more {noun}: take one by its index, such as a[{len(shown)}].", style="dim")
+
+
+def _answer(attribution: Attribution, *, coloured: bool) -> Iterator[RenderableType]:
+    (total,) = readings(summed(attribution))
+    yield _target(total)
+    yield Text()
+    yield from strip(total, coloured=coloured)
+    yield Text()
+    yield answer_table(attribution, coloured=coloured)
 
 
 def _whole(reading: Reading, attribution: Attribution, *, coloured: bool) -> Iterator[RenderableType]:

@@ -9,12 +9,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from apportion._errors import ApportionError, NonFiniteRelevance, UnknownOperation
+from apportion._errors import NonFiniteRelevance, UnknownOperation
 from apportion._ledger import Ledger
 from apportion._question import Question
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
-from apportion.relevance import ATTNLRP, CP_LRP, GRADIENT, Composite, Propagated
+from apportion.methods.backward._tokens import shares_of_tokens
+from apportion.relevance import ATTNLRP, CP_LRP, GRADIENT, NAMED, Composite, Propagated
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Propagation(Method):
     @property
     def options(self) -> Mapping[str, Any]:
         """The composite, and in words what sets it apart from the usual one of its name; JSON-ready."""
-        usual = {c.name: c for c in (ATTNLRP, CP_LRP, GRADIENT)}.get(self.composite.name, GRADIENT)
+        usual = NAMED.get(self.composite.name, GRADIENT)
         options: dict[str, Any] = {
             f.name: getattr(self.composite, f.name)
             for f in fields(Composite)
@@ -53,7 +54,7 @@ class Propagation(Method):
     def attribute(self, question: Question) -> Shares:
         """Propagate relevance to the embeddings of the question's tokens."""
         single = len(question.prompts) == 1
-        read = question.read
+        read, repeated = question.read, question.trace.repeated
         try:
             propagated = question.trace.propagate(
                 read.outputs, read.seeds, self.composite, ledger=single, keep_graph=not question.last_method
@@ -64,6 +65,10 @@ class Propagation(Method):
             # Slower, but then the error can name the operation and the very module.
             return self.attribute(question.in_detail())
         question.passes.backward += len(question.targets) * len(question.prompts)
+        question.passes.forward += (question.trace.repeated - repeated) * len(question.prompts)
+        return self._shares(propagated, question)
+
+    def _shares(self, propagated: Propagated, question: Question) -> Shares:
         ledger = propagated.ledger
         if ledger is not None:
             ledger = _with_reading(ledger, question)
@@ -154,7 +159,7 @@ class CPLRP(Propagation):
     "input-x-gradient",
     family="backward",
     conserves="exactly",
-    cost="1 forward, 1 backward",
+    cost="2 forward, 1 backward",
     source="Shrikumar et al. 2016, arXiv 1605.01713",
 )
 class InputXGradient(Propagation):
@@ -170,47 +175,12 @@ class InputXGradient(Propagation):
 
 def _of_tokens(propagated: Propagated, question: Question, example: int) -> Tensor:
     """Scores by target and feature: the relevance of every embedding that was looked up for a token."""
-    prompt = question.prompts[example]
-    pieces = []
-    for name, count in prompt.parts.items():
-        found = [
-            _by_place(amount, question, name)
-            for leaf, amount in propagated.relevance.items()
-            if propagated.leaves[leaf].role == "tokens" and propagated.leaves[leaf].ids == name
-        ]
-        if not found:
-            raise ApportionError(
-                f"no embedding of {name!r} was seen in {type(question.head.model).__name__}, "
-                "so its tokens cannot get shares."
-            )
-        total = torch.stack(found).sum(0)[:, example]
-        if bool((total[:, count:] != 0).any()):
-            raise ApportionError(
-                "padding received relevance: this model lets it reach the prediction; "
-                "explain one text at a time (batch_size=1)."
-            )
-        pieces.append(total[:, :count])
-    return torch.cat(pieces, 1).cpu()
-
-
-def _by_place(amount: Tensor, question: Question, name: str) -> Tensor:
-    """Relevance of one look-up as (targets, batch, place), whatever shape the model gave the ids."""
-    batch, length = question.inputs[name].shape[:2]
-    targets = len(amount)
-    flat = amount.reshape(targets, -1)
-    if flat.shape[1] == batch * length:
-        return flat.reshape(targets, batch, length)
-    if amount.ndim == 3 and amount.shape[1] == batch and amount.shape[2] > length:
-        # Models with windows pad the tokens themselves; what pads receive must be nothing.
-        if bool((amount[:, :, length:] != 0).any()):
-            raise ApportionError(
-                "the model's own padding received relevance, so the tokens' shares would not be complete."
-            )
-        return amount[:, :, :length]
-    raise ApportionError(
-        f"the model looks up {name!r} as {tuple(amount.shape[1:])} places for {batch} × {length} tokens; "
-        "its shares cannot be told apart."
-    )
+    amounts = [
+        (leaf.ids, propagated.relevance[name])
+        for name, leaf in propagated.leaves.items()
+        if leaf.role == "tokens" and leaf.ids is not None
+    ]
+    return shares_of_tokens(amounts, question, example)
 
 
 def _of_positions(propagated: Propagated, question: Question, example: int) -> Tensor | None:

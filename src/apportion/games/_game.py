@@ -1,0 +1,108 @@
+"""A game: players, and what every coalition of them is paid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._progress import progress as shown
+
+#: How many coalitions the payoff is asked for at once.
+AT_ONCE = 256
+
+
+class Game:
+    """A cooperative game whose payoff may be a vector; every distinct coalition is evaluated once.
+
+    Args:
+        players: How many there are.
+        payoff: From coalitions (a row each, true where a player is present) to what they are paid, a row of outputs
+            each. NaN stands for what is not defined, and is passed on.
+        budget: The most coalitions that may be evaluated; None for no limit.
+        progress: Whether a progress bar may be shown.
+        label: What the progress bar says.
+
+    Raises:
+        ApportionError: There is no player.
+    """
+
+    def __init__(
+        self,
+        players: int,
+        payoff: Callable[[Tensor], Tensor],
+        *,
+        budget: int | None = None,
+        progress: bool = False,
+        label: str = "coalitions",
+    ) -> None:
+        if players < 1:
+            raise ApportionError(f"a game needs at least 1 player to divide its payoff among; {players} were given.")
+        self.players, self.budget, self.progress, self.label = players, budget, progress, label
+        self._payoff = payoff
+        self._places: dict[bytes, int] = {}
+        self._known: Tensor | None = None
+
+    @property
+    def evaluations(self) -> int:
+        """How many distinct coalitions were evaluated until now."""
+        return len(self._places)
+
+    @cached_property
+    def empty(self) -> Float[Tensor, " outputs"]:
+        """The payoff with no player."""
+        return self.values(torch.zeros(1, self.players, dtype=torch.bool))[0]
+
+    @cached_property
+    def full(self) -> Float[Tensor, " outputs"]:
+        """The payoff with all players."""
+        return self.values(torch.ones(1, self.players, dtype=torch.bool))[0]
+
+    def values(self, coalitions: Bool[Tensor, "coalitions players"]) -> Float[Tensor, "coalitions outputs"]:
+        """What coalitions are paid, in float64; only those never seen before are evaluated.
+
+        Raises:
+            ApportionError: The budget would be exceeded (then nothing is evaluated), the coalitions are of another
+                number of players, or the payoff does not give a row for each.
+        """
+        if coalitions.shape[1] != self.players or not len(coalitions):
+            raise ApportionError(
+                f"coalitions of shape {tuple(coalitions.shape)} were given; the game has {self.players} players, "
+                "so give at least one row of that length."
+            )
+        keys = [row.tobytes() for row in np.packbits(coalitions.cpu().numpy(), axis=1)]
+        missing = {key: i for i, key in enumerate(keys) if key not in self._places}
+        if missing:
+            self._evaluate(missing, coalitions)
+        assert self._known is not None
+        return self._known[[self._places[key] for key in keys]]
+
+    def _evaluate(self, missing: dict[bytes, int], coalitions: Tensor) -> None:
+        needed = self.evaluations + len(missing)
+        if self.budget is not None and needed > self.budget:
+            raise ApportionError(
+                f"{needed} coalitions are needed, but budget={self.budget} is the most that may be evaluated; raise it."
+            )
+        # Of similar size together, so that what the payoff runs at once is of similar length.
+        chosen = sorted(missing.items(), key=lambda item: int(coalitions[item[1]].sum()))
+        for start in shown(range(0, len(chosen), AT_ONCE), self.label, show=self.progress):
+            chunk = chosen[start : start + AT_ONCE]
+            paid = self._paid(coalitions[[i for _, i in chunk]])
+            self._known = paid if self._known is None else torch.cat([self._known, paid])
+            for key, _ in chunk:
+                self._places[key] = len(self._places)
+
+    def _paid(self, coalitions: Tensor) -> Tensor:
+        paid = self._payoff(coalitions).detach().double().cpu()
+        outputs = "outputs" if self._known is None else self._known.shape[1]
+        if paid.ndim != 2 or len(paid) != len(coalitions) or outputs not in ("outputs", paid.shape[1]):
+            raise ApportionError(
+                f"the payoff of {len(coalitions)} coalitions has shape {tuple(paid.shape)}; "
+                f"it must have the shape ({len(coalitions)}, {outputs})."
+            )
+        return paid

@@ -1,0 +1,50 @@
+"""A payoff: what a coalition of present players is worth, read from the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from apportion._question import Question
+from apportion.games._masker import AnyMasker, as_masker
+from apportion.games._players import Players
+
+Payoff = Callable[[Bool[Tensor, "coalitions players"]], Float[Tensor, "coalitions targets"]]
+
+#: How many changed prompts are made before they are read, so that embeddings of many do not fill the memory.
+_MADE_AT_ONCE = 512
+
+
+def target_payoff(question: Question, example: int, players: Players, masker: AnyMasker) -> Payoff:
+    """A function from coalitions, one a row, to the values of a question's targets when only they are present.
+
+    Args:
+        question: With its targets; what each coalition costs is counted in its passes.
+        example: Which of its prompts.
+        players: Who plays in that prompt.
+        masker: How the others are made absent.
+    """
+    chosen = as_masker(masker).resolved(question)
+
+    def payoff(coalitions: Bool[Tensor, "coalitions players"]) -> Float[Tensor, "coalitions targets"]:
+        present = presence(players, coalitions, len(question.prompts[example].features))
+        values = [
+            question.evaluate(example, [chosen.variant(question, example, row) for row in some])
+            for some in present.split(_MADE_AT_ONCE)
+        ]
+        return torch.cat(values)
+
+    return payoff
+
+
+def presence(
+    players: Players, coalitions: Bool[Tensor, "coalitions players"], features: int
+) -> Bool[Tensor, "coalitions features"]:
+    """Which of the prompt's features are present, by coalition; those that do not play always are."""
+    present = torch.ones(len(coalitions), features, dtype=torch.bool)
+    for player, group in enumerate(players.groups):
+        present[:, list(group)] = coalitions[:, player : player + 1].cpu()
+    return present

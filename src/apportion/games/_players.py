@@ -1,0 +1,116 @@
+"""Players: the parts of a prompt that may be absent, and what is always present."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._features import Feature, FeatureKind
+from apportion._grouping import Group, group_feature, sentence_groups, span_groups, word_groups
+from apportion._question import Question
+from apportion._target import Span
+from apportion.models._prompt import tokenizer_of
+
+AnyPlayers = str | Sequence[str] | Mapping[str, str | Sequence[int]]
+"""`"tokens"`, `"words"`, `"sentences"`, or spans as `Attribution.spans` takes them."""
+
+
+@dataclass(frozen=True)
+class Players:
+    """Who plays: groups of the prompt's features; template tokens are always present and never play.
+
+    Args:
+        groups: For each player the indices of the prompt's features.
+        features: What the result's scores belong to: players and what is always present, in reading order.
+        columns: For each player its index in `features`.
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+    features: tuple[Feature, ...]
+    columns: tuple[int, ...]
+
+
+def players_of(question: Question, example: int, players: AnyPlayers = "tokens") -> Players:
+    """Who plays in one of a question's prompts.
+
+    Template tokens, the answer that a `Span` explains, the mask token that the target reads and the token that starts
+    a decoder are always present.
+
+    Args:
+        question: With its targets.
+        example: Which of its prompts.
+        players: `"tokens"`, `"words"`, `"sentences"`, or spans as `Attribution.spans` takes them; then only the spans
+            play, and everything outside is always present.
+
+    Raises:
+        ApportionError: Nothing is left to play, or a span does not fit the prompt or holds nothing that can be absent.
+    """
+    features = question.prompts[example].features
+    always = _always_present(question, example)
+    kind: FeatureKind = "word" if players == "words" else "span"
+    found: list[tuple[list[int], Feature, bool]] = []
+    for name, indices in _groups(features, players):
+        playing = [i for i in indices if i not in always]
+        if name is not None and not playing:
+            raise ApportionError(
+                f"the span {name!r} holds only tokens that are always present (of the template, the explained answer "
+                "or the mask that is read), so it cannot play."
+            )
+        if playing and (name is not None or isinstance(players, str)):
+            # Within a group only what may be absent plays; the rest stands by itself.
+            found.append((playing, group_feature(features, (name, playing), kind), True))
+            found += [([i], features[i], False) for i in indices if i in always]
+        else:
+            found.append((indices, group_feature(features, (name, indices), kind), False))
+    found.sort(key=lambda one: one[0][0])
+    if not any(plays for _, _, plays in found):
+        raise ApportionError(
+            "every token of the prompt is always present (of the template, the explained answer or the mask that is "
+            "read), so nothing can be left out."
+        )
+    return Players(
+        groups=tuple(tuple(indices) for indices, _, plays in found if plays),
+        features=tuple(feature for _, feature, _ in found),
+        columns=tuple(column for column, (_, _, plays) in enumerate(found) if plays),
+    )
+
+
+def to_features(players: Players, values: Float[Tensor, "players targets"]) -> Float[Tensor, "targets features"]:
+    """Scores of features from values of players; what is always present gets exactly 0."""
+    scores = values.new_zeros(values.shape[1], len(players.features))
+    scores[:, list(players.columns)] = values.T
+    return scores
+
+
+def _groups(features: Sequence[Feature], players: AnyPlayers) -> list[Group]:
+    if not isinstance(players, str):
+        return span_groups(features, players)
+    if players == "tokens":
+        return [(None, [i]) for i in range(len(features))]
+    if players == "words":
+        return word_groups(features)
+    if players == "sentences":
+        return sentence_groups(features)
+    raise ApportionError(
+        f"players={players!r} is not known; use 'tokens', 'words', 'sentences', or spans of the prompt."
+    )
+
+
+def _always_present(question: Question, example: int) -> set[int]:
+    prompt, head = question.prompts[example], question.head
+    always = {i for i, feature in enumerate(prompt.features) if feature.template}
+    names = list(prompt.parts)
+    starts = dict(zip(names, (sum(list(prompt.parts.values())[:k]) for k in range(len(names))), strict=True))
+    always |= {start for name, start in starts.items() if name.startswith("decoder") and prompt.parts[name]}
+    first = starts[next((name for name in names if head.kind == "seq2seq" and name.startswith("decoder")), names[0])]
+    mask = getattr(tokenizer_of(head.processor), "mask_token_id", None)
+    for target, rows in zip(question.targets, question.rows[example], strict=True):
+        if isinstance(target, Span):
+            always |= {first + row for row in rows[1:]}  # each row predicts the token after it
+        elif head.kind == "masked" and mask is not None and names[0] == "input_ids":
+            always |= {row for row in rows if prompt.ids[row] == mask}
+    return always

@@ -1,0 +1,160 @@
+"""Expected gradients: integrated gradients averaged over baselines that are drawn, one point on each line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._ledger import Ledger
+from apportion._question import Question
+from apportion.methods._method import Method, Shares
+from apportion.methods._registry import register
+from apportion.methods.backward._counts import check_batch_size, check_count
+from apportion.methods.backward._neighbourhood import Neighbourhood, Point
+from apportion.models._prompt import prompts_from
+
+
+@register(
+    "expected-gradients",
+    family="backward",
+    conserves="with a remainder",
+    cost="65 forward, 32 backward (samples=32)",
+    source="Erion et al. 2021, arXiv 1906.10670",
+)
+@dataclass(frozen=True, kw_only=True)
+class ExpectedGradients(Method):
+    r"""The target's difference to its mean at references, by gradients on the lines between (GradientSHAP).
+
+    $R_i = E_{x' \sim D,\, \alpha \sim U(0, 1)}[(x_i - x'_i) \cdot \nabla_i f(x' + \alpha (x - x'))]$, summed over the
+    dimensions of token i's embedding. In the ledger $f(x)$ = tokens + mean target at the references + sampling gap,
+    where the gap is what the samples miss of the expectation; it shrinks as one over the root of their number.
+
+    Args:
+        samples: Draws of a reference and an $\alpha$, at least 2.
+        references: What $x'$ is drawn from: texts, or lists of token ids, at least as long as the prompt, of which as
+            many tokens as the prompt has count from the beginning. By default each place gets the embedding of a
+            token drawn from the whole vocabulary, every token as likely as another.
+        seed: Of the draws.
+        batch_size: How many samples run as one batch; by default as many as make about 2,000 tokens.
+
+    Raises:
+        ApportionError: An option does not fit, or a reference is shorter than the prompt.
+
+    Source:
+        Erion et al. 2021, arXiv 1906.10670, eq. 3.
+    """
+
+    samples: int = 32
+    references: Sequence[str] | Sequence[Sequence[int]] | None = None
+    seed: int = 0
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_count("samples", self.samples, least=2)
+        check_count("seed", self.seed, least=0)
+        check_batch_size(self.batch_size)
+        if self.references is not None:
+            object.__setattr__(self, "references", _checked(self.references))
+
+    def attribute(self, question: Question) -> Shares:
+        """Average for one example after the other; the samples of all targets share their forward passes."""
+        found = [self._expected(question.alone(b)) for b in range(len(question.prompts))]
+        return Shares(
+            scores=[scores for scores, _, _ in found],
+            standard_errors=[errors for _, errors, _ in found],
+            ledger=found[0][2] if len(found) == 1 else None,
+        )
+
+    def _expected(self, question: Question) -> tuple[Tensor, Tensor, Ledger]:
+        near = Neighbourhood(question, batch_size=self.batch_size, doing="expecting gradients")
+        generator = torch.Generator().manual_seed(self.seed)
+        tokens = self._drawn(near, generator)
+        alphas = torch.rand(self.samples, generator=generator).tolist()
+
+        def reference(sample: int) -> Point:
+            return {
+                place: near.embeddings(place, tokens[place[1]][sample, : x.shape[:-1].numel()]).reshape(x.shape)
+                for place, x in near.here.items()
+            }
+
+        def between(sample: int) -> Point:
+            return {place: x + alphas[sample] * (near.here[place] - x) for place, x in reference(sample).items()}
+
+        by_sample = []
+        for sample, gradients in enumerate(near.derivatives(self.samples, between)):
+            start = reference(sample)
+            by_sample.append(
+                near.shares({place: ((x - start[place]) * gradients[place]).sum(-1) for place, x in near.here.items()})
+            )
+        each = torch.stack(by_sample)
+        scores, errors = each.mean(0), each.std(0) / self.samples**0.5
+        elsewhere = near.values(self.samples, reference).mean(0)
+        ledger = near.ledger(scores, elsewhere, name="mean target at the references", gap="sampling gap")
+        return scores, errors, ledger
+
+    def _drawn(self, near: Neighbourhood, generator: torch.Generator) -> dict[str, Int[Tensor, "sample place"]]:
+        """By the name of the model's input the tokens whose embeddings each sample begins at."""
+        if self.references is not None:
+            return self._from_references(near, self.references, generator)
+        drawn = {}
+        for name in near.question.prompts[0].parts:
+            here = {place: x for place, x in near.here.items() if place[1] == name}
+            tokens = min(near.known(place) for place in here)
+            count = max(x.shape[:-1].numel() for x in here.values())
+            drawn[name] = torch.randint(tokens, (self.samples, count), generator=generator)
+        return drawn
+
+    def _from_references(
+        self, near: Neighbourhood, references: Sequence[str] | Sequence[Sequence[int]], generator: torch.Generator
+    ) -> dict[str, Int[Tensor, "sample place"]]:
+        (prompt,) = near.question.prompts
+        if len(prompt.parts) > 1:
+            raise ApportionError(
+                f"references stand for one text, but this model reads {' and '.join(prompt.parts)}; leave them out, so "
+                "that both are drawn from the vocabulary."
+            )
+        (name,) = prompt.parts
+        if any(x.shape[:-1].numel() != prompt.length for x in near.here.values()):
+            raise ApportionError(
+                "the model pads the prompt itself, so references cannot be lined up with it; leave them out."
+            )
+        rows = [self._ids(near, reference, prompt.length) for reference in references]
+        chosen = torch.randint(len(rows), (self.samples,), generator=generator)
+        return {name: torch.stack(rows)[chosen]}
+
+    def _ids(self, near: Neighbourhood, reference: str | Sequence[int], length: int) -> Int[Tensor, " place"]:
+        """A reference's first tokens, as many as the prompt has."""
+        given = reference if isinstance(reference, str) else list(reference)
+        (prompt,) = prompts_from(given, near.question.head.processor, device=torch.device("cpu"))
+        ids, known = prompt.ids, min(near.known(place) for place in near.here)
+        if len(ids) < length:
+            raise ApportionError(
+                f"the reference {reference!r} has {len(ids)} tokens and the prompt {length}; give one at least as long."
+            )
+        if not 0 <= min(ids) <= max(ids) < known:
+            raise ApportionError(f"the reference {reference!r} has tokens outside the vocabulary (0 to {known - 1}).")
+        return torch.tensor(ids[:length])
+
+
+def _checked(references: Sequence[str] | Sequence[Sequence[int]]) -> tuple[str, ...] | tuple[tuple[int, ...], ...]:
+    """References as tuples.
+
+    Raises:
+        ApportionError: They are not a list of texts or of lists of ids.
+    """
+    wrong = f"references={references!r} are not known; give a list of texts, or of lists of token ids."
+    if isinstance(references, str) or not isinstance(references, Sequence) or not references:
+        raise ApportionError(wrong)
+    if all(isinstance(one, str) for one in references):
+        return tuple(str(one) for one in references)
+    if any(isinstance(one, str) or not isinstance(one, Sequence) or not one for one in references):
+        raise ApportionError(wrong)
+    ids = tuple(tuple(token for token in one if isinstance(token, int)) for one in references)
+    if any(len(mine) < len(one) for mine, one in zip(ids, references, strict=True)):
+        raise ApportionError(wrong)
+    return ids

@@ -1,0 +1,89 @@
+"""GIM: gradients that a softmax's competition and products do not drown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from apportion._question import Question
+from apportion.methods._method import Shares
+from apportion.methods._registry import register
+from apportion.methods.backward._baseline import baseline_point, check_baseline
+from apportion.methods.backward._neighbourhood import Neighbourhood, by_place
+from apportion.methods.backward._propagation import Propagation
+from apportion.relevance import GIM as GIM_RULES
+from apportion.relevance import Composite, Propagated
+
+
+@register(
+    "gim",
+    family="backward",
+    conserves="exactly",
+    cost="1 forward, 1 backward",
+    source="Edin et al. 2025, arXiv 2505.17630",
+)
+@dataclass(frozen=True, kw_only=True)
+class GIM(Propagation):
+    r"""Gradient interaction modifications: $(x - b) \cdot \tilde\nabla f$ with a gradient changed at three places.
+
+    A softmax's derivative is taken at a higher temperature, so that a score keeps its effect where others could take
+    its place; norms are frozen; and the gradients of factors are divided among them: queries ¼, keys ¼, values ½, both
+    sides of a gated product ½. Activations keep their own derivative.
+
+    Args:
+        temperature: T of the softmaxes' derivative; 1 is the derivative itself.
+        baseline: b: `"zero"`, `"mean"`, a special token such as `"pad"`, or a token id. The authors' code takes the
+            token of a space.
+
+    Raises:
+        ApportionError: An option does not fit.
+
+    Source:
+        Edin et al. 2025, arXiv 2505.17630. The factor 1/T of the softmax's derivative is left out, as in their code.
+        The ledger and the share of the baseline in it are ours.
+    """
+
+    composite: Composite = field(default=GIM_RULES, init=False, repr=False)
+    temperature: float = 2.0
+    baseline: str | int = "zero"
+
+    def __post_init__(self) -> None:
+        check_baseline(self.baseline)
+        object.__setattr__(self, "composite", replace(GIM_RULES, temperature=self.temperature))
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The composite, and the baseline."""
+        return {**super().options, "baseline": self.baseline}
+
+    def attribute(self, question: Question) -> Shares:
+        """Propagate modified gradients to the embeddings of the question's tokens."""
+        if self.baseline == "zero" or len(question.prompts) == 1:
+            return super().attribute(question)
+        alone = [super(GIM, self).attribute(question.alone(b)) for b in range(len(question.prompts))]
+        positions = [None if s.position_scores is None else s.position_scores[0] for s in alone]
+        return Shares(scores=[s.scores[0] for s in alone], position_scores=positions)
+
+    def _shares(self, propagated: Propagated, question: Question) -> Shares:
+        shares = super()._shares(propagated, question)
+        if self.baseline == "zero":
+            return shares
+        neighbourhood = Neighbourhood(question, batch_size=None, doing="baseline")
+        point = baseline_point(neighbourhood, self.baseline)
+        tokens = {k: g for k, g in propagated.gradients.items() if k in propagated.leaves}
+        tokens = {k: g for k, g in tokens.items() if propagated.leaves[k].role == "tokens"}
+        gradients = by_place(question.trace, tokens)
+        nothing = {place: x.new_zeros(neighbourhood.targets, *x.shape[:-1]) for place, x in point.items()}
+        removed = neighbourhood.shares(
+            nothing | {place: (point[place] * gradient).sum(-1) for place, gradient in gradients.items()}
+        )
+        ledger = shares.ledger
+        if ledger is not None:
+            amount = removed.to(torch.float64).sum(-1)
+            lines = {**ledger.lines, "tokens": ledger.lines["tokens"] - amount, "baseline": amount}
+            details = {line: entries for line, entries in ledger.details.items() if line != "tokens"}
+            ledger = replace(ledger, lines=lines, details=details)
+        return replace(shares, scores=[shares.scores[0] - removed.to(shares.scores[0])], ledger=ledger)

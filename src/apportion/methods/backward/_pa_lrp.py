@@ -1,0 +1,118 @@
+"""PA-LRP: what positions contribute is credited to them, also where they only turn queries and keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._question import Question
+from apportion.methods._method import Shares
+from apportion.methods._registry import register
+from apportion.methods.backward._propagation import Propagation
+from apportion.relevance import PA_LRP, Propagated, Trace, record
+
+
+@register(
+    "pa-lrp",
+    family="backward",
+    conserves="exactly",
+    cost="2 forward, 1 backward",
+    source="Bakish et al. 2025, arXiv 2506.02138",
+)
+class PALRP(Propagation):
+    """AttnLRP over pairs of token and position: position terms get shares of their own, place by place.
+
+    Learned positions are leaves as in AttnLRP. The cosines and sines of rotary embeddings become leaves too, and share
+    each product with queries and keys by halves. A table of relative biases (T5) is credited to the key's place.
+
+    Scores of positions stand in the result's `position_scores`; `positions="added"` adds them to the tokens'.
+
+    Raises:
+        ApportionError: The model shows none of these (Mamba; ALiBi; rotations by complex numbers or by tables of its
+            own): the result would be AttnLRP's under another name.
+
+    Source:
+        Bakish et al. 2025, arXiv 2506.02138. Their code divides the relevance of tokens, and that of each layer's
+        cosines and sines, by its largest size, takes absolute values of the latter and adds all; we keep amounts,
+        summed over layers, so that the books balance.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(PA_LRP)
+
+    def attribute(self, question: Question) -> Shares:
+        """Propagate relevance to the embeddings of the question's tokens and positions."""
+        # One by one, since all examples of a batch are turned by the same angles.
+        found = [self._of_example(question.alone(b)) for b in range(len(question.prompts))]
+        return Shares(
+            scores=[shares.scores[0] for shares in found],
+            position_scores=[None if s.position_scores is None else s.position_scores[0] for s in found],
+            ledger=found[0].ledger if len(found) == 1 else None,
+        )
+
+    def _of_example(self, question: Question) -> Shares:
+        turned = _Turned(question)
+        if not any(leaf.role == "positions" for leaf in turned.trace.leaves.values()):
+            raise ApportionError(
+                f"{type(question.head.model).__name__} shows no position embeddings, cosines and sines, or relative "
+                "biases that could get shares, so pa-lrp has nothing to add; use attnlrp or input-x-gradient."
+            )
+        return super().attribute(turned)
+
+    def _shares(self, propagated: Propagated, question: Question) -> Shares:
+        shares = super()._shares(propagated, question)
+        relative = _of_relative(propagated, question)
+        if relative is None:
+            return shares
+        before = None if shares.position_scores is None else shares.position_scores[0]
+        total = relative.to(shares.scores[0]) if before is None else before + relative.to(before)
+        return replace(shares, position_scores=[total])
+
+
+class _Turned(Question):
+    """One example, recorded with its cosines and sines as leaves."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(
+            question.head,
+            question.prompts,
+            question.resolved[0],
+            detail=question.detail,
+            rows=question.rows,
+            progress=question.progress,
+        )
+        self.passes = question.passes
+
+    @cached_property
+    def trace(self) -> Trace:
+        """The recorded forward pass."""
+        self.passes.forward += 1
+        return record(self.head.model, self.inputs, detail=self.detail, rotary=True)
+
+    def in_detail(self) -> Question:
+        """The same, with a forward pass that tells all modules apart."""
+        again = _Turned(super().in_detail())
+        again.detail = True
+        return again
+
+
+def _of_relative(propagated: Propagated, question: Question) -> Tensor | None:
+    """Scores by target and feature of tables of relative biases, at the place of the key that they speak of."""
+    prompt = question.prompts[0]
+    scores = torch.zeros(len(question.targets), len(prompt.features), dtype=torch.float64)
+    found = False
+    for name, leaf in propagated.leaves.items():
+        amount = propagated.relevance[name]
+        if leaf.role != "positions" or leaf.added or "relative" not in name.lower() or amount.ndim != 3:
+            continue
+        start = 0
+        for part, count in prompt.parts.items():
+            if part.startswith("decoder") == ("decoder" in name) and amount.shape[-1] == count:
+                scores[:, start : start + count] += amount.sum(1).to(scores)
+                found = True
+            start += count
+    return scores if found else None

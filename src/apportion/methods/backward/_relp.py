@@ -1,0 +1,151 @@
+"""RelP: what a corrupted prompt would change, by the relevance of what it changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._question import Question
+from apportion.methods._method import Method, Shares
+from apportion.methods._registry import register
+from apportion.methods.backward._tokens import shares_of_tokens
+from apportion.models._prompt import Prompt, prompts_from
+from apportion.relevance import RELP, Propagated, Trace, record
+from apportion.relevance._recording import token_embedding
+
+
+@register(
+    "relp",
+    family="backward",
+    conserves="no",
+    cost="2 forward, 1 backward",
+    source="Rezaei Jafari et al. 2025, arXiv 2508.21258",
+)
+@dataclass(frozen=True, kw_only=True)
+class RelP(Method):
+    """Relevance patching: (clean − corrupt activation) · LRP gradient, an estimate of activation patching.
+
+    A score says how much the target would fall if a place's activation were that of the corrupted prompt. The
+    gradient follows the rules of the paper: norms frozen, identity rule for activations, half to each side of a gated
+    product, and attention weights held constant.
+
+    Args:
+        corrupt: A prompt of as many tokens, in any form that `explain` takes. Every example is compared with it, so
+            explain prompts with corruptions of their own one at a time.
+        at: `"embeddings"`, or the path of one module (or a pattern that only it matches), such as
+            `"model.layers.3.mlp"`, whose output at each token is patched.
+
+    Raises:
+        ApportionError: The corrupted prompt has another number of tokens, or `at` is not one module that runs once
+            and returns one vector a token.
+
+    Source:
+        Rezaei Jafari et al. 2025, arXiv 2508.21258. Their code adds 1e-6 to denominators; we need none.
+    """
+
+    corrupt: Any
+    at: str = "embeddings"
+
+    def __post_init__(self) -> None:
+        if self.corrupt is None or not self.at:
+            raise ApportionError(
+                "relp compares the prompt with a corrupted one of as many tokens; name it: relp(corrupt='…')."
+            )
+
+    def attribute(self, question: Question) -> Shares:
+        """Compare each example with the corrupted prompt."""
+        return Shares(scores=[self._scores(question.alone(b)) for b in range(len(question.prompts))])
+
+    def _scores(self, question: Question) -> Tensor:
+        embedded = self.at == "embeddings"
+        site = None if embedded else self.at
+        corrupt = _AtSite(question, self._corrupt(question), site).trace
+        clean = question if embedded else _AtSite(question, question.prompts[0], site)
+        found = clean.trace.propagate(
+            clean.read.outputs,
+            clean.read.seeds,
+            RELP,
+            ledger=False,
+            keep_graph=not embedded or not question.last_method,
+        )
+        question.passes.backward += len(question.targets)
+        if embedded:
+            amounts = [
+                (leaf.ids, _changed(leaf.value, corrupt.leaves[name].value, found.gradients.get(name), question))
+                for name, leaf in clean.trace.leaves.items()
+                if leaf.role == "tokens" and leaf.ids is not None
+            ]
+            return shares_of_tokens(amounts, question, 0)
+        return self._at_site(found, clean.trace, corrupt, question)
+
+    def _at_site(self, found: Propagated, clean: Trace, corrupt: Trace, question: Question) -> Tensor:
+        here, there = clean.recording.site, corrupt.recording.site
+        assert here is not None
+        assert there is not None
+        if here.path not in found.gradients:
+            raise ApportionError(
+                f"no relevance reaches the output of {here.path!r}, so patching it cannot change the target; "
+                "choose a module between the tokens and the target."
+            )
+        prompt = question.prompts[0]
+        decoding = "decoder" in here.path and "decoder_input_ids" in prompt.parts
+        part = "decoder_input_ids" if decoding else next(iter(prompt.parts))
+        count = prompt.parts[part]
+        if here.value.ndim < 3 or here.value.shape[:2] != (1, count) or there.value.shape != here.value.shape:
+            raise ApportionError(
+                f"{here.path!r} returns numbers of shape {tuple(here.value.shape)}, not one vector for each of the "
+                f"{count} tokens; choose a module that does, such as a layer or its MLP."
+            )
+        amount = _changed(here.value, there.value, found.gradients[here.path], question)
+        scores = amount.new_zeros(len(question.targets), len(prompt.features))
+        start = sum(n for name, n in prompt.parts.items() if name != part) if decoding else 0
+        scores[:, start : start + count] = amount[:, 0] if amount.ndim == 3 else amount[:, 0].flatten(2).sum(-1)
+        return scores.cpu()
+
+    def _corrupt(self, question: Question) -> Prompt:
+        """The corrupted prompt, prepared as the clean one was."""
+        head, clean = question.head, question.prompts[0]
+        device = clean.inputs[next(iter(clean.parts))].device
+        found = prompts_from(self.corrupt, head.processor, device=device)
+        if len(found) != 1:
+            raise ApportionError(f"relp compares with one corrupted prompt; {len(found)} were given.")
+        prepared = head.prepare(found[0], question.targets)
+        if dict(prepared.parts) != dict(clean.parts):
+            counts = [" and ".join(map(str, prompt.parts.values())) for prompt in (prepared, clean)]
+            raise ApportionError(
+                f"the corrupted prompt has {counts[0]} tokens and the prompt {counts[1]}; relp compares them place by "
+                "place, so give one of as many tokens."
+            )
+        rows = getattr(token_embedding(head.model), "weight", None)
+        for name in prepared.parts:
+            ids = prepared.inputs[name]
+            if isinstance(rows, Tensor) and not ids.is_floating_point() and int(ids.max()) >= len(rows):
+                raise ApportionError(f"token id {int(ids.max())} of the corrupted prompt is out of the vocabulary.")
+        return prepared
+
+
+class _AtSite(Question):
+    """One example, recorded with the output of a module."""
+
+    def __init__(self, question: Question, prompt: Prompt, site: str | None) -> None:
+        super().__init__(question.head, [prompt], question.resolved[0], detail=question.detail, rows=question.rows)
+        self.passes, self.site = question.passes, site
+
+    @cached_property
+    def trace(self) -> Trace:
+        """The recorded forward pass."""
+        self.passes.forward += 1
+        return record(self.head.model, self.inputs, detail=self.detail, site=self.site)
+
+
+def _changed(clean: Tensor, corrupt: Tensor, gradient: Tensor | None, question: Question) -> Tensor:
+    """(clean − corrupt) · gradient, summed over the last axis, with an axis of targets in front."""
+    wide = torch.promote_types(clean.dtype, torch.float32)
+    if gradient is None:
+        return torch.zeros(len(question.targets), *clean.shape[:-1], dtype=wide, device=clean.device)
+    return ((clean.to(wide) - corrupt.to(wide)) * gradient.to(wide)).sum(-1)

@@ -1,0 +1,54 @@
+"""ResLRP: AttnLRP with the gamma rule where branches join the residual stream."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from apportion.methods._registry import register
+from apportion.methods.backward._propagation import Propagation
+from apportion.relevance import RES_LRP, Override
+
+
+@register(
+    "res-lrp",
+    family="backward",
+    conserves="exactly",
+    cost="2 forward, 1 backward",
+    source="Berend, Achtibat et al. 2026",
+)
+class ResLRP(Propagation):
+    r"""AttnLRP, but residual sums favour the summand that has the sum's sign.
+
+    For y = a + b, element by element, $R_a = w(a) a / (w(a) a + w(b) b) R_y$ with $w(z) = 1 + \gamma [z y > 0]$: two
+    large summands that cancel no longer pass on shares that are much larger than what they share. Exactly
+    conservative. The summands are read from a second forward pass, since autograd does not keep them.
+
+    A residual sum is one that adds a branch to what the branch was computed from; see `docs/rules.md`.
+
+    Args:
+        gamma: 0 is AttnLRP; the paper's value is 1.
+        modules: Pattern of the modules' paths where it applies, such as `"*vision_tower*"` in a model of images and
+            text.
+        attention: As in `AttnLRP`; so are `product` and `gate`.
+        product: See there.
+        gate: See there.
+
+    Source:
+        Berend, Achtibat et al. 2026.
+    """
+
+    def __init__(
+        self,
+        *,
+        gamma: float = 1.0,
+        modules: str = "*",
+        attention: Literal["gradient", "uniform", "values"] = "uniform",
+        product: Literal["gradient", "uniform", "flat"] = "uniform",
+        gate: Literal["product", "cut"] = "product",
+    ) -> None:
+        composite = replace(RES_LRP, residual_gamma=gamma, attention=attention, product=product, gate=gate)
+        if modules != "*":
+            override = Override(composite=composite, modules=modules)
+            composite = replace(composite, residual="sum", residual_gamma=1.0, overrides=(override,))
+        super().__init__(composite)

@@ -1,0 +1,109 @@
+"""SmoothGrad: the gradient averaged over noise added to the embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._question import Question
+from apportion.methods._method import Method, Shares
+from apportion.methods._registry import register
+from apportion.methods.backward._counts import check_batch_size, check_count
+from apportion.methods.backward._neighbourhood import Neighbourhood, Place, Point
+
+SCORES = ("l2", "l1", "input-x-gradient")
+
+
+@register(
+    "smoothgrad",
+    family="backward",
+    conserves="no",
+    cost="17 forward, 16 backward (samples=16)",
+    source="Smilkov et al. 2017, arXiv 1706.03825",
+)
+@dataclass(frozen=True, kw_only=True)
+class SmoothGrad(Method):
+    r"""The mean gradient over noisy copies of the input, $\bar g_i = \frac1n \sum_s \nabla_i f(x + \epsilon_s)$.
+
+    Noise $\epsilon_s \sim N(0, \sigma^2)$ is added to each token's embedding. One gradient a sample is kept in memory
+    until the end, since the standard errors need them.
+
+    Args:
+        samples: Noisy copies, at least 2.
+        noise: $\sigma$ as a part of the range (largest less smallest number) of the prompt's embeddings, the paper's
+            "noise level" $\sigma / (x_{max} - x_{min})$; it recommends 0.1 to 0.2 for images.
+        score: What is made of the mean gradient at a token: its norm, `"l2"` or `"l1"`, never negative; or
+            `"input-x-gradient"`, its product with the token's embedding, with a sign. The paper shows the size of the
+            gradient, and its section 2.2 leaves the product open.
+        seed: Of the noise.
+        batch_size: How many samples run as one batch; by default as many as make about 2,000 tokens.
+
+    Raises:
+        ApportionError: An option does not fit.
+
+    Source:
+        Smilkov et al. 2017, arXiv 1706.03825, section 3. The standard errors are ours: of a product they are those
+        of a mean, of a norm those of its linear part at the mean gradient (the delta method).
+    """
+
+    samples: int = 16
+    noise: float = 0.1
+    score: Literal["l2", "l1", "input-x-gradient"] = "l2"
+    seed: int = 0
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_count("samples", self.samples, least=2)
+        check_count("seed", self.seed, least=0)
+        check_batch_size(self.batch_size)
+        if self.score not in SCORES:
+            raise ApportionError(f"score={self.score!r} is not known; use {', '.join(map(repr, SCORES))}.")
+        if not 0 < self.noise < float("inf"):
+            raise ApportionError(f"noise={self.noise!r} is not possible; give a number above 0, such as 0.1.")
+
+    def attribute(self, question: Question) -> Shares:
+        """Average for one example after the other; the samples of all targets share their forward passes."""
+        found = [self._smoothed(question.alone(b)) for b in range(len(question.prompts))]
+        return Shares(scores=[mean for mean, _ in found], standard_errors=[error for _, error in found])
+
+    def _smoothed(self, question: Question) -> tuple[Tensor, Tensor]:
+        near = Neighbourhood(question, batch_size=self.batch_size, doing="averaging gradients")
+        generator = torch.Generator().manual_seed(self.seed)
+        sizes = {place: self.noise * (x.max() - x.min()) for place, x in near.here.items()}
+
+        def point(_: int) -> Point:
+            return {place: x + sizes[place] * _normal(x, generator) for place, x in near.here.items()}
+
+        drawn: dict[Place, list[Tensor]] = {place: [] for place in near.here}
+        for gradients in near.derivatives(self.samples, point):
+            for place, gradient in gradients.items():
+                drawn[place].append(gradient)
+        by_sample = self._linear(near, drawn)
+        mean = by_sample.mean(0)
+        error = by_sample.std(0) / self.samples**0.5
+        if self.score != "l2":
+            return mean, error
+        # So far the products with the mean gradient, whose mean is its norm squared.
+        norm = mean.sqrt()
+        return norm, torch.where(norm > 0, error / norm, 0.0)
+
+    def _linear(self, near: Neighbourhood, drawn: Mapping[Place, list[Tensor]]) -> Tensor:
+        """Each sample's part in the score, by sample, target, feature: its product with what the score grows along."""
+        along: dict[Place, Tensor] = {}
+        for place, gradients in drawn.items():
+            mean = torch.stack(gradients).mean(0)
+            along[place] = {"l2": mean, "l1": mean.sign(), "input-x-gradient": near.here[place]}[self.score]
+        samples = range(self.samples)
+        return torch.stack(
+            [near.shares({place: (along[place] * drawn[place][s]).sum(-1) for place in along}) for s in samples]
+        )
+
+
+def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise, drawn in float32 on the CPU, so that a seed means the same noise everywhere."""
+    return torch.randn(like.shape, generator=generator).to(like)

@@ -1,0 +1,62 @@
+"""Shares of tokens: what the embeddings of an example's tokens received, by target and feature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._question import Question
+
+
+def shares_of_tokens(amounts: Sequence[tuple[str, Tensor]], question: Question, example: int) -> Tensor:
+    """Shares by target and feature of one example.
+
+    Args:
+        amounts: For each look-up of tokens the name of the model's input, and what each place received: an axis of
+            targets, then the axes that the model gave the ids.
+        question: The batch that was looked up.
+        example: Which of its examples.
+
+    Raises:
+        ApportionError: No embedding of an input was seen, or padding received something.
+    """
+    prompt = question.prompts[example]
+    pieces = []
+    for name, count in prompt.parts.items():
+        found = [_by_place(amount, question, name) for ids, amount in amounts if ids == name]
+        if not found:
+            raise ApportionError(
+                f"no embedding of {name!r} was seen in {type(question.head.model).__name__}, "
+                "so its tokens cannot get shares."
+            )
+        total = torch.stack(found).sum(0)[:, example]
+        if bool((total[:, count:] != 0).any()):
+            raise ApportionError(
+                "padding received relevance: this model lets it reach the prediction; "
+                "explain one text at a time (batch_size=1)."
+            )
+        pieces.append(total[:, :count])
+    return torch.cat(pieces, 1).cpu()
+
+
+def _by_place(amount: Tensor, question: Question, name: str) -> Tensor:
+    """What one look-up received as (targets, batch, place), whatever shape the model gave the ids."""
+    batch, length = question.inputs[name].shape[:2]
+    targets = len(amount)
+    flat = amount.reshape(targets, -1)
+    if flat.shape[1] == batch * length:
+        return flat.reshape(targets, batch, length)
+    if amount.ndim == 3 and amount.shape[1] == batch and amount.shape[2] > length:
+        # Models with windows pad the tokens themselves; what pads receive must be nothing.
+        if bool((amount[:, :, length:] != 0).any()):
+            raise ApportionError(
+                "the model's own padding received relevance, so the tokens' shares would not be complete."
+            )
+        return amount[:, :, :length]
+    raise ApportionError(
+        f"the model looks up {name!r} as {tuple(amount.shape[1:])} places for {batch} × {length} tokens; "
+        "its shares cannot be told apart."
+    )

@@ -1,0 +1,165 @@
+"""ALTI-Logit: what each layer's attention adds to a logit, followed back to the tokens that it came from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._ledger import Ledger
+from apportion._progress import progress
+from apportion._question import Question
+from apportion.methods._method import Method, Shares
+from apportion.methods._registry import register
+from apportion.methods.forward._alti import contributions
+from apportion.methods.forward._described import described
+from apportion.models._anatomy import Anatomy
+from apportion.models._frozen_norm import FrozenNorm
+from apportion.models._readout import Readout, readout
+from apportion.relevance._composite import layer_label
+
+
+@register(
+    "alti-logit",
+    family="forward",
+    conserves="with a remainder",
+    cost="2 forward, and n² vectors a layer",
+    source="Ferrando et al. 2023, arXiv 2305.12535",
+)
+@dataclass(frozen=True, kw_only=True)
+class ALTILogit(Method):
+    r"""ALTI-Logit.
+
+    A logit is $x^0_T \cdot g + \sum_l (\sum_s c^l_s + b^l_O \cdot g + \mathrm{MLP}^l_T \cdot g) + \beta$ exactly, where
+    $c^l_s = \sum_h A^l_h[T,s] f^l_h(x_s) \cdot g$ is what layer l's attention brings from place s to the predicting
+    position T, and g the target's direction, pulled back through norms (and an MLM head's activation) that are held
+    fixed. ALTI's mixing C (see `ALTI`) says which tokens place s holds: the tokens' scores are
+    $\sum_l c^l C^{l-1} \cdots C^1$, and $x^0_T \cdot g$ belongs to the token at T. The whole of an embedding
+    counts as its token's, learned position and token type included, since C does not tell them apart.
+
+    The MLPs and biases remain; the ledger has a line for each, and scores, remainder and logit agree to rounding.
+
+    Args:
+        remainder: `"apart"`, or `"last"` to give the remainder to the token at the predicting position.
+
+    Raises:
+        ApportionError: `remainder` is neither.
+
+    Source:
+        Ferrando et al. 2023, eqs. 6-11, arXiv 2305.12535. Models with post-LN are not in the paper: there g is
+        different in each layer, since it passes through all norms above.
+    """
+
+    remainder: Literal["apart", "last"] = "apart"
+
+    def __post_init__(self) -> None:
+        if self.remainder not in ("apart", "last"):
+            raise ApportionError(f"remainder={self.remainder!r} is not known; use 'apart' or 'last'.")
+
+    def attribute(self, question: Question) -> Shares:
+        """Decompose the targets of each example."""
+        examples = [self._alone(question.alone(b)) for b in range(len(question.prompts))]
+        return Shares(
+            scores=[scores for scores, _ in examples], ledger=examples[0][1] if len(question.prompts) == 1 else None
+        )
+
+    def _alone(self, question: Question) -> tuple[Float[Tensor, "targets _"], Ledger]:
+        for reading in question.read.readings[0]:
+            if not reading.linear:
+                raise ApportionError(
+                    f"{self.name} divides logits and differences of logits, not {reading.unit} ({reading.label}); "
+                    "leave out unit=, or use attnlrp, input-x-gradient or leave-one-out."
+                )
+        found = described(question)
+        readouts = _readouts(question, found)
+        books = _Books(len(readouts), question.prompts[0].length)
+        for t, one in enumerate(readouts):
+            for path, amount in one.biases.items():
+                books.add("output biases", path, t, amount)
+        _decompose(found, readouts, books, show=question.progress)
+        if self.remainder == "last":
+            books.give_remainder([one.row for one in readouts])
+        return books.scores, books.ledger(question.read.values[0])
+
+
+def _readouts(question: Question, found: Anatomy) -> list[Readout]:
+    """Each target as a linear function of one row of the last layer's output."""
+    seeds = question.read.seeds[0].flatten(1, -2)
+    logits = question.head.logits(found.output).detach()
+    logits = logits.reshape(-1, logits.shape[-1])
+    rows = seeds.abs().sum(-1).argmax(-1)
+    return [
+        readout(question.head.model, found.watched, logits[row], seeds[t, row].to(logits))
+        for t, row in enumerate(rows.tolist())
+    ]
+
+
+@dataclass
+class _Books:
+    """Scores by target and token, and the amounts of the remainder by line, entry and target."""
+
+    targets: int
+    tokens: int
+    scores: Tensor = field(init=False)
+    lines: dict[str, dict[str, Tensor]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scores = torch.zeros(self.targets, self.tokens, dtype=torch.float64)
+        self.lines = defaultdict(lambda: defaultdict(lambda: torch.zeros(self.targets, dtype=torch.float64)))
+
+    def add(self, line: str, entry: str, target: int, amount: Tensor) -> None:
+        self.lines[line][entry][target] += amount.double().cpu()
+
+    def give_remainder(self, rows: list[int]) -> None:
+        for entries in self.lines.values():
+            self.scores[torch.arange(self.targets), rows] += torch.stack([*entries.values()]).sum(0)
+        self.lines = {}
+
+    def ledger(self, total: list[float]) -> Ledger:
+        lines = {"tokens": self.scores.sum(-1)}
+        lines |= {line: torch.stack([*entries.values()]).sum(0) for line, entries in self.lines.items()}
+        details = {line: dict(entries) for line, entries in self.lines.items()}
+        return Ledger(total=torch.tensor(total, dtype=torch.float64), lines=lines, details=details)
+
+
+def _decompose(found: Anatomy, readouts: list[Readout], books: _Books, *, show: bool) -> None:
+    """Follow the targets' directions from the last layer down, carrying what attention brought (Horner's scheme)."""
+    rows = [one.row for one in readouts]
+    directions = torch.stack([one.direction for one in readouts])
+    carried = torch.zeros_like(books.scores)
+    top = found.layers[-1]
+    for layer in progress(reversed(found.layers), "following tokens", show=show, total=len(found.layers)):
+        directions = _behind(layer.output_norm, directions, rows, books.add)
+        for t, row in enumerate(rows):
+            books.add("MLPs", layer_label(layer.path), t, layer.mlp[row] @ directions[t])
+            for path, constant in layer.constants():
+                line = "attention biases" if path == layer.projection_path else "norm biases"
+                books.add(line, path, t, constant[row] @ directions[t])
+        weights = layer.weights()
+        if layer is not top:
+            carried = carried @ contributions(layer, weights).double().cpu()
+        for t, row in enumerate(rows):
+            carried[t] += (weights[:, row] * layer.directed(directions[t])).sum(0).double().cpu()
+        directions = _behind(layer.middle_norm, directions, rows, None)
+    first = found.layers[0].input
+    books.scores = carried
+    for t, row in enumerate(rows):
+        books.scores[t, row] += (first[row] @ directions[t]).double().cpu()
+
+
+def _behind(
+    norm: FrozenNorm | None, directions: Tensor, rows: list[int], add: Callable[[str, str, int, Tensor], None] | None
+) -> Tensor:
+    """Directions at a frozen norm's output as directions at its input; its bias is noted where that is asked."""
+    if norm is None:
+        return directions
+    if norm.bias is not None and add is not None:
+        for t, direction in enumerate(directions):
+            add("norm biases", norm.path, t, norm.bias @ direction)
+    return norm.pulled(directions) * norm.statistic[rows, None]

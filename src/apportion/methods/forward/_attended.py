@@ -1,0 +1,211 @@
+"""A forward pass whose attention is seen: every layer's probabilities, in a graph that reaches the targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from apportion._errors import ApportionError
+from apportion._question import Question
+from apportion.models._attention import Heads, attention_through
+from apportion.relevance import Trace, record
+
+#: How far outputs computed through our attention may be from the model's own, as a part of the largest.
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """One call of an attention.
+
+    Args:
+        module: The attention module.
+        path: Its path in the model.
+        heads: What came in, part of the graph.
+        probabilities: (1, head, query, key), part of the graph.
+        mixed: The values weighted by them, (1, head, query, d_head), part of the graph.
+    """
+
+    module: nn.Module
+    path: str
+    heads: Heads
+    probabilities: Tensor
+    mixed: Tensor
+
+
+def outputs_read(question: Question, output: Any) -> list[Tensor]:
+    """The tensors in the output of another run of the model that the question's targets read."""
+    theirs, ours = list(_tensors(question.trace.output)), list(_tensors(output))
+    return [ours[k] for read in question.read.outputs for k, other in enumerate(theirs) if other is read]
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """All tensors in a model's output, in their order."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, dict | tuple | list):
+        for item in output.values() if isinstance(output, dict) else output:
+            yield from _tensors(item)
+
+
+def layer_of(path: str) -> str:
+    """The path of the layer that a module stands in: up to the first number."""
+    parts = path.split(".")
+    number = next((k for k, part in enumerate(parts) if part.isdigit()), len(parts) - 1)
+    return ".".join(parts[: number + 1])
+
+
+class Attended:
+    """One example's forward pass through an attention that keeps its probabilities.
+
+    Args:
+        question: Of one example.
+
+    Raises:
+        ApportionError: The model's attention cannot be seen, or seen it does not compute what the model computes.
+    """
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        paths = {module: path for path, module in question.head.model.named_modules()}
+        calls: list[Attention] = []
+
+        def attend(heads: Heads) -> tuple[Tensor, Tensor | None]:
+            probabilities = heads.probabilities()
+            mixed = heads.mixed(probabilities)
+            calls.append(Attention(heads.module, paths.get(heads.module, ""), heads, probabilities, mixed))
+            return mixed, probabilities
+
+        with attention_through(question.head.model, attend):
+            self.trace: Trace = record(question.head.model, question.inputs, detail=False)
+        question.passes.forward += 1
+        if not all(call.mixed.requires_grad for call in calls):
+            raise ApportionError(
+                f"{self._model} computes some of its attention without derivatives, so how tokens reach the output "
+                "cannot be followed there; leave-one-out serves it."
+            )
+        self.attentions = calls
+        self.outputs = self._same_outputs()
+
+    def _same_outputs(self) -> list[Tensor]:
+        """The tensors that the targets read, once they are known to be what the model returns by itself."""
+        found = outputs_read(self.question, self.trace.output)
+        for mine, output in zip(found, self.question.read.outputs, strict=True):
+            tolerance = max(TOLERANCE, 8 * torch.finfo(output.dtype).eps)
+            if mine.shape != output.shape or bool(
+                (mine - output).detach().abs().max() > tolerance * output.detach().abs().max()
+            ):
+                raise ApportionError(
+                    f"{self._model} does not compute its attention as softmax(scores)·values everywhere, so its "
+                    "attention maps would not be the model's; attnlrp, input-x-gradient or leave-one-out serve it."
+                )
+        return found
+
+    @property
+    def _model(self) -> str:
+        return type(self.question.head.model).__name__
+
+    def self_attentions(self, method: str) -> list[Attention]:
+        """The calls of a model that is one stack of self-attention over the prompt's tokens, first layer first.
+
+        Raises:
+            ApportionError: It has an encoder and a decoder, or its attention sees something else than the tokens.
+        """
+        prompt = self.question.prompts[0]
+        if len(prompt.parts) > 1:
+            raise ApportionError(
+                f"{method} is for one stack of self-attention, and {self._model} has an encoder and a decoder; "
+                "chefer, attnlrp or leave-one-out serve it."
+            )
+        for call in self.attentions:
+            self.expect(call, prompt.length, prompt.length)
+        return self.attentions
+
+    def expect(self, call: Attention, queries: int, keys: int) -> None:
+        """Refuse attention of another shape.
+
+        Raises:
+            ApportionError: The call looks from or at something else than the tokens.
+        """
+        if call.probabilities.shape[0] != 1 or call.probabilities.shape[2:] != (queries, keys):
+            shape = " × ".join(map(str, call.probabilities.shape[2:]))
+            raise ApportionError(
+                f"the attention at {call.path!r} is {shape} places for {queries} × {keys} tokens, so its map cannot be "
+                "laid over the tokens; attnlrp, input-x-gradient or leave-one-out serve this model."
+            )
+
+    def gradients(self, target: int) -> list[Tensor]:
+        """The derivative of a target by the probabilities of each call, (head, query, key)."""
+        probabilities = [call.probabilities for call in self.attentions]
+        found = self._backward(self.outputs, [seed[target] for seed in self.question.read.seeds], probabilities)
+        return [torch.zeros_like(p[0]) if g is None else g[0] for p, g in zip(probabilities, found, strict=True)]
+
+    @cached_property
+    def reading(self) -> list[Float[Tensor, " tokens"]]:
+        """For each target which rows of the last layer it reads, as weights that sum to 1.
+
+        They are found by structure: when nothing comes back through attention, the target depends on the embeddings of
+        just these tokens.
+
+        Raises:
+            ApportionError: It depends on others too, so the model mixes tokens in more ways than attention.
+        """
+        parts = list(self.question.prompts[0].parts.items())
+        last, length = parts[-1]
+        # What heads read at a place may come from that place alone, and so must what the target reads.
+        allowed = {(name, count - 1) for name, count in parts}
+        mixing = set(self._reached([end for call in self.attentions for end in _ends(call.heads)])) - allowed
+        weights = []
+        for target, rows in enumerate(self.question.rows[0]):
+            direct = self._reached(self.outputs, [seed[target] for seed in self.question.read.seeds])
+            expected = [(last, row) for row in rows] or [place for place in direct if place[0] == last]
+            if mixing or not expected or set(direct) - set(expected):
+                raise ApportionError(
+                    f"{self._model} mixes tokens in other ways than attention, which attention maps do not show; "
+                    "attnlrp, input-x-gradient or leave-one-out serve it."
+                )
+            row = torch.zeros(length, dtype=torch.float64)
+            row[[place for _, place in expected]] = 1 / len(expected)
+            weights.append(row)
+        return weights
+
+    def _reached(self, outputs: list[Tensor], seeds: list[Tensor] | None = None) -> list[tuple[str, int]]:
+        """The tokens, by part of the prompt and place, that outputs depend on past all attention."""
+        parts = self.question.prompts[0].parts
+        leaves = [leaf for leaf in self.trace.leaves.values() if leaf.role == "tokens" and leaf.ids in parts]
+        seeds = [torch.ones_like(output) for output in outputs] if seeds is None else seeds
+        with _cut(self.attentions):
+            gradients = self._backward(outputs, seeds, [leaf.variable for leaf in leaves])
+        found: set[tuple[str, int]] = set()
+        for leaf, gradient in zip(leaves, gradients, strict=True):
+            if gradient is not None:
+                places = (gradient.flatten(0, -2) != 0).any(-1).nonzero().flatten()
+                found |= {(str(leaf.ids), place) for place in places.tolist()}
+        return sorted(found)
+
+    def _backward(self, outputs: list[Tensor], seeds: list[Tensor], inputs: list[Tensor]) -> tuple[Tensor | None, ...]:
+        self.question.passes.backward += 1
+        return torch.autograd.grad(outputs, inputs, seeds, retain_graph=True, allow_unused=True)
+
+
+def _ends(heads: Heads) -> list[Tensor]:
+    """What the heads read at the last place of each sequence."""
+    return [tensor[:, :, -1] for tensor in (heads.query, heads.key, heads.value)]
+
+
+@contextmanager
+def _cut(attentions: list[Attention]) -> Iterator[None]:
+    """Nothing goes back through any attention."""
+    handles = [call.mixed.register_hook(torch.zeros_like) for call in attentions]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

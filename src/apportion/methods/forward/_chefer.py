@@ -1,0 +1,114 @@
+"""Chefer et al.: the positive part of attention times its gradient, accumulated over the layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._question import Question
+from apportion.methods._method import Method, Shares
+from apportion.methods._registry import register
+from apportion.methods.forward._attended import Attended, Attention
+
+
+@register(
+    "chefer",
+    family="forward",
+    cost="2 forward, 3 backward",
+    source="Chefer, Gur and Wolf 2021, arXiv 2103.15679",
+)
+@dataclass(frozen=True, kw_only=True)
+class Chefer(Method):
+    r"""Attention weighted by its gradient, accumulated from the first layer to the predicting position.
+
+    With $\bar A = \frac1H \sum_h (\nabla A_h \odot A_h)^+$ in each layer, $R \leftarrow R + \bar A R$ from $R = I$
+    (eq. 5-6); the scores are the predicting position's row of R, found from the last layer down without R itself.
+    Where a target reads several positions, such as a span or a mean over tokens, the scores are the mean of their
+    rows. Encoder-decoders follow eq. 7-10, with the relevance of the encoder's tokens for the decoder's as the scores
+    of the source.
+
+    Args:
+        identity: Whether scores begin from R = I as in the paper, which gives the predicting position 1 for being
+            itself; without, that 1 is taken off again.
+
+    Source:
+        Chefer, Gur and Wolf 2021, arXiv 2103.15679.
+    """
+
+    identity: bool = True
+
+    def attribute(self, question: Question) -> Shares:
+        """Accumulate the weighted attention of each example."""
+        return Shares(scores=[self._scores(question.alone(b)) for b in range(len(question.prompts))])
+
+    def _scores(self, question: Question) -> Float[Tensor, "targets _"]:
+        seen = Attended(question)
+        two_stacks = len(question.prompts[0].parts) > 1
+        rows = []
+        for target, start in enumerate(seen.reading):
+            row = _two_stacks(seen, target, start) if two_stacks else _one_stack(seen, target, start)
+            if not self.identity:
+                row[-len(start) :] -= start
+            rows.append(row)
+        return torch.stack(rows)
+
+
+def weighted_attention(probabilities: Tensor, gradient: Tensor) -> Float[Tensor, "query key"]:
+    """The mean over heads of the positive part of attention times gradient (eq. 5)."""
+    return (probabilities[0].detach() * gradient).clamp(min=0).double().mean(0).cpu()
+
+
+def _one_stack(seen: Attended, target: int, start: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
+    calls = seen.self_attentions("chefer")
+    row = start.clone()
+    for call, gradient in zip(reversed(calls), reversed(seen.gradients(target)), strict=True):
+        row = row + row @ weighted_attention(call.probabilities, gradient)
+    return row
+
+
+def _two_stacks(seen: Attended, target: int, start: Float[Tensor, " tokens"]) -> Float[Tensor, " features"]:
+    """Scores of the encoder's tokens and then of the decoder's."""
+    source, decoded = seen.question.prompts[0].parts.values()
+    encoder_calls, decoder_calls = _by_stack(seen)
+    weighted = {
+        call: weighted_attention(call.probabilities, gradient)
+        for call, gradient in zip(seen.attentions, seen.gradients(target), strict=True)
+    }
+    of_source = torch.eye(source, dtype=torch.float64)
+    for call in encoder_calls:
+        seen.expect(call, source, source)
+        of_source = of_source + weighted[call] @ of_source
+    own, across = torch.eye(decoded, dtype=torch.float64), torch.zeros(decoded, source, dtype=torch.float64)
+    for looking_back, looking_across in zip(decoder_calls[::2], decoder_calls[1::2], strict=True):
+        seen.expect(looking_back, decoded, decoded)
+        seen.expect(looking_across, decoded, source)
+        own, across = own + weighted[looking_back] @ own, across + weighted[looking_back] @ across
+        across = across + _normalised(own).T @ weighted[looking_across] @ _normalised(of_source)
+    return torch.cat([start @ across, start @ own])
+
+
+def _normalised(relevance: Float[Tensor, "token token"]) -> Float[Tensor, "token token"]:
+    """Rows without the identity scaled to sum 1, and the identity again (eq. 8-9)."""
+    identity = torch.eye(len(relevance), dtype=relevance.dtype)
+    gained = relevance - identity
+    total = gained.sum(-1, keepdim=True)
+    return torch.where(total > 0, gained / total.where(total > 0, 1), 0) + identity
+
+
+def _by_stack(seen: Attended) -> tuple[list[Attention], list[Attention]]:
+    """Calls in the encoder; and in the decoder, where each layer looks at its own tokens and then at the encoder's."""
+    model = seen.question.head.model
+    encoder = getattr(model, "get_encoder", lambda: None)()
+    inside = set() if encoder is None else set(encoder.modules())
+    encoder_calls = [call for call in seen.attentions if call.module in inside]
+    decoder_calls = [call for call in seen.attentions if call.module not in inside]
+    if encoder is None or not encoder_calls or len(decoder_calls) % 2:
+        raise ApportionError(
+            f"the decoder of {type(model).__name__} does not look at its own tokens and the encoder's by turns, as "
+            "chefer needs; attnlrp or leave-one-out serve it."
+        )
+    return encoder_calls, decoder_calls

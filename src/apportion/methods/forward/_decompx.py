@@ -1,0 +1,143 @@
+"""DecompX: each token's vector carried through all layers, with attention, norms and activations' slopes held fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
+
+from apportion._errors import ApportionError
+from apportion._ledger import Ledger
+from apportion._question import Question
+from apportion.methods._method import Method, Shares
+from apportion.methods._registry import register
+from apportion.methods.backward._tokens import shares_of_tokens
+from apportion.methods.forward._attended import Attended, outputs_read
+from apportion.methods.forward._components import components_of_outputs
+from apportion.methods.forward._layer_inputs import first_layers, reading_through
+from apportion.relevance import CP_LRP, Trace
+from apportion.relevance._recording import Leaf, record_forward
+
+Bias = Literal["token", "absdot", "none"]
+
+
+@register(
+    "decompx",
+    family="forward",
+    conserves="exactly",
+    cost="3 forward, 3 backward; with absdot n + 3 forward, 2 backward",
+    source="Modarressi et al. 2023, arXiv 2306.02873",
+)
+@dataclass(frozen=True, kw_only=True)
+class DecompX(Method):
+    r"""The vector that each token brings to the prediction, through every layer and the head.
+
+    A token's component begins as what the first layer reads at its place (embedding, position and type together). Held
+    fixed are attention weights, the norms' statistics, and each activation's slope $\theta = act(\zeta)/\zeta$, and in
+    a gated MLP the factor that passed the activation. All that is left is linear, so the components and the
+    biases sum to the prediction.
+
+    Biases are no token's. `"none"` and `"token"` need no vectors: for a linear map, the share of a component is the
+    component times the map's derivative, so that one backward pass under CP-LRP, whose rules hold fixed the same
+    things, gives the same shares as n vectors carried forward.
+
+    Args:
+        bias: `"token"` gives all biases to a token of their own, which is the line "biases" of the ledger; `"none"`
+            leaves them out, and the ledger says how much that is; `"absdot"` divides each bias b where it is added,
+            among the components v_k there, by $\omega_k = |b \cdot v_k| / \sum_j |b \cdot v_j|$. That needs the
+            vectors: n² numbers for each dimension of the widest layer at once.
+
+    Source:
+        Modarressi et al. 2023, arXiv 2306.02873. The paper is about encoders with GELU; for gated MLPs, which it does
+        not treat, this is its rule for activations. In a first layer its code leaves a value's bias with the token;
+        here all biases are treated alike.
+    """
+
+    bias: Bias = "token"
+
+    def __post_init__(self) -> None:
+        if self.bias not in get_args(Bias):
+            raise ApportionError(f"bias={self.bias!r} is not known; use 'token', 'absdot' or 'none'.")
+
+    def attribute(self, question: Question) -> Shares:
+        """Divide each example's targets among its tokens' components."""
+        found = [self._of_example(question.alone(b)) for b in range(len(question.prompts))]
+        ledger = found[0][1] if len(found) == 1 else None
+        return Shares(scores=[scores for scores, _ in found], ledger=ledger)
+
+    def _of_example(self, question: Question) -> tuple[Tensor, Ledger]:
+        seen = Attended(question)
+        _ = seen.reading  # refuses a model that mixes tokens in other ways than attention
+        firsts = first_layers(seen)
+        if self.bias == "absdot":
+            return _by_vectors(question, firsts)
+        scores, ledger = _by_propagation(question, firsts)
+        return scores, _left_out(ledger) if self.bias == "none" else ledger
+
+
+def _left_out(ledger: Ledger) -> Ledger:
+    """The accounts with the biases named for what becomes of them."""
+    names = {"biases": "biases, left out"}
+    return Ledger(
+        total=ledger.total,
+        lines={names.get(line, line): amount for line, amount in ledger.lines.items()},
+        details={names.get(line, line): entries for line, entries in ledger.details.items()},
+    )
+
+
+def _by_propagation(question: Question, firsts: list[str]) -> tuple[Tensor, Ledger]:
+    """Scores and accounts by one backward pass from what the targets read to what the first layers read."""
+    parts, leaves = list(question.prompts[0].parts), list[Leaf]()
+    model, calls = question.head.model, 0
+
+    def begin(number: int, hidden: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        source = hidden.detach().requires_grad_(True)
+        edge = get_gradient_edge(source)
+        if calls <= len(firsts):  # later runs only capture values for the rules, from nodes of the same numbers
+            leaves.append(Leaf(f"input of {firsts[number]}", "tokens", source.detach(), edge, source, parts[number]))
+        return source.clone()
+
+    with reading_through(model, firsts, begin):
+        recording = record_forward(model, question.inputs)
+        trace = Trace(model, question.inputs, replace(recording, leaves=(*recording.leaves, *leaves)))
+        propagated = trace.propagate(
+            outputs_read(question, trace.output), question.read.seeds, CP_LRP, ledger=True, keep_graph=False
+        )
+    question.passes.forward += 1
+    question.passes.backward += len(question.targets)
+    amounts = [
+        (leaf.ids, propagated.relevance[name])
+        for name, leaf in propagated.leaves.items()
+        if leaf.role == "tokens" and leaf.ids is not None
+    ]
+    assert propagated.ledger is not None
+    return shares_of_tokens(amounts, question, 0), _with_target(propagated.ledger, question)
+
+
+def _by_vectors(question: Question, firsts: list[str]) -> tuple[Tensor, Ledger]:
+    """Scores and accounts by the components of what the targets read."""
+    components, seeds = components_of_outputs(question, firsts), question.read.seeds
+
+    def along_seeds(vectors: Sequence[Tensor]) -> Tensor:
+        """By target and component."""
+        pairs = zip(vectors, seeds, strict=True)
+        return torch.stack([s.double().flatten(1) @ v.double().flatten(1).T for v, s in pairs]).sum(0).cpu()
+
+    shares = along_seeds(components)
+    total = along_seeds([output.detach()[None] for output in question.read.outputs])[:, 0]
+    lines = {"tokens": shares[:, :-1].sum(1), "biases": shares[:, -1]}
+    return shares[:, :-1], _with_target(Ledger(total=total, lines=lines), question)
+
+
+def _with_target(ledger: Ledger, question: Question) -> Ledger:
+    """The accounts with what the target itself keeps when it is not a weighted sum of outputs."""
+    if all(reading.linear for reading in question.read.readings[0]):
+        return ledger
+    values = torch.tensor(question.read.values[0], dtype=ledger.total.dtype)
+    return replace(ledger, total=values, lines={**ledger.lines, "target function": values - ledger.total})

@@ -1,0 +1,58 @@
+"""An example's forward pass taken apart by the model's anatomy, and the rows of its last layer that targets read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._question import Question
+from apportion.methods.forward._attended import Attended
+from apportion.models._anatomy import Anatomy, anatomy
+from apportion.models._watching import OTHERS, same, tolerance_of
+
+
+def described(question: Question) -> Anatomy:
+    """The anatomy of the model on a question of one example, once its outputs are known to be the model's own.
+
+    Raises:
+        ApportionError: A part was not found or does not rebuild the model, or the stream has other places than tokens.
+    """
+    model = question.head.model
+    found = anatomy(model, question.inputs)
+    question.passes.forward += 1
+    ours, theirs = _outputs(found.output), _outputs(question.trace.output).detach()
+    if ours.shape != theirs.shape or not same(ours, theirs, tolerance_of(theirs)):
+        raise ApportionError(
+            f"{type(model).__name__} does not compute its attention as softmax(scores)·values everywhere, so its "
+            f"parts would not be the model's; {OTHERS}."
+        )
+    places, tokens = len(found.layers[0].input), question.prompts[0].length
+    if places != tokens or len(question.prompts[0].parts) > 1:
+        raise ApportionError(
+            f"{type(model).__name__} has {places} places for {tokens} tokens, so they cannot be laid over each other; "
+            f"{OTHERS}."
+        )
+    return found
+
+
+def rows_read(question: Question) -> Float[Tensor, "targets n"]:
+    """For each target which rows of the last layer it reads, as weights that sum to 1."""
+    rows = question.rows[0]
+    if not all(rows):
+        return torch.stack(Attended(question).reading)
+    weights = torch.zeros(len(rows), question.prompts[0].length, dtype=torch.float64)
+    for target, places in enumerate(rows):
+        weights[target, list(places)] = 1 / len(places)
+    return weights
+
+
+def _outputs(output: Any) -> Tensor:
+    """The tensor to compare two passes by: the logits, or whatever comes first."""
+    if isinstance(output, Tensor):
+        return output
+    values = output.values() if hasattr(output, "values") else output
+    return next(value for value in [getattr(output, "logits", None), *values] if isinstance(value, Tensor))

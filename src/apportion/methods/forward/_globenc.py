@@ -1,0 +1,69 @@
+"""GlobEnc: how long the vector is that each token sends to each other through a layer's attention and norms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from apportion._question import Question
+from apportion.methods._method import Method, Shares
+from apportion.methods._registry import register
+from apportion.methods.forward._attended import Attended
+from apportion.models._anatomy import Layer, anatomy
+
+
+@register(
+    "globenc",
+    family="forward",
+    cost="3 forward, 2 backward",
+    source="Modarressi et al. 2022, arXiv 2205.03286",
+)
+@dataclass(frozen=True, kw_only=True)
+class GlobEnc(Method):
+    r"""Norms of what each token sends to each other in a layer, both residual connections and norms included.
+
+    $T_t(x_s) = \sum_h A_h[t, s] f_h(x_s) + \delta_{ts} x_t$ goes through both norms behind it, with their statistics
+    held fixed and without their biases; what the MLP adds changes the second norm's statistic only. Rows of
+    $\lVert T_t(x_s) \rVert_2$ are scaled to sum 1; the scores are the predicting position's row of the layers'
+    product, or the mean of rows where a target reads several.
+
+    Source:
+        Modarressi et al. 2022, arXiv 2205.03286 (N_ENC with rollout). The paper is about post-LN encoders. Where a
+        model has no norm behind its residual sums (pre-LN, as in GPT-2 and Llama), the vectors are measured as they
+        stand in the residual stream.
+    """
+
+    def attribute(self, question: Question) -> Shares:
+        """Roll out the norms of each example."""
+        return Shares(scores=[self._scores(question.alone(b)) for b in range(len(question.prompts))])
+
+    def _scores(self, question: Question) -> Float[Tensor, "targets _"]:
+        seen = Attended(question)
+        seen.self_attentions(self.name)
+        rows = torch.stack(seen.reading)
+        layers = anatomy(question.head.model, question.inputs).layers
+        question.passes.forward += 1
+        for layer in reversed(layers):
+            norms = norms_of_messages(layer)
+            rows = rows @ (norms / norms.sum(-1, keepdim=True)).cpu()
+        return rows
+
+
+def norms_of_messages(layer: Layer) -> Float[Tensor, "n n"]:
+    r"""$\lVert T_t(x_s) \rVert_2$ behind the last norm of a layer, by receiver t and sender s.
+
+    By the inner products of what the heads send, $\lVert \sum_h a_h m_h \rVert^2 = \sum_{hk} a_h a_k\, m_h \cdot m_k$,
+    so that no n × n × d numbers are made.
+    """
+    messages, own, weights = layer.messages().double(), layer.own().double(), layer.weights().double()
+    if layer.output_norm is not None:
+        messages, own = layer.output_norm.mapped(messages), layer.output_norm.mapped(own)
+    products = torch.einsum("hsd,ksd->shk", messages, messages)
+    squares = torch.einsum("hts,shk,kts->ts", weights, products, weights)
+    norms = squares.clamp(min=0).sqrt()
+    to_itself = torch.einsum("htt,htd->td", weights, messages) + own
+    norms.diagonal().copy_(to_itself.norm(dim=-1))
+    return norms if layer.output_norm is None else norms * layer.output_norm.statistic[:, None]

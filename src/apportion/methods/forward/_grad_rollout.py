@@ -1,0 +1,51 @@
+"""Gradient rollout: attention rollout with each layer's attention weighted by its gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from apportion._question import Question
+from apportion.methods._method import Method, Shares
+from apportion.methods._registry import register
+from apportion.methods.forward._attended import Attended
+
+
+@register(
+    "grad-rollout",
+    family="forward",
+    cost="2 forward, 3 backward",
+    source="Abnar and Zuidema 2020, arXiv 2005.00928; with gradients: Gildenblat 2020, vit-explain",
+)
+@dataclass(frozen=True, kw_only=True)
+class GradRollout(Method):
+    r"""Attention rollout of gradient ⊙ attention.
+
+    In each layer $\bar A = \left(\frac1H \sum_h \nabla A_h \odot A_h\right)^+$ and $\hat A$ is $\bar A + I$ with rows
+    that sum to 1; the scores are the predicting position's row of $\hat A^L \cdots \hat A^1$, or the mean of rows
+    where a target reads several. Unlike Chefer's rule, heads may cancel and rows are scaled.
+
+    Source:
+        Gildenblat 2020, github.com/jacobgil/vit-explain, without dropping the smallest entries; after Abnar and
+        Zuidema 2020, arXiv 2005.00928.
+    """
+
+    def attribute(self, question: Question) -> Shares:
+        """Roll out the weighted attention of each example."""
+        return Shares(scores=[self._scores(question.alone(b)) for b in range(len(question.prompts))])
+
+    def _scores(self, question: Question) -> Float[Tensor, "targets _"]:
+        seen = Attended(question)
+        calls = seen.self_attentions(self.name)
+        rows = []
+        for target, row in enumerate(seen.reading):
+            for call, gradient in zip(reversed(calls), reversed(seen.gradients(target)), strict=True):
+                weighted = (call.probabilities[0].detach() * gradient).double().mean(0).clamp(min=0).cpu()
+                # From the last layer down: dividing by the row sums first needs no matrix with the identity.
+                scaled = row / (1 + weighted.sum(-1))
+                row = scaled + scaled @ weighted
+            rows.append(row)
+        return torch.stack(rows)

@@ -1,0 +1,66 @@
+"""What the first layer of a stack reads, seen or replaced as it comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from apportion._errors import ApportionError
+from apportion.methods.forward._attended import Attended, layer_of
+
+
+def first_layers(seen: Attended) -> list[str]:
+    """The path of each stack's first layer: one for a model of one stack; for two, the encoder's comes first.
+
+    Raises:
+        ApportionError: There are more or fewer stacks than inputs of tokens.
+    """
+    firsts: dict[str, str] = {}
+    for call in seen.attentions:
+        layer = layer_of(call.path)
+        firsts.setdefault(layer.rpartition(".")[0], layer)
+    parts = seen.question.prompts[0].parts
+    if len(firsts) != len(parts):
+        raise ApportionError(
+            f"{type(seen.question.head.model).__name__} has {len(firsts)} stacks of layers for {len(parts)} inputs of "
+            "tokens, so it is not known where tokens begin; attnlrp, cp-lrp or leave-one-out serve it."
+        )
+    calls = [visit.path for visit in seen.trace.recording.visits]
+    if any(calls.count(first) != 1 for first in firsts.values()):
+        raise ApportionError(
+            f"{type(seen.question.head.model).__name__} runs the same layer again and again, so its first layer's "
+            "input cannot be told from the others'; attnlrp, cp-lrp or leave-one-out serve it."
+        )
+    return list(firsts.values())
+
+
+@contextmanager
+def reading_through(model: nn.Module, layers: Sequence[str], read: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
+    """The hidden states that come into each of these layers pass through `read`; the model is given back as it was.
+
+    Args:
+        model: Where the layers are.
+        layers: Their paths.
+        read: From the layer's number among these, and what comes in, to what the layer reads.
+    """
+
+    def through(number: int) -> Callable[..., Any]:
+        def enter(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            if arguments:
+                return (read(number, arguments[0]), *arguments[1:]), keywords
+            return arguments, {**keywords, "hidden_states": read(number, keywords["hidden_states"])}
+
+        return enter
+
+    handles: list[RemovableHandle] = []
+    try:
+        for number, path in enumerate(layers):
+            handles.append(model.get_submodule(path).register_forward_pre_hook(through(number), with_kwargs=True))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,59 @@
+"""Absence: what the targets are worth without some of the players."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from apportion._progress import progress
+from apportion._question import TOKENS_AT_ONCE, Question
+from apportion.games import Masker, Players, presence
+from apportion.methods.perturbation._prefix import PrefixReader
+
+# How many changed prompts are made before they are read, where they are long; they may be embeddings.
+_MADE_AT_ONCE = 64
+
+# From how many changed prompts on it pays to read the unchanged one once more, for its cache.
+_WORTHWHILE = 4
+
+
+def drops(
+    question: Question,
+    example: int,
+    players: Players,
+    masker: Masker,
+    coalitions: Bool[Tensor, "coalitions players"],
+    *,
+    prefix_cache: bool,
+    doing: str,
+) -> Float[Tensor, "coalitions targets"]:
+    """How much smaller the targets are when only a coalition's players are present: f(x) − f(coalition).
+
+    Args:
+        question: With its targets.
+        example: Which of its prompts.
+        players: Who plays in that prompt.
+        masker: How the others are made absent.
+        coalitions: One a row.
+        prefix_cache: Whether what stands before the first absent feature is read once, where model and masker allow.
+        doing: What a progress bar says.
+    """
+    masker = masker.resolved(question)
+    prompt = question.prompts[example]
+    present = presence(players, coalitions, len(prompt.features))
+    starts = [int(row.long().argmin()) for row in present]
+    reusing = prefix_cache and masker.keeps_prefix and len(starts) >= _WORTHWHILE
+    reader = PrefixReader.of(question, example) if reusing else None
+    full = torch.tensor(question.read.values[example], dtype=torch.float64) if reader is None else reader.full
+    order = sorted(range(len(starts)), key=lambda i: starts[i])
+    size = max(_MADE_AT_ONCE, 2 * TOKENS_AT_ONCE // max(1, len(prompt.features)))
+    some = [order[k : k + size] for k in range(0, len(order), size)]
+    values = torch.empty(len(starts), len(question.targets), dtype=torch.float64)
+    for members in progress(some, doing, show=question.progress and len(some) > 1):
+        variants = [masker.variant(question, example, present[i]) for i in members]
+        if reader is None:
+            values[members] = question.evaluate(example, variants)
+        else:
+            values[members] = reader.values(variants, [starts[i] for i in members])
+    return full - values

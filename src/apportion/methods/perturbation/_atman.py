@@ -1,0 +1,187 @@
+"""AtMan: how much the target drops when no token may look much at one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from apportion._errors import ApportionError
+from apportion._progress import progress
+from apportion._question import TOKENS_AT_ONCE, Question, Variant
+from apportion._target import Span, Target
+from apportion.games import AnyPlayers, Players, players_of, to_features
+from apportion.games._masker import layers_without_attention
+from apportion.methods._method import Method, Shares
+from apportion.methods._registry import register
+from apportion.models._attention import Heads, attention_through
+from apportion.models._prompt import Prompt
+from apportion.models._running import in_evaluation
+from apportion.relevance._recording import token_embedding
+
+#: By input of tokens, what each key's scores are multiplied by: (variants, keys).
+Factors = Mapping[str, Tensor]
+
+
+@register(
+    "atman",
+    family="perturbation",
+    conserves="no",
+    cost="n forward",
+    source="Deiseroth et al. 2023, arXiv 2301.08110",
+)
+@dataclass(frozen=True, kw_only=True)
+class AtMan(Method):
+    r"""What suppressing attention to a player takes from the target, in its unit.
+
+    In every layer and head the scores before the softmax are multiplied, in the column of the suppressed token $k$, by
+    $1 - f$; its share is the target's value less the value under this suppression. With `similarity`, tokens whose
+    embedding is as similar to that of $k$ are suppressed along with it, by $1 - f s$ with their cosine $s$. What is
+    always present gets exactly 0.
+
+    Args:
+        suppression: The factor $f$, above 0 and at most 1.
+        similarity: From which cosine of their embeddings tokens are suppressed together, above 0 and at most 1 (the
+            paper's κ; it uses 0.7 for images); None for each by itself.
+        players: Who plays, as for leave-one-out; the tokens of a player are suppressed together.
+
+    Source:
+        Deiseroth et al. 2023, arXiv 2301.08110, sec. 3. The paper's influence is the change of the answer's
+        cross-entropy, which is this score for a `Span` or the unit `"log-probability"`. As there, a score below 0
+        before the softmax is raised, not lowered, by its factor (the authors' code can shift scores first).
+    """
+
+    suppression: float = 0.9
+    similarity: float | None = None
+    players: AnyPlayers = "tokens"
+
+    def __post_init__(self) -> None:
+        for name, value in (("suppression", self.suppression), ("similarity", self.similarity)):
+            if value is not None and not 0 < value <= 1:
+                raise ApportionError(f"{name}={value} is not possible; give a number above 0 and at most 1.")
+
+    def attribute(self, question: Question) -> Shares:
+        """Suppress each player in turn."""
+        kinds = layers_without_attention(question.head.model)
+        if kinds:
+            raise ApportionError(
+                f"{type(question.head.model).__name__} has layers of {', '.join(kinds)}, past which atman cannot "
+                "suppress a token; leave-one-out and occlusion fit."
+            )
+        scores, features = [], []
+        for example in range(len(question.prompts)):
+            players = players_of(question, example, self.players)
+            values = _suppressed(question, example, self._factors(question, example, players))
+            full = torch.tensor(question.read.values[example], dtype=torch.float64)
+            scores.append(to_features(players, full - values))
+            features.append(players.features)
+        return Shares(scores=scores, features=None if self.players == "tokens" else features)
+
+    def _factors(self, question: Question, example: int, players: Players) -> Factors:
+        prompt = question.prompts[example]
+        similarities = self._similarities(question.head.model, prompt)
+        together = torch.stack([similarities[list(group)].amax(0) for group in players.groups])
+        pieces = (1 - self.suppression * together).split(list(prompt.parts.values()), 1)
+        return dict(zip(prompt.parts, pieces, strict=True))
+
+    def _similarities(self, model: nn.Module, prompt: Prompt) -> Float[Tensor, "features features"]:
+        """How much each feature is suppressed along with each other, from 0 to 1."""
+        alone = torch.eye(len(prompt.features), dtype=torch.float64)
+        if self.similarity is None:
+            return alone
+        module = token_embedding(model)
+        rows = []
+        for part in prompt.parts:
+            given = prompt.inputs[part]
+            if not given.is_floating_point():
+                if module is None:
+                    raise ApportionError(
+                        f"{type(model).__name__} does not tell its token embedding; leave out `similarity`."
+                    )
+                with torch.no_grad():
+                    given = module(given)
+            rows.append(given[0].detach().double().cpu())
+        directions = nn.functional.normalize(torch.cat(rows), dim=-1)
+        cosines = (directions @ directions.T).clamp(-1, 1)
+        return torch.where(cosines >= self.similarity, cosines, 0).maximum(alone)
+
+
+def _suppressed(question: Question, example: int, factors: Factors) -> Float[Tensor, "variants targets"]:
+    """The targets' values by variant, with each key's scores multiplied by its factors."""
+    prompt, rows = question.prompts[example], question.rows[example]
+    parts = _parts_of_keys(question, example)
+    with attention_through(question.head.model, _plain):
+        (own,) = question.evaluate(example, [Variant(prompt, rows)])
+    _check_same(own, question, example)
+    count = max(1, TOKENS_AT_ONCE // prompt.length)
+    if not all(isinstance(target, Target | Span) for target in question.targets):
+        count = 1  # a function of the whole output is read one prompt at a time
+    firsts = range(0, len(next(iter(factors.values()))), count)
+    found = []
+    for first in progress(firsts, "atman", show=question.progress and len(firsts) > 8):
+        some = {part: of_part[first : first + count] for part, of_part in factors.items()}
+
+        def attend(heads: Heads, some: Factors = some) -> tuple[Tensor, Tensor | None]:
+            keep = some[parts[heads.module]].to(heads.query)
+            return heads.mixed(heads.probabilities(heads.scores() * keep[:, None, None, :])), None
+
+        with attention_through(question.head.model, attend):
+            found.append(question.evaluate(example, [Variant(prompt, rows)] * len(next(iter(some.values())))))
+    return torch.cat(found)
+
+
+def _plain(heads: Heads) -> tuple[Tensor, Tensor | None]:
+    return heads.mixed(heads.probabilities()), None
+
+
+def _parts_of_keys(question: Question, example: int) -> dict[nn.Module, str]:
+    """For each attention the input whose tokens are its keys."""
+    prompt = question.prompts[example]
+    inputs = {**question.alone(example).inputs}
+    lengths = dict(prompt.parts)
+    if len(set(lengths.values())) < len(lengths):
+        # One token more in the decoder, so that it can be told from the source by its length.
+        last = list(prompt.parts)[-1]
+        longer = _with_one_more(prompt, last)
+        inputs, lengths[last] = {**inputs, **longer.inputs}, lengths[last] + 1
+    calls: dict[nn.Module, int] = {}
+
+    def attend(heads: Heads) -> tuple[Tensor, Tensor | None]:
+        calls[heads.module] = heads.key.shape[2]
+        return _plain(heads)
+
+    with attention_through(question.head.model, attend), in_evaluation(question.head.model), torch.no_grad():
+        question.head.model(**inputs)
+    question.passes.forward += 1
+    by_length = {length: part for part, length in lengths.items()}
+    for module, length in calls.items():
+        if length not in by_length:
+            raise ApportionError(
+                f"{type(module).__name__} has {length} keys for {prompt.length} tokens, so atman cannot tell whose "
+                "they are; leave-one-out and occlusion fit."
+            )
+    return {module: by_length[length] for module, length in calls.items()}
+
+
+def _with_one_more(prompt: Prompt, part: str) -> Prompt:
+    prefix, length = part.partition("input")[0], prompt.parts[part]
+    inputs: dict[str, Any] = dict(prompt.inputs)
+    for name, value in prompt.inputs.items():
+        same = name.startswith(prefix) and isinstance(value, Tensor) and value.ndim >= 2
+        if same and value.shape[1] == length:
+            inputs[name] = torch.cat([value, value[:, -1:]], 1)
+    return replace(prompt, inputs=inputs)
+
+
+def _check_same(own: Float[Tensor, " targets"], question: Question, example: int) -> None:
+    known = torch.tensor(question.read.values[example], dtype=torch.float64)
+    dtype = next((p.dtype for p in question.head.model.parameters() if p.is_floating_point()), torch.float32)
+    if bool(((own - known).abs() > torch.finfo(dtype).eps ** 0.5 * (1 + known.abs())).any()):
+        raise ApportionError(
+            f"{type(question.head.model).__name__} computes its attention in a way that atman does not reproduce "
+            f"(target {own[0]:.6g} instead of {known[0]:.6g}); leave-one-out and occlusion fit."
+        )

@@ -1,0 +1,68 @@
+"""Banzhaf: each player's mean contribution to the target over all coalitions of the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from apportion._question import Question
+from apportion.games import (
+    AnyMasker,
+    AnyPlayers,
+    Estimate,
+    Game,
+    as_masker,
+    exact_banzhaf,
+    players_of,
+    sampled_banzhaf,
+)
+from apportion.games._exact import MOST_PLAYERS
+from apportion.methods._method import Method, Shares
+from apportion.methods._registry import register
+from apportion.methods.perturbation._played import game_of, shares_of
+
+
+@register(
+    "banzhaf",
+    family="perturbation",
+    conserves="no",
+    cost="budget forward, 2ⁿ where that is less",
+    source="Banzhaf 1965; Wang & Jia 2023, arXiv 2205.15466",
+)
+@dataclass(frozen=True, kw_only=True)
+class Banzhaf(Method):
+    r"""Banzhaf values of the game in which present players are paid the target.
+
+    The mean of $f(S \cup i) - f(S)$ over all coalitions S of the others, each counting the same, in the target's unit.
+    Exact where the budget covers all coalitions; else by maximum sample reuse, with standard errors. What is always
+    present gets exactly 0.
+
+    Args:
+        budget: How many coalitions are evaluated at most.
+        players: `"tokens"`, `"words"`, `"sentences"`, or spans as `Attribution.spans` takes them; then the scores
+            belong to these.
+        masker: How the others are made absent; as for leave-one-out.
+        seed: Of the random coalitions.
+
+    Source:
+        Banzhaf 1965; Wang & Jia 2023, arXiv 2205.15466.
+    """
+
+    budget: int = 512
+    players: AnyPlayers = "tokens"
+    masker: AnyMasker = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        as_masker(self.masker)
+
+    def attribute(self, question: Question) -> Shares:
+        """Play each prompt's game."""
+        examples = range(len(question.prompts))
+        players = [players_of(question, b, self.players) for b in examples]
+        found = [self._values(game_of(question, b, players[b], self.masker, doing="banzhaf")) for b in examples]
+        return shares_of(question, players, found, chosen=self.players, masker=self.masker)
+
+    def _values(self, game: Game) -> Estimate:
+        if game.players <= MOST_PLAYERS and 2**game.players <= self.budget:
+            return exact_banzhaf(game)
+        return sampled_banzhaf(game, budget=self.budget, seed=self.seed)

@@ -1,0 +1,136 @@
+"""ContextCite: which parts of a prompt a sparse linear surrogate of the model says the answer rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._question import Question
+from apportion._target import AnyTarget, Span, Target
+from apportion.games import (
+    AnyMasker,
+    AnyPlayers,
+    Game,
+    Players,
+    Surrogate,
+    as_masker,
+    players_of,
+    sparse_surrogate,
+    target_payoff,
+)
+from apportion.methods._method import Method, Shares
+from apportion.methods._registry import register
+from apportion.methods.perturbation._played import shares_of
+
+#: A prompt with fewer sentences is divided among its words.
+FEWEST_SENTENCES = 3
+
+#: Log-probabilities are at most this, so that the odds of what is certain stay finite.
+_CERTAIN = -1e-7
+
+
+@register(
+    "context-cite",
+    family="perturbation",
+    conserves="no",
+    cost="ablations + 2 forward",
+    source="Cohen-Wang et al. 2024, arXiv 2409.00729",
+)
+@dataclass(frozen=True, kw_only=True)
+class ContextCite(Method):
+    """The weights of a sparse linear function of which players are present, fitted to random ablations.
+
+    Each player is absent with probability ½, and LASSO fits the target. With `link="auto"` a probability, a
+    log-probability or a `Span` is fitted as log-odds (log p − log(1 − p), as in the paper, so that the scores are in
+    log-odds); other targets as they are. The payoff of a `Span` is divided by its number of tokens for the fit, as in
+    the authors' code. What is always present gets exactly 0.
+
+    Args:
+        players: `"sentences"`, `"words"`, `"tokens"`, spans as `Attribution.spans` takes them, or `"auto"`: sentences
+            where at least 3 of the prompt play, else words. The result's features show which.
+        ablations: How many random coalitions the surrogate is fitted to.
+        alpha: How strongly LASSO draws weights to 0.
+        link: `"auto"` or `"identity"` (the target is fitted as it is).
+        masker: How players are made absent; as for leave-one-out.
+        seed: Of the random coalitions.
+
+    Source:
+        Cohen-Wang et al. 2024, arXiv 2409.00729. Parts of the whole prompt may play, not only a context beside a query;
+        name the context's parts as spans where only it should.
+    """
+
+    players: AnyPlayers = "auto"
+    ablations: int = 64
+    alpha: float = 0.01
+    link: Literal["auto", "identity"] = "auto"
+    masker: AnyMasker = "delete"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.link not in ("auto", "identity"):
+            raise ApportionError(f"link={self.link!r} is not known; use 'auto' or 'identity'.")
+        if self.alpha <= 0:
+            raise ApportionError(f"alpha={self.alpha} is not possible; give a number above 0, such as 0.01.")
+        as_masker(self.masker)
+
+    def attribute(self, question: Question) -> Shares:
+        """Fit a surrogate to each prompt."""
+        players = [self.players_of(question, b) for b in range(len(question.prompts))]
+        found = [self.surrogate(question, b, who) for b, who in enumerate(players)]
+        shares = shares_of(question, players, found, chosen=self.players, masker=self.masker)
+        if len(found) > 1:
+            return shares
+        # How well the surrogate predicts is what says whether its weights may be believed.
+        agreement = [None if value != value else value for value in found[0].agreement.tolist()]
+        return replace(shares, options={**shares.options, "held_out_rank_correlation": agreement})
+
+    def players_of(self, question: Question, example: int) -> Players:
+        """Who plays in one of the prompts, where that was left open too."""
+        if self.players != "auto":
+            return players_of(question, example, self.players)
+        sentences = players_of(question, example, "sentences")
+        return sentences if len(sentences.groups) >= FEWEST_SENTENCES else players_of(question, example, "words")
+
+    def surrogate(self, question: Question, example: int, players: Players) -> Surrogate:
+        """The sparse linear function for one of the prompts, with how well it predicts ablations."""
+        payoff = target_payoff(question, example, players, self.masker)
+        if self.link == "auto":
+            payoff = _as_log_odds(payoff, question.targets)
+        game = Game(len(players.groups), payoff, progress=question.progress, label="context-cite")
+        rows = zip(question.targets, question.rows[example], strict=True)
+        scale = [float(len(places)) if isinstance(target, Span) else 1.0 for target, places in rows]
+        return sparse_surrogate(game, ablations=self.ablations, alpha=self.alpha, scale=scale, seed=self.seed)
+
+
+def _as_log_odds(payoff: Callable[[Tensor], Tensor], targets: Sequence[AnyTarget]) -> Callable[[Tensor], Tensor]:
+    """The payoff with every probability, given as such or as its logarithm, as log p − log(1 − p)."""
+
+    def linked(coalitions: Tensor) -> Tensor:
+        values = payoff(coalitions).clone()
+        for column, target in enumerate(targets):
+            unit = _unit(target)
+            if unit == "probability":
+                values[:, column] = _log_odds(values[:, column].clamp_min(torch.finfo(torch.float64).tiny).log())
+            elif unit == "log-probability":
+                values[:, column] = _log_odds(values[:, column])
+        return values
+
+    return linked
+
+
+def _unit(target: AnyTarget) -> str:
+    """What of a target has odds; a difference and the user's own number have none."""
+    if isinstance(target, Span):
+        return target.unit
+    return target.unit if isinstance(target, Target) and not target.contrast else "logit"
+
+
+def _log_odds(log_probability: Float[Tensor, " coalitions"]) -> Float[Tensor, " coalitions"]:
+    bounded = log_probability.clamp_max(_CERTAIN)
+    return bounded - torch.log(-torch.expm1(bounded))

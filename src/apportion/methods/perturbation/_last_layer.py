@@ -1,0 +1,107 @@
+"""The last layer only where it is read: its other rows serve nobody, only their keys and values do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import DynamicLayer
+
+from apportion._errors import ApportionError
+
+
+class Kept(DynamicLayer):
+    """Keys and values of a prefix, lent to a batch: what follows is joined to them for the moment, and not kept."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """The keys and values of prefix and suffix; those of the prefix stay as they are."""
+        assert self.keys is not None
+        assert self.values is not None
+        return torch.cat([self.keys, key_states], -2), torch.cat([self.values, value_states], -2)
+
+
+class KeptOfLast(Kept):
+    """The same for a last layer that is called twice: for all keys and values, then for the rows that are read."""
+
+    joined: tuple[Tensor, Tensor] | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Stops the first call, when the keys and values are known; gives them to the second."""
+        if self.joined is None:
+            self.joined = super().update(key_states, value_states)
+            raise _EnoughError
+        return self.joined
+
+
+class _EnoughError(Exception):
+    """The keys and values of all rows are known, and nothing else of them is needed."""
+
+
+def last_layer(model: nn.Module, layers: int) -> nn.Module | None:
+    """The last of a model's layers, where its attention takes masks that can be cut to a few rows."""
+    if getattr(getattr(model, "config", None), "_attn_implementation", None) not in ("sdpa", "eager"):
+        return None
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == layers:
+            return None if "forward" in vars(module[-1]) else module[-1]
+    return None
+
+
+@contextmanager
+def only_rows(layer: nn.Module | None, rows: Sequence[int]) -> Iterator[None]:
+    """Lend a layer that returns some of its rows alone; give it back as it was.
+
+    Args:
+        layer: The last layer of a causal model that runs with a cache whose last layer is a `KeptOfLast`; None for
+            nothing to change.
+        rows: Which of the rows that come in.
+    """
+    if layer is None:
+        yield
+        return
+    forward = layer.forward
+    chosen = torch.tensor(list(rows))
+
+    def trimmed(hidden: Tensor, **options: Any) -> Any:
+        if "attention_mask" not in options or "past_key_values" not in options:
+            raise ApportionError("the layer is not called in the way that is known here.")
+        with suppress(_EnoughError):
+            forward(hidden, **options)
+            raise ApportionError("the layer does not use the cache in the way that is known here.")
+        place = chosen.to(hidden.device)
+        if options["attention_mask"] is None:
+            options["attention_mask"] = _causal(hidden, options["past_key_values"].get_seq_length())
+        few = {name: _cut(value, hidden.shape[1], place) for name, value in options.items()}
+        return forward(hidden[:, place], **few)
+
+    try:
+        layer.forward = trimmed
+        yield
+    finally:
+        del layer.forward
+
+
+def _causal(hidden: Tensor, before: int) -> Tensor:
+    """The mask of a causal model, (1, 1, query, key), for rows that follow a prefix."""
+    count = hidden.shape[1]
+    least = torch.finfo(hidden.dtype).min
+    mask = torch.full((count, before + count), least, dtype=hidden.dtype, device=hidden.device)
+    return mask.triu(before + 1)[None, None]
+
+
+def _cut(value: Any, length: int, rows: Tensor) -> Any:
+    """What belongs to these rows, of something that has an entry for each row."""
+    if isinstance(value, tuple):
+        return tuple(_cut(one, length, rows) for one in value)
+    if not isinstance(value, Tensor):
+        return value
+    axis = {1: 0, 2: 1, 3: 1, 4: 2}.get(value.ndim)
+    return value.index_select(axis, rows) if axis is not None and value.shape[axis] == length else value

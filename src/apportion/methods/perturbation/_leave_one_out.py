@@ -1,0 +1,69 @@
+"""Leave-one-out: how much the target drops when a single player is absent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from apportion._question import Question
+from apportion.games import AnyMasker, AnyPlayers, as_masker, players_of, to_features
+from apportion.methods._method import Method, Shares
+from apportion.methods._registry import register
+from apportion.methods.perturbation._absence import drops
+
+
+@register(
+    "leave-one-out",
+    family="perturbation",
+    conserves="no",
+    cost="n forward (n/2 where a causal model's cache can be used)",
+    source="Li et al. 2016, arXiv 1612.08220",
+)
+@dataclass(frozen=True, kw_only=True)
+class LeaveOneOut(Method):
+    r"""The difference that one player makes to all others: $f(x) - f(x \setminus i)$, in the target's unit.
+
+    What is always present (template tokens, the explained answer, the mask that is read) gets exactly 0.
+
+    Args:
+        masker: How a player is made absent: `"delete"`, `"attention-mask"`, `"replace"`, `"replace(pad)"`, `"zero"`,
+            `"mean"`, `"auto"` (the mask token where the tokenizer has one, else deletion), or a `Masker`.
+        players: `"tokens"`, `"words"`, `"sentences"`, or spans as `Attribution.spans` takes them (then only they play);
+            the scores belong to these.
+        prefix_cache: Whether a causal model reads what stands before the absent player only once. The values are the
+            same; where the model's cache is no ordinary one, each changed prompt is read whole.
+
+    Source:
+        Li et al. 2016, arXiv 1612.08220, eq. 1, whose difference is relative to f(x); here it is in the target's unit.
+    """
+
+    masker: AnyMasker = "auto"
+    players: AnyPlayers = "tokens"
+    prefix_cache: bool = True
+
+    def __post_init__(self) -> None:
+        as_masker(self.masker)
+
+    def attribute(self, question: Question) -> Shares:
+        """Leave each player out in turn."""
+        scores, features = [], []
+        for example in range(len(question.prompts)):
+            players = players_of(question, example, self.players)
+            alone = ~torch.eye(len(players.groups), dtype=torch.bool)
+            values = drops(
+                question,
+                example,
+                players,
+                as_masker(self.masker),
+                alone,
+                prefix_cache=self.prefix_cache,
+                doing="leave-one-out",
+            )
+            scores.append(to_features(players, values))
+            features.append(players.features)
+        return Shares(
+            scores=scores,
+            features=None if self.players == "tokens" else features,
+            options={"masker": as_masker(self.masker).resolved(question).name},
+        )

@@ -1,0 +1,100 @@
+"""Shapley: each player's mean contribution to the target over all orders in which the players may join."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from apportion._errors import ApportionError
+from apportion._ledger import Ledger
+from apportion._question import Question
+from apportion.games import (
+    AnyMasker,
+    AnyPlayers,
+    Estimate,
+    Game,
+    as_masker,
+    exact_shapley,
+    kernel_shap,
+    leverage_shap,
+    permutation_shapley,
+    players_of,
+)
+from apportion.games._exact import MOST_PLAYERS
+from apportion.methods._method import Method, Shares
+from apportion.methods._registry import register
+from apportion.methods.perturbation._played import game_of, shares_of
+
+Estimator = Literal["auto", "exact", "permutation", "kernel", "leverage"]
+SAMPLED = {"permutation": permutation_shapley, "kernel": kernel_shap, "leverage": leverage_shap}
+
+#: With fewer coalitions a player, random orders are closer to the Shapley values than a regression is.
+ENOUGH_FOR_REGRESSION = 6
+
+
+@register(
+    "shapley",
+    family="perturbation",
+    conserves="with a remainder",
+    cost="budget forward, 2ⁿ where that is less",
+    source="Shapley 1953; Lundberg & Lee 2017, arXiv 1705.07874; Musco & Witter 2024, arXiv 2410.01917",
+)
+@dataclass(frozen=True, kw_only=True)
+class Shapley(Method):
+    r"""Shapley values of the game in which present players are paid the target.
+
+    The scores sum to $f(N) - f(\emptyset)$ whatever the estimator; the target with nothing present, $f(\emptyset)$, is
+    the remainder that the ledger names. What is always present gets exactly 0.
+
+    Args:
+        estimator: `"exact"` (all coalitions, whatever the budget, of at most 16 players), `"permutation"` (random
+            orders, each with its reverse), `"kernel"` (KernelSHAP), `"leverage"` (LeverageSHAP), or `"auto"`: exact
+            where the budget covers all coalitions, leverage where it has at least 6 coalitions a player, and
+            permutations below, which are closer then.
+        budget: How many coalitions are evaluated at most.
+        players: `"tokens"`, `"words"`, `"sentences"`, or spans as `Attribution.spans` takes them; then the scores
+            belong to these.
+        masker: How the others are made absent; as for leave-one-out.
+        seed: Of the random coalitions.
+
+    Source:
+        Shapley 1953; Castro et al. 2009; Lundberg & Lee 2017, arXiv 1705.07874; Musco & Witter 2024, arXiv 2410.01917.
+    """
+
+    estimator: Estimator = "auto"
+    budget: int = 512
+    players: AnyPlayers = "tokens"
+    masker: AnyMasker = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.estimator not in ("auto", "exact", *SAMPLED):
+            raise ApportionError(
+                f"estimator={self.estimator!r} is not known; use 'auto', 'exact', {', '.join(map(repr, SAMPLED))}."
+            )
+        as_masker(self.masker)
+
+    def attribute(self, question: Question) -> Shares:
+        """Play each prompt's game."""
+        examples = range(len(question.prompts))
+        players = [players_of(question, b, self.players) for b in examples]
+        found = [self._values(game_of(question, b, players[b], self.masker, doing="shapley")) for b in examples]
+        shares = shares_of(question, players, found, chosen=self.players, masker=self.masker)
+        if len(found) > 1:
+            return shares
+        total = torch.tensor(question.read.values[0], dtype=torch.float64)
+        lines = {"tokens": shares.scores[0].sum(-1), "target with nothing present": found[0].empty}
+        return replace(shares, ledger=Ledger(total=total, lines=lines))
+
+    def _values(self, game: Game) -> Estimate:
+        estimator = self._chosen(game.players) if self.estimator == "auto" else self.estimator
+        if estimator == "exact":
+            return exact_shapley(game)
+        return SAMPLED[estimator](game, budget=self.budget, seed=self.seed)
+
+    def _chosen(self, players: int) -> str:
+        if 2**players <= self.budget:
+            return "exact" if players <= MOST_PLAYERS else "leverage"
+        return "leverage" if self.budget >= ENOUGH_FOR_REGRESSION * players else "permutation"

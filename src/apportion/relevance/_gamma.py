@@ -1,0 +1,203 @@
+"""The gamma rule: what has the sign of the sum that it is part of counts for more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion.relevance._treatment import Gradients, Treatment, inner
+
+#: The arguments that an operation ran with.
+Operands = tuple[tuple[Any, ...], Mapping[str, Any]]
+
+
+def residual_sum(name: str, operands: Operands, gamma: float) -> Treatment:
+    r"""A sum y = a + b shares each element's relevance by $w(z) = 1 + \gamma\,[z y > 0]$.
+
+    $R_a = w(a) a / (w(a) a + w(b) b) R_y$, and so for b. The denominator is at least as large as y and has its sign, so
+    nothing has to be stabilised; where y is 0 both summands keep the derivative.
+
+    Source: Berend, Achtibat et al. 2026.
+    """
+    (a, b, *rest), keywords = operands
+    scale = keywords.get("alpha", rest[0] if rest else 1) * (-1 if name == "Sub" else 1)
+
+    def derivative(arguments: Gradients, results: Gradients) -> Gradients:
+        grad = results[0]
+        assert grad is not None
+        added = scale * b
+        y = a + added
+        to_a, to_b = (1 + gamma * (z * y > 0).to(y.dtype) for z in (a, added))
+        weighted = to_a * a + to_b * added
+        factor = grad * torch.where(weighted == 0, 1.0, y / torch.where(weighted == 0, 1.0, weighted))
+        passed = (factor * to_a).to(a.dtype), (factor * to_b * scale).to(b.dtype)
+        return tuple(None if given is None else new for given, new in zip(arguments, passed, strict=False))
+
+    return Treatment(kind="residual", rule=f"γ = {gamma:g} for the summand with the sum's sign", derivative=derivative)
+
+
+def linear_map(
+    node: Any, name: str, operands: Operands, source: int, *, gamma: float | None, path: str, constant: str
+) -> Treatment:
+    r"""A map with weights, $z_j = \sum_i x_i w_{ij} + b_j$, shares relevance by what each contribution weighs.
+
+    $R_i = \sum_j v_{ij} x_i w_{ij} / (\sum_k v_{kj} x_k w_{kj} + v_j b_j) R_j$ with $v = 1 + \gamma$ for contributions
+    that have the sign of $z_j$ and 1 for the others; for z⁺ 1 and 0. The bias is a contribution like any other.
+
+    Args:
+        node: The map's node.
+        name: Its operation.
+        operands: What it ran with.
+        source: Which of its arguments is x.
+        gamma: γ, or None for the z⁺ rule.
+        path: Where it ran, for errors.
+        constant: The ledger's line for the share of a bias that no leaf stands for.
+    """
+    given = _Map.of(name, operands, source, path)
+
+    @cache
+    def factors() -> tuple[Tensor | None, Tensor, Tensor]:
+        """What the gradient of z is multiplied by: for all contributions, and more for positive and for negative ones.
+
+        Computed from the run alone, so once for all targets.
+        """
+        positive, total = given.positive_part(), given.total()
+        matching = torch.where(total > 0, positive, (total - positive).clamp_max(0))
+        if gamma is None:
+            plain, more = None, torch.where(matching == 0, 0.0, total / torch.where(matching == 0, 1.0, matching))
+        else:
+            weighted = total + gamma * matching
+            plain = torch.where(weighted == 0, 1.0, total / torch.where(weighted == 0, 1.0, weighted))
+            more = gamma * plain
+        return plain, torch.where(total > 0, more, 0.0), torch.where(total < 0, more, 0.0)
+
+    def to_added(grad: Tensor) -> Tensor:
+        assert given.added is not None
+        plain, up, down = factors()
+        passed = torch.where(given.added > 0, grad * up, torch.where(given.added < 0, grad * down, 0.0))
+        return passed if plain is None else passed + grad * plain
+
+    def derivative(arguments: Gradients, results: Gradients) -> Gradients:
+        grad = results[0]
+        assert grad is not None
+        plain, up, down = factors()
+        passed = given.to_input(None if plain is None else grad * plain, grad * up, grad * down)
+        shares: list[Tensor | None] = [None] * len(arguments)
+        shares[source] = passed
+        if given.added_at is not None and (bias := arguments[given.added_at]) is not None:
+            assert given.added is not None
+            shares[given.added_at] = given.beta * to_added(grad).sum_to_size(given.added.shape).reshape(bias.shape)
+        return tuple(shares)
+
+    absorbed: Callable[[Gradients, Gradients], Tensor] | None = None
+    if given.added is not None and constant:
+
+        def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
+            assert given.added is not None
+            assert results[0] is not None
+            return inner(given.added, to_added(results[0]))
+
+    words = "z⁺" if gamma is None else f"γ = {gamma:g}"
+    return Treatment(
+        kind="linear map",
+        rule=f"{words} for contributions with the result's sign",
+        derivative=derivative,
+        absorbed=absorbed,
+        line=constant,
+    )
+
+
+def unknown_map(name: str, path: str) -> ApportionError:
+    """The refusal of a map with weights that the rules cannot take apart."""
+    return ApportionError(
+        f"the γ and z⁺ rules are not known for {name!r} in {path or 'the model itself'}; use linear='epsilon' "
+        "there, or load a mixture of experts with experts_implementation='eager'."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """A linear map with weights as it ran.
+
+    Args:
+        x: What carries relevance.
+        weight: What it is multiplied by.
+        added: What is added to the product, in its place, or None.
+        added_at: Which argument that is.
+        beta: What that argument was multiplied by.
+        forward: The product of x and weights.
+        backward: The product of gradients and weights, in the shape of x.
+    """
+
+    x: Tensor
+    weight: Tensor
+    added: Tensor | None
+    added_at: int | None
+    beta: float
+    forward: Callable[[Tensor, Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+
+    @classmethod
+    def of(cls, name: str, operands: Operands, source: int, path: str) -> _Map:
+        arguments, keywords = operands
+        if name in ("Convolution", "MkldnnConvolution") and source == 0:
+            return _convolution(arguments)
+        if name in ("Mm", "Bmm"):
+            return _product(arguments, source, None, 1.0, 1.0)
+        if name in ("Addmm", "Baddbmm"):
+            beta, alpha = keywords.get("beta", 1), keywords.get("alpha", 1)
+            return _product(arguments[1:3], source - 1, arguments[0], beta, alpha)
+        raise unknown_map(name, path)
+
+    def total(self) -> Tensor:
+        """The map's result."""
+        product = self.forward(self.x, self.weight)
+        return product if self.added is None else product + self.added
+
+    def positive_part(self) -> Tensor:
+        """The sum of all positive contributions to each result."""
+        x, w = self.x, self.weight
+        product = self.forward(x.clamp_min(0), w.clamp_min(0)) + self.forward(x.clamp_max(0), w.clamp_max(0))
+        return product if self.added is None else product + self.added.clamp_min(0)
+
+    def to_input(self, plain: Tensor | None, up: Tensor, down: Tensor) -> Tensor:
+        """Gradients of x: `plain` by all weights, `up` by positive contributions only, `down` by negative ones."""
+        positive, negative = self.weight.clamp_min(0), self.weight.clamp_max(0)
+        where_positive = self.backward(up, positive) + self.backward(down, negative)
+        where_negative = self.backward(up, negative) + self.backward(down, positive)
+        passed = torch.where(self.x > 0, where_positive, torch.where(self.x < 0, where_negative, 0.0))
+        return passed if plain is None else passed + self.backward(plain, self.weight)
+
+
+def _product(factors: tuple[Tensor, ...], source: int, added: Tensor | None, beta: float, alpha: float) -> _Map:
+    x, weight = factors[source], factors[1 - source] * alpha if alpha != 1 else factors[1 - source]
+    forward: Callable[[Tensor, Tensor], Tensor] = (lambda x, w: x @ w) if source == 0 else (lambda x, w: w @ x)
+    backward: Callable[[Tensor, Tensor], Tensor] = (lambda g, w: g @ w.mT) if source == 0 else (lambda g, w: w.mT @ g)
+    if added is not None:
+        return _Map(x, weight, added * beta, 0, beta, forward, backward)
+    return _Map(x, weight, None, None, 1.0, forward, backward)
+
+
+def _convolution(arguments: tuple[Any, ...]) -> _Map:
+    x, weight, bias, *how = arguments
+
+    def backward(grad: Tensor, w: Tensor) -> Tensor:
+        to_x: Tensor = torch.ops.aten.convolution_backward(grad, x, w, None, *how, [True, False, False])[0]
+        return to_x
+
+    added = None if bias is None else bias.reshape(-1, *[1] * (x.dim() - 2))
+    return _Map(
+        x,
+        weight,
+        added,
+        2 if bias is not None else None,
+        1.0,
+        lambda x, w: torch.convolution(x, w, None, *how),
+        backward,
+    )

@@ -1,0 +1,104 @@
+"""The page of an answer: click a token of it and the tokens before it take the colours of their shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apportion._attribution import Attribution
+from apportion.models._thinking import THINKING
+from apportion.report._answer import summed
+from apportion.report._blocks import blocks_of, place
+from apportion.report._colour import DARK, LIGHT, largest_size, strength
+from apportion.report._html import LONG, environment, step_of, steps_of
+from apportion.report._labels import ends_line, visible
+from apportion.report._numbers import signed
+from apportion.report._reading import readings
+
+# Targets times features that a page may hold, at about 10 bytes each, and digits of each share.
+MAX_CELLS = 1_000_000
+DIGITS = 5
+
+
+def answer_page(attribution: Attribution) -> str:
+    """One HTML file with the prompt, the answer, and every share; it asks nothing of the network.
+
+    It opens on the sum over the answer. Without scripts that view remains.
+    """
+    return environment().get_template("answer_page.html").render(_context(attribution))
+
+
+def _context(attribution: Attribution) -> dict[str, Any]:
+    at_most = max(1, MAX_CELLS // max(1, len(attribution.features)))
+    shown = readings(attribution, at_most=at_most)
+    total = summed(attribution)
+    (view,) = readings(total)
+    largest = largest_size(total.scores.tolist())
+    features = attribution.features
+    targets = [
+        {
+            "feature": reading.target.feature,
+            "label": visible(reading.target.label),
+            "value": signed(reading.target.value, abs(reading.target.value)),
+            "scores": [_rounded(score) for score in reading.scores],
+            "residual": None if reading.accounts is None else reading.accounts.relative_residual,
+        }
+        for reading in shown
+    ]
+    rows = {target["feature"]: t for t, target in enumerate(targets)}
+    blocks = [
+        {
+            "heading": block.heading,
+            "thinking": features[block.members[0]].part == THINKING,
+            "cells": [
+                {
+                    "index": i,
+                    "row": rows.get(i),
+                    **_apart(visible(features[i].label)),
+                    "step": step_of(strength(view.scores[i], largest)),
+                    "template": features[i].template,
+                    "ends_line": ends_line(features[i]),
+                }
+                for i in block.members
+            ],
+        }
+        for block in blocks_of(features)
+    ]
+    return {
+        "scope": "apportion",
+        "light": steps_of(LIGHT),
+        "dark": steps_of(DARK),
+        "panels": [],
+        "grains": [],
+        "method": attribution.method,
+        "model": visible(attribution.model) if attribution.model else "",
+        "options": [(n, str(value)) for n, value in attribution.options.items() if not isinstance(value, dict)],
+        "unit": attribution.explained[0].unit,
+        "total": {
+            "label": total.target.label,
+            "value": signed(total.target.value, abs(total.target.value)),
+            "unit": total.target.unit,
+            "scores": [_rounded(score) for score in view.scores],
+        },
+        "blocks": blocks,
+        "long": len(features) > LONG,
+        "hidden": len(attribution) - len(shown),
+        "content": {
+            "targets": targets,
+            "labels": [visible(feature.label) for feature in features],
+            "places": [place(feature) for feature in features],
+            "templates": [i for i, feature in enumerate(features) if feature.template],
+            "edges": [block.members[0] for block in blocks_of(features)][1:],
+            "unit": attribution.explained[0].unit,
+            "steps": (len(steps_of(LIGHT)) - 1) // 2,
+        },
+    }
+
+
+def _apart(label: str) -> dict[str, str]:
+    """A label and the space that it begins with, which stands before its colour."""
+    shown = label.lstrip(" ") or label
+    return {"space": label[: len(label) - len(shown)], "label": shown}
+
+
+def _rounded(score: float) -> float:
+    return float(f"{score:.{DIGITS}g}")

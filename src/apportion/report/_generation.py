@@ -1,0 +1,65 @@
+"""A generation before it is explained: the prompt and the answer, in the terminal and in a notebook."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from apportion._features import Feature
+from apportion.report._blocks import blocks_of
+from apportion.report._html import environment
+from apportion.report._labels import ends_line, visible
+
+
+def generation_terminal(features: Sequence[Feature], answered: int, model: str) -> RenderableType:
+    """Prompt and answer as text, the answer in bold.
+
+    Args:
+        features: All tokens.
+        answered: How many at the end are the answer's.
+        model: Who wrote it.
+    """
+    return Group(*_lines(features, answered, model))
+
+
+def generation_text(features: Sequence[Feature], answered: int, model: str) -> str:
+    """The same as text without colours."""
+    console = Console(file=io.StringIO(), force_terminal=False, force_jupyter=False, highlight=False)
+    with console.capture() as capture:
+        console.print(generation_terminal(features, answered, model))
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def generation_html(features: Sequence[Feature], answered: int, model: str) -> str:
+    """The same for a notebook's output."""
+
+    def token(i: int) -> tuple[str, str, bool]:
+        return visible(features[i].label), _style(features, i, answered), ends_line(features[i])
+
+    blocks = [(block.heading, [token(i) for i in block.members]) for block in blocks_of(features)]
+    return environment().get_template("generation.html").render(blocks=blocks, answered=answered, model=visible(model))
+
+
+def _lines(features: Sequence[Feature], answered: int, model: str) -> Iterator[RenderableType]:
+    title = Text(visible(model), style="bold")
+    yield title.append(f"  {answered} new {'token' if answered == 1 else 'tokens'}", style="not bold dim")
+    for block in blocks_of(features):
+        if block.heading:
+            yield Text(block.heading, style="dim")
+        text = Text()
+        for i in block.members:
+            style = {"template": "dim", "answer": "bold", "prompt": ""}[_style(features, i, answered)]
+            text.append(visible(features[i].label), style=style)
+            if ends_line(features[i]) and i != block.members[-1]:
+                text.append("\n")
+        yield Padding(text, (0, 0, 0, 2 if block.heading else 0))
+
+
+def _style(features: Sequence[Feature], i: int, answered: int) -> str:
+    if features[i].template:
+        return "template"
+    return "answer" if i >= len(features) - answered else "prompt"
