@@ -20,7 +20,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import apportion
-from apportion.methods import METHODS, needs_options
+from apportion.methods import METHODS, required_options
 from benchmarks._measure import memory, seconds
 
 RESULTS = Path(__file__).parent / "results"
@@ -147,7 +147,7 @@ def picture(found: dict[str, list[dict[str, float]]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", default=",".join(name for name in METHODS if not needs_options(name)))
+    parser.add_argument("--methods", default=",".join(name for name in METHODS if not required_options(name)))
     parser.add_argument("--lengths", default="32,64,128,256,512")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-write", action="store_true")

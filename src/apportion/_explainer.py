@@ -18,7 +18,7 @@ from apportion._generation import Generation, generation_of
 from apportion._progress import progress as track_progress
 from apportion._question import Question, batches
 from apportion._target import Span, Unit, as_targets
-from apportion.methods import METHODS, AnyMethod, Method, Propagation, as_method, needs_options
+from apportion.methods import AnyMethod, Method, Propagation, as_method, method_names, required_options
 from apportion.models._generate import generated_ids
 from apportion.models._kind import kind_of_model
 from apportion.models._outputs import Head
@@ -235,9 +235,9 @@ class Explainer:
         ids = [i for i in range(rows - 1, -1, -1) if i not in special][:PROBE]
         place = 0 if self._head.kind in ("masked", "token-classification") else None
         found: dict[str, str | None] = {}
-        for name in METHODS:
-            if needs_options(name):
-                found[name] = "it needs options; see its documentation"
+        for name in method_names():
+            if options := required_options(name):
+                found[name] = f"it was not tried, since it needs an option: {name}({options[0]}=…)"
                 continue
             try:
                 self.explain(ids, target=0, position=place, method=name, progress=False)
@@ -404,7 +404,7 @@ class Explainer:
 def _named(methods: Sequence[AnyMethod] | Mapping[str, AnyMethod] | Literal["all"]) -> dict[str, Method]:
     """Methods by what the result calls them."""
     if methods == "all":
-        methods = [name for name in METHODS if not needs_options(name)]
+        methods = [name for name in method_names() if not required_options(name)]
     elif isinstance(methods, str):
         methods = [methods]
     if not methods:

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from apportion import ApportionError, Attribution, Explainer
-from apportion.methods import METHODS, needs_options
+from apportion.methods import METHODS, required_options
 from tests.tiny import InFloat64, build, tiny, tokenizer
 
 TEXTS = ["The man who owns the dogs", "the cat sees", "The old man sees the new dog"]
 TEXT = TEXTS[0]
 MODELS = ("llama", "gpt2", "mixtral", "mamba", "bert_classifier", "t5")
 KINDS = {"bert_classifier": "masked", "t5": "seq2seq"}
-NAMES = [name for name in METHODS if not needs_options(name)]
+NAMES = [name for name in METHODS if not required_options(name)]
 #: Small settings, since sampling methods would take long.
 SMALL = {
     "integrated-gradients": "integrated-gradients(steps=4)",

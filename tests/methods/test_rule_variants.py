@@ -23,7 +23,7 @@ from apportion import (
     RuleNotApplied,
     Span,
 )
-from apportion.methods import METHODS, Method, as_method, needs_options
+from apportion.methods import METHODS, Method, as_method, required_options
 from apportion.relevance import ATTNLRP, RELP, record
 from tests.reference.literal_variants import Rules, literal_llama, literal_mamba
 from tests.tiny import InFloat64, build, tiny, tokenizer
@@ -230,7 +230,7 @@ def test_relp_is_exact_where_the_model_is_linear_in_what_is_patched():
 
 
 def test_relp_says_what_does_not_fit():
-    assert needs_options("relp")
+    assert required_options("relp")
     with pytest.raises(ApportionError, match="corrupt"):
         as_method("relp")
     refusals = [

@@ -43,7 +43,7 @@ def methods(
     """
     with errors_in_one_line():
         with waiting("importing torch and transformers"):
-            from apportion.methods import METHODS
+            from apportion.methods import METHODS, method_names
             from apportion.methods._plugins import load_installed_plugins
 
             load_installed_plugins()
@@ -54,8 +54,8 @@ def methods(
             with waiting("trying each method on a few tokens"):
                 refusals = explainer.methods()
         found = [
-            {"name": name, **vars(method.about), **({"refusal": refusals[name]} if refusals is not None else {})}
-            for name, method in METHODS.items()
+            {"name": name, **vars(METHODS[name].about), **({"refusal": refusals[name]} if refusals is not None else {})}
+            for name in method_names()
         ]
         if as_json:
             print_json(found)
@@ -74,13 +74,16 @@ def _tables(found: list[dict[str, Any]]) -> Group:
             continue
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         table.add_column("method", width=width, no_wrap=True)
-        for heading, ratio in (("cost", 3), ("sums to the target", 2), ("serves this model" if tried else "source", 4)):
-            table.add_column(heading, ratio=ratio)
+        for heading in ("serves this model",) if tried else ("cost", "sums to the target", "source"):
+            table.add_column(heading, ratio=1)
         for row in members:
             refusal = row.get("refusal")
-            last = ("yes" if refusal is None else f"no: {refusal}") if tried else row["source"]
-            table.add_row(
-                Text(row["name"], style="dim" if refusal else "bold"), row["cost"], row["conserves"], Text(last, "dim")
-            )
+            name = Text(row["name"], style="dim" if refusal else "bold")
+            if tried:
+                table.add_row(
+                    name, Text("yes" if refusal is None else f"no: {refusal}", style="dim" if refusal else "")
+                )
+            else:
+                table.add_row(name, row["cost"], row["conserves"], Text(row["source"], "dim"))
         parts += [*([Text()] if parts else []), Text(title, style="bold"), table]
     return Group(*parts)

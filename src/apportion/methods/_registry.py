@@ -6,7 +6,7 @@ import ast
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from apportion._errors import ApportionError
 from apportion.methods._method import About, Conserves, Family, Method
@@ -54,10 +54,16 @@ def register(
     return add
 
 
-def needs_options(name: str) -> bool:
-    """Whether the method of this name cannot be made without options, such as a pair that needs its other prompt."""
+def method_names() -> list[str]:
+    """The names of all methods: by family, then in alphabetical order."""
+    families = get_args(Family)
+    return sorted(METHODS, key=lambda name: (families.index(METHODS[name].about.family), name))
+
+
+def required_options(name: str) -> list[str]:
+    """The options without which the method of this name cannot be made, such as the other prompt of a pair."""
     parameters = inspect.signature(METHODS[name]).parameters.values()
-    return any(parameter.default is parameter.empty for parameter in parameters)
+    return [parameter.name for parameter in parameters if parameter.default is parameter.empty]
 
 
 def as_method(method: AnyMethod) -> Method:
@@ -79,7 +85,7 @@ def as_method(method: AnyMethod) -> Method:
     if name not in METHODS:
         close = difflib.get_close_matches(name, METHODS, n=1)
         meant = f"did you mean {close[0]!r}? The" if close else "the"
-        raise ApportionError(f"there is no method {name!r}; {meant} methods are {', '.join(METHODS)}.")
+        raise ApportionError(f"there is no method {name!r}; {meant} methods are {', '.join(method_names())}.")
     cls = METHODS[name]
     options = _options(method) if parenthesis else {}
     known = [p.name for p in inspect.signature(cls).parameters.values()]

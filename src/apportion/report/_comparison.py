@@ -12,7 +12,7 @@ from apportion._comparison import Comparison
 from apportion.report._colour import DARK, LIGHT
 from apportion.report._html import LONG, PREDICTIONS, View, environment, step_of, steps_of, view_of
 from apportion.report._labels import visible
-from apportion.report._numbers import signed
+from apportion.report._numbers import percent, signed
 from apportion.report._reading import readings
 
 # More targets than this are for `Comparison[name][i]`, one by one.
@@ -33,10 +33,10 @@ def comparison_fragment(comparison: Comparison) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Card:
-    """One method's picture of the text."""
+    """One method's picture of the text, and where its colour scale ends."""
 
     name: str
-    unit: str
+    scale: str
     view: View
 
 
@@ -46,6 +46,7 @@ class _Row:
 
     name: str
     conserves: str
+    tokens: str
     residual: str
     favourites: tuple[str, ...]
     seconds: str
@@ -86,23 +87,40 @@ def _context(comparison: Comparison, scope: str) -> dict[str, Any]:
 
 
 def _card(name: str, attribution: Attribution, target: int) -> _Card:
-    reading = readings(attribution)[target]
-    unit = reading.target.unit if attribution.conserves != "no" or (attribution.scores < 0).any() else "size only"
-    return _Card(name=name, unit=unit, view=view_of(name, reading))
+    view = view_of(name, readings(attribution)[target])
+    lowest = view.most_negative if bool((attribution.scores < 0).any()) else "0"
+    return _Card(name=name, scale=f"{lowest} … {view.most_positive}", view=view)
 
 
 def _row(name: str, attribution: Attribution) -> _Row:
     cost = attribution.cost
-    ledger = attribution.ledger
     return _Row(
         name=name,
         conserves=attribution.conserves,
-        residual="" if ledger is None else f"{ledger.relative_residual.max().item():.0e}".replace("-", "−"),
+        tokens=tokens_hold(attribution),
+        residual=_residual(attribution),
         favourites=favourites(attribution),
         seconds="" if cost is None else f"{cost.seconds:.2f}",
         forward="" if cost is None else passes(cost.forward),
         backward="" if cost is None else passes(cost.backward),
     )
+
+
+def tokens_hold(attribution: Attribution) -> str:
+    """The tokens' part of the (first) target, for a method whose scores are amounts."""
+    ledger = attribution.ledger
+    if ledger is None:
+        return ""
+    held = attribution.scores.double().sum(-1).reshape(-1)[0].item()
+    total = ledger.total.reshape(-1)[0].item()
+    return percent(held / total) if total else ""
+
+
+def _residual(attribution: Attribution) -> str:
+    if attribution.ledger is None:
+        return ""
+    largest = attribution.ledger.relative_residual.max().item()
+    return f"{largest:.0e}".replace("-", "−") if largest else "0"
 
 
 def favourites(attribution: Attribution) -> tuple[str, ...]:

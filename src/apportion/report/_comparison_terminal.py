@@ -16,14 +16,15 @@ from rich.text import Text
 
 from apportion._comparison import Comparison
 from apportion.report._colour import EITHER
-from apportion.report._comparison import favourites, passes
-from apportion.report._labels import visible
+from apportion.report._comparison import favourites, passes, tokens_hold
+from apportion.report._labels import cut, visible
 from apportion.report._numbers import signed
 from apportion.report._reading import readings
 from apportion.report._terminal import LABEL, MAX_STRIP_OF_SEVERAL, MAX_WIDTH, strip
 
-# Correlations of more methods than this do not fit beside each other.
-MAX_COLUMNS = 14
+# The columns of numbers, and how wide a column of correlations is.
+NUMBERS = ("tokens hold", "seconds", "forward", "backward")
+CELL = 6
 
 
 def comparison_terminal(comparison: Comparison) -> RenderableType:
@@ -49,11 +50,11 @@ class _TerminalComparison:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         coloured = console.color_system is not None and not console.no_color
         width = min(options.max_width, MAX_WIDTH)
-        for renderable in _report(self.comparison, coloured=coloured):
+        for renderable in _report(self.comparison, width, coloured=coloured):
             yield from console.render(renderable, options.update(width=width))
 
 
-def _report(comparison: Comparison, *, coloured: bool) -> Iterator[RenderableType]:
+def _report(comparison: Comparison, width: int, *, coloured: bool) -> Iterator[RenderableType]:
     first = next(iter(comparison.values()))
     title = Text(f"{len(comparison)} methods compared", style="bold")
     yield title.append(f"  {visible(first.model)}" if first.model else "", style="not bold dim")
@@ -76,39 +77,45 @@ def _report(comparison: Comparison, *, coloured: bool) -> Iterator[RenderableTyp
     if len(comparison) > 1:
         yield Text()
         yield Text("rank correlation (Spearman's ρ), template tokens left out", style="dim")
-        yield _agreement(comparison, coloured=coloured)
+        yield from _agreement(comparison, width, coloured=coloured)
     for name, error in comparison.refused.items():
         yield Text(f"{name} cannot serve here: {error}", style="dim")
 
 
 def _methods(comparison: Comparison) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
-    for side in ("left", "left", "left", "right", "right", "right"):
-        table.add_column(justify=side)
-    table.add_row(*(Text(h, style="dim") for h in ("method", "largest", "sums", "seconds", "forward", "backward")))
+    table.add_column(no_wrap=True, min_width=max(map(len, comparison)))
+    table.add_column(no_wrap=True)
+    for heading in NUMBERS:
+        table.add_column(justify="right", no_wrap=True, min_width=len(heading))
+    table.add_row(*(Text(heading, style="dim") for heading in ("method", "largest", *NUMBERS)))
     for name, attribution in comparison.items():
         cost = attribution.cost
         took = ("", "", "")
         if cost is not None:
             took = (f"{cost.seconds:.2f}", passes(cost.forward), passes(cost.backward))
-        best = " · ".join(word[:LABEL] for word in favourites(attribution))
-        table.add_row(name, Text(best), Text(attribution.conserves, style="dim"), *took)
+        best = " · ".join(cut(word, LABEL // 2) for word in favourites(attribution))
+        table.add_row(name, Text(best), tokens_hold(attribution), *took)
     return table
 
 
-def _agreement(comparison: Comparison, *, coloured: bool) -> Table:
-    names = list(comparison)
-    shown = min(len(names), MAX_COLUMNS)
+def _agreement(comparison: Comparison, width: int, *, coloured: bool) -> Iterator[RenderableType]:
+    """As many columns as fit; the page has all."""
+    names = [f"{k} {name}" for k, name in enumerate(comparison, start=1)]
+    first = max(map(len, names))
+    shown = min(len(names), max(1, (width - first) // CELL))
     table = Table.grid(padding=(0, 1, 0, 0))
-    table.add_column()
+    table.add_column(no_wrap=True, min_width=first)
     for _ in range(shown):
         table.add_column(justify="right", no_wrap=True)
     table.add_row("", *(Text(str(k), style="dim") for k in range(1, shown + 1)))
-    for k, (name, row) in enumerate(zip(names, comparison.rank_correlations().tolist(), strict=True), start=1):
+    for name, row in zip(names, comparison.rank_correlations().tolist(), strict=True):
         cells = []
         for value in row[:shown]:
             defined = value == value
             style = Style(color=EITHER.text(value), bgcolor=EITHER.background(value)) if coloured and defined else ""
-            cells.append(Text(f"{value:+.2f}".replace("-", "−") if defined else "–", style=style))
-        table.add_row(f"{k} {name}", *cells)
-    return table
+            cells.append(Text(f"{value:.2f}".replace("-", "−") if defined else "–", style=style))
+        table.add_row(name, *cells)
+    yield table
+    if shown < len(names):
+        yield Text(f"{len(names) - shown} more columns are on the page (to_html)", style="dim")
