@@ -14,7 +14,7 @@ WEIGHTS := .venv/.installed-weights
 # pytest answers 5 when a tier has no tests; that is no failure.
 pytest = $(BIN)/python -m pytest $(1) || [ $$? -eq 5 ]
 
-.PHONY: help demo test wide real all lint format types bench coverage clean
+.PHONY: help compare demo test wide real all lint format types bench coverage clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -48,11 +48,19 @@ types: $(DEV) ## mypy on src/apportion
 
 all: lint types test wide real ## everything that must hold before a change goes in
 
-bench: $(DEV) $(WEIGHTS) ## speed and memory, beside the peers
+bench: $(DEV) $(WEIGHTS) ## speed and memory, beside the peers; about an hour, on a machine that does nothing else
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/captum_speed.py
+	$(BIN)/python benchmarks/leave_one_out_speed.py
+	$(BIN)/python benchmarks/generation_speed.py
+	$(BIN)/python benchmarks/alti_logit_speed.py
+	$(BIN)/python -m benchmarks.growth
 
 coverage: $(DEV) ## which architectures the engine covers; writes the README's table
 	$(BIN)/python -m benchmarks.coverage
+
+compare: $(DEV) $(WEIGHTS) ## every method on three predictions: docs/comparison/
+	$(BIN)/python examples/compare.py
 
 clean: ## remove what make made here, the environment too
 	rm -rf .venv .pytest_cache .hypothesis .mypy_cache .ruff_cache dist demo.html demo-agreement.html

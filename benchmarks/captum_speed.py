@@ -151,6 +151,7 @@ def arguments() -> Namespace:
     parser = ArgumentParser(description="Integrated gradients of apportion against Captum's.")
     parser.add_argument("--quick", action="store_true", help="n = 32, 4 steps, two rounds, nothing written")
     parser.add_argument("--rounds", type=int, help="rounds that count (default 9, with --quick 2)")
+    parser.add_argument("--n", type=int, nargs="+", default=[128, 256], help="tokens of the text (default 128 256)")
     parser.add_argument("--output", type=Path, help="folder for captum.json and captum.md (default benchmarks/results)")
     return parser.parse_args()
 
@@ -163,7 +164,7 @@ def main() -> None:
     with console.status("Captum's environment"):
         python = captum_python()
     settings = []
-    for n in (32,) if options.quick else (128, 256):
+    for n in [32] if options.quick else options.n:
         setting, versions = measured(python, n, steps=4 if options.quick else 32, rounds=rounds)
         facts |= {"captum": versions["captum"]}
         settings.append(setting)

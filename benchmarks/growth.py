@@ -154,8 +154,7 @@ def main() -> None:
     arguments = parser.parse_args()
     names, lengths = arguments.methods.split(","), [int(n) for n in arguments.lengths.split(",")]
     rounds, middle = arguments.rounds, [lengths[min(1, len(lengths) - 1)]]
-    for name in names:  # what is imported or compiled at first use is not counted
-        measured(model_of(layers=2), name, 8, 1)
+    along([(2, model_of(layers=2))], names, [8], 1)  # what is imported or compiled at first use is not counted
     found = {
         "length": along([(0, model_of())], names, lengths, rounds),
         "layers": along([(layers, model_of(layers=layers)) for layers in (2, 8)], names, middle, rounds),

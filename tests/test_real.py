@@ -72,6 +72,36 @@ def test_half_precision_finds_the_same_first_token(demo):
         assert rough.scores.argmax() == exact.scores.argmax()
 
 
+def test_all_methods_divide_one_prediction(demo):
+    found = demo.compare("The capital of France is", target=" Paris", contrast=" London", methods="all", progress=False)
+    assert set(found.refused) == {"mamba-lrp"}
+    assert len(found) >= 25
+    for name, one in found.items():
+        assert one.scores.isfinite().all(), name
+        if one.ledger is not None:
+            assert one.ledger.relative_residual < 1e-4, name
+    # Without biases, each token's vector carried through the model is CP-LRP.
+    torch.testing.assert_close(found["decompx"].scores, found["cp-lrp"].scores, rtol=1e-3, atol=1e-4)
+
+
+def test_reading_the_prefix_once_changes_nothing(demo):
+    text = "When Mary and John went to the store, John gave a drink to"
+    once = demo.explain(text, method=ap.LeaveOneOut(masker="delete"), target=" Mary")
+    whole = demo.explain(text, method=ap.LeaveOneOut(masker="delete", prefix_cache=False), target=" Mary")
+    torch.testing.assert_close(once.scores, whole.scores, rtol=1e-3, atol=1e-3)
+    assert once.cost.forward < 0.8 * whole.cost.forward
+
+
+def test_an_answer_s_rows_are_its_tokens_explained_one_by_one(demo):
+    answer = demo.generate([{"role": "user", "content": "Why is the sky blue?"}], max_new_tokens=5)
+    rows = answer.attribute(progress=False)
+    before = answer.prompt.ids
+    for k, token in enumerate(answer.ids):
+        alone = demo.explain([*before, *answer.ids[:k]], target=token)
+        torch.testing.assert_close(rows.scores[k, : len(alone.scores)], alone.scores, rtol=1e-3, atol=1e-4)
+        assert (rows.scores[k, len(alone.scores) :] == 0).all()
+
+
 def test_a_masked_model_balances_its_books_without_a_tokenizer():
     rxnmapper = _rxnmapper_folder()
     model = AlbertForMaskedLM(AlbertConfig.from_json_file(rxnmapper / "config.json"))

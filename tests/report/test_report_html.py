@@ -197,3 +197,9 @@ def test_numbers_are_shown_from_the_start_only_in_short_texts(short, long):
 
     assert "checked" in switch(short)
     assert "checked" not in switch(long)
+
+
+def test_a_sampled_share_shows_how_uncertain_it_is(short):
+    sampled = replace(short, standard_errors=torch.linspace(0.01, 0.08, 8))
+    assert html_page(sampled).count("standard error 0.02") >= 1
+    assert "standard error" not in html_page(short)

@@ -118,3 +118,9 @@ def test_odd_labels_are_shown_as_they_are(odd):
     for label in ("<script>alert('x')</script>", "[bold]b[/bold]", "⟨U+001B⟩[31mred", "日本語", "␣", "⏎", "⇥", "∅"):
         assert label in text
     text.encode()
+
+
+def test_a_sampled_share_shows_how_uncertain_it_is(short):
+    sampled = replace(short, standard_errors=torch.linspace(0.01, 0.08, 8))
+    assert re.search(r"keys +at 1 +\+1\.412 ± 0\.02 +\+116\.5%", terminal_text(sampled))
+    assert "±" not in terminal_text(short)

@@ -224,6 +224,8 @@ def _tip(reading: Reading, i: int, rank: int) -> str:
     ]
     if share is not None:
         lines.insert(2, f"{percent(share)} of {reading.divided_name}")
+    if reading.standard_errors is not None:
+        lines.insert(2, f"standard error {reading.standard_errors[i]:.2g}")
     if reading.position_scores is not None:
         lines.append(f"its position embedding: {precise(reading.position_scores[i])}")
     return "\n".join(line for line in lines if line)

@@ -21,6 +21,7 @@ class Reading:
         features: What the shares belong to.
         scores: The shares, one per feature.
         position_scores: Shares of the position embeddings, where the attribution has them.
+        standard_errors: How uncertain each share is, where the method draws samples.
         largest: Where the colour scale of the report ends: the largest size among all its targets.
         blocks: The features in reading order under their headings.
         accounts: The ledger, where the method keeps one.
@@ -30,6 +31,7 @@ class Reading:
     features: tuple[Feature, ...]
     scores: tuple[float, ...]
     position_scores: tuple[float, ...] | None
+    standard_errors: tuple[float, ...] | None
     largest: float
     blocks: tuple[Block, ...]
     accounts: Accounts | None
@@ -69,13 +71,16 @@ def readings(attribution: Attribution, *, at_most: int | None = None) -> list[Re
     for one in attribution:
         if at_most is not None and len(shown) == at_most:
             break
-        positions = None if one.position_scores is None else tuple(one.position_scores.tolist())
+        positions, errors = (
+            None if values is None else tuple(values.tolist()) for values in (one.position_scores, one.standard_errors)
+        )
         shown.append(
             Reading(
                 target=one.target,
                 features=one.features,
                 scores=tuple(one.scores.tolist()),
                 position_scores=positions,
+                standard_errors=errors,
                 largest=largest,
                 blocks=blocks,
                 accounts=None if one.ledger is None else accounts_of(one.ledger),

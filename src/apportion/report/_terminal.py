@@ -180,12 +180,15 @@ def _top(reading: Reading, *, coloured: bool) -> Table:
     for i in reading.order[:TOP]:
         feature, score, strength = reading.features[i], reading.scores[i], reading.strength(i)
         share = reading.share(score)
+        amount = Text(signed(score, reading.largest))
+        if reading.standard_errors is not None:
+            amount.append(f" ± {reading.standard_errors[i]:.2g}", style="dim")
         place = f"at {feature.positions[0]}" if feature.positions else ""
         bar = Text(_bar(strength), style=sign_colour(score) if coloured else "")
         table.add_row(
             short(feature.label, LABEL),
             Text(place, style="dim"),
-            Text(signed(score, reading.largest)),
+            amount,
             Text("" if share is None else percent(share), style="dim", justify="right"),
             bar,
         )
