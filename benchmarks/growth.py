@@ -29,6 +29,8 @@ VOCABULARY = 8000
 WIDTH, LAYERS = 256, 4
 # A method is not run on longer texts once it takes so long.
 PATIENCE = 20.0
+# The profiler takes longer than a short call, and short texts hold little.
+MEMORY_FROM = 128
 
 
 def model_of(*, width: int = WIDTH, layers: int = LAYERS) -> apportion.Explainer:
@@ -51,18 +53,18 @@ def ids_of(n: int) -> list[int]:
     return torch.randint(VOCABULARY, (n,), generator=torch.Generator().manual_seed(n)).tolist()
 
 
-def measured(explainer: apportion.Explainer, name: str, n: int, rounds: int) -> dict[str, float]:
-    """Median seconds of a method on n tokens and the most bytes that tensors held at once."""
+def measured(explainer: apportion.Explainer, name: str, n: int, rounds: int, *, held: bool) -> dict[str, float]:
+    """Median seconds of a method on n tokens and, where that is asked, the most bytes that tensors held at once."""
     ids = ids_of(n)
 
     def call() -> object:
         return explainer.explain(ids, target=0, method=name, progress=False)
 
     first = seconds(call)
-    took = [first] if first > PATIENCE else [seconds(call) for _ in range(rounds)]
+    took = [first] + [seconds(call) for _ in range(rounds - 1) if first < PATIENCE]
     # The profiler's own records would dwarf what a method with thousands of passes holds.
-    held = memory(call).tensors if median(took) < PATIENCE / 10 else math.nan
-    return {"seconds": median(took), "bytes": held}
+    many = first > PATIENCE / 10
+    return {"seconds": median(took), "bytes": memory(call).tensors if held and not many else math.nan}
 
 
 def along(
@@ -77,7 +79,8 @@ def along(
                 if rows and rows[-1]["seconds"] > PATIENCE:
                     continue
                 try:
-                    rows.append({"at": n if len(lengths) > 1 else at, **measured(explainer, name, n, rounds)})
+                    found_here = measured(explainer, name, n, rounds, held=len(lengths) > 1 and n >= MEMORY_FROM)
+                    rows.append({"at": n if len(lengths) > 1 else at, **found_here})
                 except apportion.ApportionError as error:
                     print(f"{name} at n = {n}: {error}")
                 else:
