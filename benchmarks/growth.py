@@ -141,8 +141,11 @@ def picture(found: dict[str, list[dict[str, float]]], path: Path) -> None:
         panels[1, column].set_xlabel("tokens")
     for axes, label in ((panels[0, 0], "seconds"), (panels[1, 0], "MB held by tensors")):
         axes.set_ylabel(label)
+    lengths = sorted({row["at"] for rows in found.values() for row in rows})
     for axes in panels.flat:
         axes.set(xscale="log", yscale="log")
+        axes.set_xticks(lengths, [f"{n:g}" for n in lengths], minor=False)
+        axes.set_xticks([], minor=True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)
     canvas.savefig(path, dpi=110)

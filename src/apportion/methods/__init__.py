@@ -8,8 +8,8 @@ from apportion.methods._registry import METHODS as METHODS
 from apportion.methods._registry import AnyMethod as AnyMethod
 from apportion.methods._registry import as_method as as_method
 from apportion.methods._registry import method_names as method_names
-from apportion.methods._registry import required_options as required_options
 from apportion.methods._registry import register as register
+from apportion.methods._registry import required_options as required_options
 from apportion.methods.backward import CPLRP as CPLRP
 from apportion.methods.backward import GIM as GIM
 from apportion.methods.backward import PALRP as PALRP

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import os
-import sys
 from collections.abc import Iterator
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.segment import Segment
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -17,10 +13,11 @@ from rich.text import Text
 from apportion._comparison import Comparison
 from apportion.report._colour import EITHER
 from apportion.report._comparison import favourites, passes, tokens_hold
+from apportion.report._console import Report, as_text
 from apportion.report._labels import cut, visible
 from apportion.report._numbers import signed
 from apportion.report._reading import readings
-from apportion.report._terminal import LABEL, MAX_STRIP_OF_SEVERAL, MAX_WIDTH, strip
+from apportion.report._terminal import LABEL, MAX_STRIP_OF_SEVERAL, strip
 
 # The columns of numbers, and how wide a column of correlations is.
 NUMBERS = ("tokens hold", "seconds", "forward", "backward")
@@ -29,29 +26,12 @@ CELL = 6
 
 def comparison_terminal(comparison: Comparison) -> RenderableType:
     """The comparison as something that `rich.print` can show, in colour where the console has colours."""
-    return _TerminalComparison(comparison)
+    return Report(lambda width, coloured: _report(comparison, width, coloured=coloured))
 
 
 def comparison_text(comparison: Comparison) -> str:
     """The terminal report as text, coloured only where stdout is a terminal and `NO_COLOR` is not set."""
-    coloured = sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    console = Console(file=io.StringIO(), force_terminal=coloured, force_jupyter=False, highlight=False)
-    with console.capture() as capture:
-        console.print(comparison_terminal(comparison))
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
-
-
-class _TerminalComparison:
-    """Decides on colours when it is printed, since only the console knows whether it has them."""
-
-    def __init__(self, comparison: Comparison) -> None:
-        self.comparison = comparison
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        coloured = console.color_system is not None and not console.no_color
-        width = min(options.max_width, MAX_WIDTH)
-        for renderable in _report(self.comparison, width, coloured=coloured):
-            yield from console.render(renderable, options.update(width=width))
+    return as_text(comparison_terminal(comparison))
 
 
 def _report(comparison: Comparison, width: int, *, coloured: bool) -> Iterator[RenderableType]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
 from apportion._features import Feature
 from apportion.report._blocks import blocks_of
+from apportion.report._console import as_text
 from apportion.report._html import environment
 from apportion.report._labels import ends_line, visible
 
@@ -27,11 +27,8 @@ def generation_terminal(features: Sequence[Feature], answered: int, model: str) 
 
 
 def generation_text(features: Sequence[Feature], answered: int, model: str) -> str:
-    """The same as text without colours."""
-    console = Console(file=io.StringIO(), force_terminal=False, force_jupyter=False, highlight=False)
-    with console.capture() as capture:
-        console.print(generation_terminal(features, answered, model))
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+    """The same as text."""
+    return as_text(generation_terminal(features, answered, model))
 
 
 def generation_html(features: Sequence[Feature], answered: int, model: str) -> str:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import os
-import sys
 from collections.abc import Iterator
 
-from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
+from rich.console import JustifyMethod, RenderableType
 from rich.padding import Padding
-from rich.segment import Segment
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -19,12 +15,11 @@ from apportion.report._accounts import Accounts
 from apportion.report._answer import of_answer, summed
 from apportion.report._answer_terminal import answer_table
 from apportion.report._colour import EITHER, sign_colour
+from apportion.report._console import Report, as_text
 from apportion.report._labels import ends_line, short, visible
 from apportion.report._numbers import percent, signed
 from apportion.report._reading import Reading, readings
 
-# Longer lines are hard to read, however wide the terminal.
-MAX_WIDTH = 110
 MAX_TARGETS = 6
 # With several targets, a text beyond this many features appears by its largest shares alone.
 MAX_STRIP_OF_SEVERAL = 120
@@ -40,29 +35,12 @@ BLOCK = 0.2
 
 def terminal(attribution: Attribution) -> RenderableType:
     """The attribution as something that `rich.print` can show, in colour where the console has colours."""
-    return _TerminalReport(attribution)
+    return Report(lambda width, coloured: _report(attribution, coloured=coloured))
 
 
 def terminal_text(attribution: Attribution) -> str:
     """The terminal report as text, coloured only where stdout is a terminal and `NO_COLOR` is not set."""
-    coloured = sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    console = Console(file=io.StringIO(), force_terminal=coloured, force_jupyter=False, highlight=False)
-    with console.capture() as capture:
-        console.print(terminal(attribution))
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
-
-
-class _TerminalReport:
-    """Decides on colours when it is printed, since only the console knows whether it has them."""
-
-    def __init__(self, attribution: Attribution) -> None:
-        self.attribution = attribution
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        coloured = console.color_system is not None and not console.no_color
-        width = min(options.max_width, MAX_WIDTH)
-        for renderable in _report(self.attribution, coloured=coloured):
-            yield from console.render(renderable, options.update(width=width))
+    return as_text(terminal(attribution))
 
 
 def _report(attribution: Attribution, *, coloured: bool) -> Iterator[RenderableType]:
