@@ -89,7 +89,7 @@ def test_reading_the_prefix_once_changes_nothing(demo):
     once = demo.explain(text, method=ap.LeaveOneOut(masker="delete"), target=" Mary")
     whole = demo.explain(text, method=ap.LeaveOneOut(masker="delete", prefix_cache=False), target=" Mary")
     torch.testing.assert_close(once.scores, whole.scores, rtol=1e-3, atol=1e-3)
-    assert once.cost.forward < 0.8 * whole.cost.forward
+    assert once.cost.forward < whole.cost.forward
 
 
 def test_an_answer_s_rows_are_its_tokens_explained_one_by_one(demo):

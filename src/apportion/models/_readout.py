@@ -149,8 +149,8 @@ def _one_step(seen: Watched, way: _Way) -> bool:
 def _through_linear(call: Call, row: int, way: _Way) -> None:
     bias = bias_of(call.module)
     if bias is not None:
-        way.add(call.path, bias @ way.direction)
-    way.direction = matrix(call.module).T @ way.direction
+        way.add(call.path, bias.to(way.direction) @ way.direction)
+    way.direction = matrix(call.module).to(way.direction).T @ way.direction
     way.vector = call.input.reshape(-1, call.input.shape[-1])[row]
 
 

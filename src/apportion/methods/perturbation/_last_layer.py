@@ -49,10 +49,9 @@ def last_layer(model: nn.Module, layers: int) -> nn.Module | None:
     """The last of a model's layers, where its attention takes masks that can be cut to a few rows."""
     if getattr(getattr(model, "config", None), "_attn_implementation", None) not in ("sdpa", "eager"):
         return None
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == layers:
-            return None if "forward" in vars(module[-1]) else module[-1]
-    return None
+    stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == layers]
+    # Of several, such as that of a vision tower, it is not known which one fills the cache.
+    return stacks[0][-1] if len(stacks) == 1 and "forward" not in vars(stacks[0][-1]) else None
 
 
 @contextmanager
