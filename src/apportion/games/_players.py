@@ -104,7 +104,7 @@ def _always_present(question: Question, example: int) -> set[int]:
     prompt, head = question.prompts[example], question.head
     always = {i for i, feature in enumerate(prompt.features) if feature.template}
     names = list(prompt.parts)
-    starts = dict(zip(names, (sum(list(prompt.parts.values())[:k]) for k in range(len(names))), strict=True))
+    starts = prompt.starts
     always |= {start for name, start in starts.items() if name.startswith("decoder") and prompt.parts[name]}
     first = starts[next((name for name in names if head.kind == "seq2seq" and name.startswith("decoder")), names[0])]
     mask = getattr(tokenizer_of(head.processor), "mask_token_id", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -34,6 +35,11 @@ class Prompt:
     def ids(self) -> list[int]:
         """The token ids of the first input."""
         return self.inputs[next(iter(self.parts))][0].tolist()
+
+    @property
+    def starts(self) -> dict[str, int]:
+        """For each input of token ids, which of the features is its first."""
+        return dict(zip(self.parts, accumulate(self.parts.values(), initial=0), strict=False))
 
     @property
     def length(self) -> int:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from apportion._errors import NonFiniteRelevance, UnknownOperation
-from apportion._ledger import Ledger
 from apportion._question import Question
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
+from apportion.methods._target_function import with_target_function
 from apportion.methods.backward._tokens import shares_of_tokens
 from apportion.relevance import ATTNLRP, CP_LRP, GRADIENT, NAMED, Composite, Propagated
 
@@ -71,7 +71,7 @@ class Propagation(Method):
     def _shares(self, propagated: Propagated, question: Question) -> Shares:
         ledger = propagated.ledger
         if ledger is not None:
-            ledger = _with_reading(ledger, question)
+            ledger = with_target_function(ledger, question)
         return Shares(
             scores=[_of_tokens(propagated, question, b) for b in range(len(question.prompts))],
             position_scores=[_of_positions(propagated, question, b) for b in range(len(question.prompts))],
@@ -189,7 +189,6 @@ def _of_positions(propagated: Propagated, question: Question, example: int) -> T
     targets = len(question.targets)
     scores = torch.zeros(targets, len(prompt.features), dtype=torch.float64)
     found = False
-    starts = dict(zip(prompt.parts, _running([*prompt.parts.values()]), strict=True))
     for leaf, amount in propagated.relevance.items():
         details = propagated.leaves[leaf]
         if details.role != "positions" or details.added or "relative" in leaf.lower():
@@ -202,21 +201,8 @@ def _of_positions(propagated: Propagated, question: Question, example: int) -> T
         if by_place.shape[1] == 1 and len(question.prompts) > 1:
             return None  # one look-up for the whole batch: its shares cannot be told apart
         row = by_place[:, example if by_place.shape[1] > 1 else 0, : prompt.parts[part]]
-        scores[:, starts[part] : starts[part] + row.shape[1]] += row.to(scores)
+        scores[:, prompt.starts[part] : prompt.starts[part] + row.shape[1]] += row.to(scores)
         found = True
     if not found:
         return None
     return scores.to(propagated.relevance[next(iter(propagated.relevance))].dtype)
-
-
-def _running(counts: list[int]) -> list[int]:
-    return [sum(counts[:k]) for k in range(len(counts))]
-
-
-def _with_reading(ledger: Ledger, question: Question) -> Ledger:
-    """The accounts with what the target itself keeps when it is not a weighted sum of outputs."""
-    if all(reading.linear for reading in question.read.readings[0]):
-        return ledger
-    values = torch.tensor(question.read.values[0], dtype=ledger.total.dtype)
-    kept = values - ledger.total
-    return replace(ledger, total=values, lines={**ledger.lines, "target function": kept})

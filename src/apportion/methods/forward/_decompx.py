@@ -15,6 +15,7 @@ from apportion._ledger import Ledger
 from apportion._question import Question
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
+from apportion.methods._target_function import with_target_function
 from apportion.methods.backward._tokens import shares_of_tokens
 from apportion.methods.forward._attended import Attended, outputs_read
 from apportion.methods.forward._components import components_of_outputs
@@ -117,7 +118,7 @@ def _by_propagation(question: Question, firsts: list[str]) -> tuple[Tensor, Ledg
         if leaf.role == "tokens" and leaf.ids is not None
     ]
     assert propagated.ledger is not None
-    return shares_of_tokens(amounts, question, 0), _with_target(propagated.ledger, question)
+    return shares_of_tokens(amounts, question, 0), with_target_function(propagated.ledger, question)
 
 
 def _by_vectors(question: Question, firsts: list[str]) -> tuple[Tensor, Ledger]:
@@ -132,12 +133,4 @@ def _by_vectors(question: Question, firsts: list[str]) -> tuple[Tensor, Ledger]:
     shares = along_seeds(components)
     total = along_seeds([output.detach()[None] for output in question.read.outputs])[:, 0]
     lines = {"tokens": shares[:, :-1].sum(1), "biases": shares[:, -1]}
-    return shares[:, :-1], _with_target(Ledger(total=total, lines=lines), question)
-
-
-def _with_target(ledger: Ledger, question: Question) -> Ledger:
-    """The accounts with what the target itself keeps when it is not a weighted sum of outputs."""
-    if all(reading.linear for reading in question.read.readings[0]):
-        return ledger
-    values = torch.tensor(question.read.values[0], dtype=ledger.total.dtype)
-    return replace(ledger, total=values, lines={**ledger.lines, "target function": values - ledger.total})
+    return shares[:, :-1], with_target_function(Ledger(total=total, lines=lines), question)

@@ -1,0 +1,18 @@
+"""The target's own part: what a target that is not a weighted sum of outputs keeps of itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from apportion._ledger import Ledger
+from apportion._question import Question
+
+
+def with_target_function(ledger: Ledger, question: Question) -> Ledger:
+    """The accounts of Σ output · derivative as those of the target itself, with a line for the difference."""
+    if all(reading.linear for reading in question.read.readings[0]):
+        return ledger
+    values = torch.tensor(question.read.values[0], dtype=ledger.total.dtype)
+    return replace(ledger, total=values, lines={**ledger.lines, "target function": values - ledger.total})
