@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from apportion._features import Feature
 from apportion._generation import Generation, generation_of
 from apportion._progress import progress as track_progress
 from apportion._question import Question, batches
-from apportion._target import Span, Unit, as_targets
+from apportion._target import AnyTarget, Span, Unit, as_targets
 from apportion.methods import AnyMethod, Method, Propagation, as_method, method_names, required_options
 from apportion.models._generate import generated_ids
 from apportion.models._kind import kind_of_model
@@ -25,6 +26,11 @@ from apportion.models._outputs import Head
 from apportion.models._prompt import Prompt, is_batch, prompts_from, tokenizer_of
 from apportion.relevance import Audit
 from apportion.relevance._recording import token_embedding, usable_modules
+
+if TYPE_CHECKING:
+    from apportion.evaluation import Evaluation
+    from apportion.evaluation._registry import AnyMeasure
+    from apportion.games import AnyMasker
 
 #: What `compare` compares unless told otherwise: each way to find shares, within seconds.
 COMPARED = (
@@ -37,6 +43,9 @@ COMPARED = (
     "rollout",
     "leave-one-out",
 )
+
+#: What `evaluate` measures unless told otherwise.
+MEASURED = ("perturbation-curves", "comprehensiveness-sufficiency", "leave-one-out-agreement", "ground-truth")
 
 # So many tokens tell whether a method can serve a model.
 PROBE = 4
@@ -294,20 +303,15 @@ class Explainer:
         seconds, forward = 0.0, 0.0
         for members in track_progress(groups, "explaining", show=progress and len(groups) > 1):
             start = time.perf_counter()
-            question = Question(
-                self._head,
-                [prompts[i] for i in members],
-                targets,
-                detail=any(method.detail for method in methods.values()),
-                progress=progress and not several,
+            question = self._question(
+                [prompts[i] for i in members], targets, methods.values(), progress=progress and not several
             )
-            self._check_length(question)
             _ = question.read, question.predictions
             seconds, forward = seconds + time.perf_counter() - start, forward + question.passes.forward
             for k, label in enumerate(track_progress(methods, "comparing", show=progress and len(methods) > 1)):
                 question.last_method = k == len(methods) - 1
                 try:
-                    answers = self._answer(question, methods[label])
+                    answers = self.answer_to(question, methods[label])
                 except ApportionError as error:
                     if refused is None:
                         raise
@@ -317,7 +321,75 @@ class Explainer:
                     found[i][label] = attribution
         return found, Cost(seconds=seconds, forward=forward, backward=0.0)
 
-    def _answer(self, question: Question, method: Method) -> list[Attribution]:
+    def evaluate(
+        self,
+        data: Any,
+        *,
+        methods: Sequence[AnyMethod] | Mapping[str, AnyMethod] | Literal["all"] = COMPARED,
+        measures: Sequence[AnyMeasure] = MEASURED,
+        path: str | os.PathLike[str] | None = None,
+        limit: int | None = None,
+        masker: AnyMasker = "auto",
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Evaluation:
+        """Measure how far each method's explanations may be believed, on data of your own.
+
+        Beside the methods stands a random order, which they must beat. Rows are written as they are found: an
+        interrupted run, called again with the same folder, goes on where it was.
+
+        Args:
+            data: Texts or `Item`s, gone through once; or what `apportion.evaluation.as_data` reads, such as
+                `"agreement"` or a file's path.
+            methods: As in `compare`.
+            measures: Names, with options where wanted, or measures; those that need to know the true cause pass over
+                items that do not tell it.
+            path: The folder where rows are kept; without it they go when the result does.
+            limit: How many items are measured at most.
+            masker: How parts of the prompt are made absent.
+            seed: Of everything that is drawn.
+            progress: Whether to show a progress bar.
+
+        Raises:
+            ApportionError: The request does not fit; what does not fit in one item is noted in its rows.
+        """
+        from apportion.evaluation import Run, as_data, as_measure, evaluate
+
+        run = Run(
+            explainer=self,
+            methods=_named(methods),
+            measures=[as_measure(measure) for measure in measures],
+            masker=masker,
+            seed=seed,
+        )
+        return evaluate(run, as_data(data, self, seed=seed), path=path, limit=limit, progress=progress)
+
+    def ask(self, prompt: Any, targets: Sequence[AnyTarget], methods: Collection[Method]) -> Question:
+        """A question about one prompt, whose forward pass several methods share; `answer_to` divides its targets.
+
+        Args:
+            prompt: As in `explain`; one.
+            targets: What is divided.
+            methods: The methods that will be asked, since some need a more detailed trace.
+
+        Raises:
+            ApportionError: The request does not fit.
+        """
+        prompts = self._prompts(prompt)
+        if len(prompts) != 1:
+            raise ApportionError(f"a question is about one prompt; {len(prompts)} were given.")
+        return self._question(prompts, targets, methods, progress=False)
+
+    def _question(
+        self, prompts: Sequence[Prompt], targets: Sequence[AnyTarget], methods: Collection[Method], *, progress: bool
+    ) -> Question:
+        detail = any(method.detail for method in methods)
+        question = Question(self._head, prompts, targets, detail=detail, progress=progress)
+        self._check_length(question)
+        return question
+
+    def answer_to(self, question: Question, method: Method) -> list[Attribution]:
+        """What one method finds for a question: an attribution for each of its prompts."""
         read, predictions = question.read, question.predictions
         before, start = replace(question.passes), time.perf_counter()
         shares = method.attribute(question)

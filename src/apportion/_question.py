@@ -125,6 +125,13 @@ class Question:
         question.passes = self.passes
         return question
 
+    def about(self, targets: Sequence[AnyTarget]) -> Question:
+        """Another question about the same forward pass: other numbers, read where these are read."""
+        rows = [[of_prompt[0]] * len(targets) for of_prompt in self.rows]
+        question = Question(self.head, self.prompts, targets, detail=self.detail, rows=rows)
+        question.passes, question.trace = self.passes, self.trace
+        return question
+
     def alone(self, example: int) -> Question:
         """The same question about one of the examples."""
         if len(self.prompts) == 1:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import inspect
 from collections.abc import Callable
 from typing import TypeVar, get_args
 
 from apportion._errors import ApportionError
+from apportion._options import options_in
 from apportion.methods._method import About, Conserves, Family, Method
 from apportion.methods._plugins import load_installed_plugins
 from apportion.relevance import Composite
@@ -87,7 +87,7 @@ def as_method(method: AnyMethod) -> Method:
         meant = f"did you mean {close[0]!r}? The" if close else "the"
         raise ApportionError(f"there is no method {name!r}; {meant} methods are {', '.join(method_names())}.")
     cls = METHODS[name]
-    options = _options(method) if parenthesis else {}
+    options = options_in(method, example="integrated-gradients(steps=20, baseline='mean')") if parenthesis else {}
     known = [p.name for p in inspect.signature(cls).parameters.values()]
     for option in options:
         if option not in known:
@@ -97,15 +97,3 @@ def as_method(method: AnyMethod) -> Method:
         return cls(**options)
     except TypeError as error:
         raise ApportionError(f"the method {name!r} cannot be made: {error}.") from error
-
-
-def _options(text: str) -> dict[str, object]:
-    """The options in `name(option=value, …)`, which are Python literals."""
-    wrong = f"cannot read the options in {text!r}; write them like integrated-gradients(steps=20, baseline='mean')."
-    try:
-        call = ast.parse(f"method{text[text.index('(') :].strip()}", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
-            raise ApportionError(wrong)
-        return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError) as error:
-        raise ApportionError(wrong) from error

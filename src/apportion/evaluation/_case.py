@@ -1,0 +1,191 @@
+"""A case: an item put to a model, with what the measures of all methods share."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from apportion._attribution import Attribution
+from apportion._errors import ApportionError
+from apportion._features import Feature
+from apportion._question import Question
+from apportion._target import AnyTarget, Span, Target
+from apportion.evaluation._item import Item, Region
+from apportion.games import AnyMasker, Game, Payoff, Players, as_masker, players_of, target_payoff
+from apportion.methods import LeaveOneOut, Method
+
+if TYPE_CHECKING:
+    from apportion._explainer import Explainer
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """An attribution as a measure sees it: a score for every part of the prompt that can be absent.
+
+    Args:
+        scores: By player; template tokens, and whatever else never plays, have none.
+        players: Who plays: the tokens, or the coarser features that the method divides among.
+        game: What coalitions of them are worth: a row of the target in its own unit and, where the target is read from
+            the model's outputs, its probability. Coalitions that another method's measure asked for are not run again.
+    """
+
+    scores: Float[Tensor, " players"]
+    players: Players
+    game: Game
+
+
+class Case:
+    """An item put to a model: one forward pass, and the games and leave-one-out that all methods' measures share.
+
+    Args:
+        explainer: Of the model.
+        item: What is explained.
+        methods: The methods that will be asked.
+        masker: How parts of the prompt are made absent; see `apportion.games`.
+        seed: Of everything that is drawn; each item draws its own, whatever is drawn before it.
+    """
+
+    def __init__(
+        self,
+        explainer: Explainer,
+        item: Item,
+        *,
+        methods: Collection[Method] = (),
+        masker: AnyMasker = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.explainer, self.item, self.seed = explainer, item, seed
+        self.question = explainer.ask(item.prompt, [item.asked], methods)
+        self.masker = as_masker(masker).resolved(self.question)
+        self._games: dict[tuple[tuple[int, ...], ...], Game] = {}
+
+    def attribution(self, method: Method) -> Attribution:
+        """What a method finds."""
+        (found,) = self.explainer.answer_to(self.question, method)
+        return found
+
+    def ranked(self, attribution: Attribution) -> Ranked:
+        """An attribution's scores by player, and the game these play."""
+        players = self.players
+        if len(attribution.features) != len(players.features):
+            players = self._coarser(attribution)
+        return Ranked(
+            scores=attribution.scores.double().cpu()[list(players.columns)],
+            players=players,
+            game=self.game(players),
+        )
+
+    def game(self, players: Players) -> Game:
+        """What coalitions of players are worth; see `Ranked`."""
+        if players.groups not in self._games:
+            payoff = target_payoff(self._numbers, 0, players, self.masker)
+            self._games[players.groups] = Game(len(players.groups), _with_probability(payoff, self.question.targets[0]))
+        return self._games[players.groups]
+
+    @cached_property
+    def players(self) -> Players:
+        """The tokens that can be absent."""
+        return players_of(self.question, 0)
+
+    @cached_property
+    def truth(self) -> Bool[Tensor, " players"]:
+        """Which of the tokens that can be absent hold the cause: those that share a character with its region.
+
+        Raises:
+            ApportionError: No token does, or the tokenizer does not tell where its tokens stand.
+        """
+        return self.truth_of(self.players)
+
+    def truth_of(self, players: Players) -> Bool[Tensor, " players"]:
+        """Which players hold the cause."""
+        features = self.question.prompts[0].features
+        if any(features[i].start is None for group in players.groups for i in group):
+            raise ApportionError(
+                f"the item {self.item.id!r} says where its cause stands, but the tokenizer does not tell where its "
+                "tokens do; use a fast tokenizer."
+            )
+        found = torch.tensor(
+            [
+                any(_overlaps(features[i], region) for i in group for region in self.item.truth)
+                for group in players.groups
+            ]
+        )
+        if self.item.truth and not bool(found.any()):
+            raise ApportionError(
+                f"no token of the item {self.item.id!r} stands where its cause does: {self.item.truth}."
+            )
+        return found
+
+    @cached_property
+    def leave_one_out(self) -> Attribution:
+        """What leaving out each token does to the target."""
+        return self.attribution(LeaveOneOut(masker=self.masker))
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether the model prefers the target to its contrasts, or finds it likeliest; None where none was named."""
+        (target,) = self.question.targets
+        if not isinstance(target, Target) or target.output is None:
+            return None
+        if target.contrast:
+            return self.question.read.values[0][0] > 0
+        (resolved,) = self.question.resolved[0]
+        (likeliest,) = self.question.about([replace(target, output=None)]).resolved[0]
+        assert isinstance(resolved, Target)
+        assert isinstance(likeliest, Target)
+        return bool(resolved.output == likeliest.output)
+
+    def generator(self, purpose: str) -> np.random.Generator:
+        """Random numbers of this item's own, the same whichever items and measures come before."""
+        return np.random.default_rng([self.seed, zlib.crc32(self.item.id.encode()), zlib.crc32(purpose.encode())])
+
+    @cached_property
+    def _numbers(self) -> Question:
+        (target,) = self.question.resolved[0]
+        numbers: list[AnyTarget] = [target]
+        if isinstance(target, Target):
+            numbers.append(replace(target, unit="probability"))
+        return self.question.about(numbers)
+
+    def _coarser(self, attribution: Attribution) -> Players:
+        """Players for features that are groups of tokens."""
+        features = self.question.prompts[0].features
+        place = {(feature.part, position): i for i, feature in enumerate(features) for position in feature.positions}
+        playing = {i for group in self.players.groups for i in group}
+        groups = [
+            tuple(i for p in feature.positions if (i := place.get((feature.part, p), -1)) in playing)
+            for feature in attribution.features
+        ]
+        return Players(
+            groups=tuple(group for group in groups if group),
+            features=attribution.features,
+            columns=tuple(column for column, group in enumerate(groups) if group),
+        )
+
+
+def _overlaps(feature: Feature, region: Region) -> bool:
+    assert feature.start is not None
+    assert feature.end is not None
+    # A leading space belongs to its token but to no word.
+    start = feature.start + len(feature.label) - len(feature.label.lstrip())
+    return max(start, region[0]) < min(feature.end, region[1])
+
+
+def _with_probability(payoff: Payoff, target: AnyTarget) -> Payoff:
+    """A payoff of the target's own unit and, beside it, the probability."""
+    if not isinstance(target, Span) or target.unit != "log-probability":
+        return payoff
+
+    def both(coalitions: Bool[Tensor, "coalitions players"]) -> Float[Tensor, "coalitions outputs"]:
+        values = payoff(coalitions)
+        return torch.cat([values, values.exp()], 1)
+
+    return both
