@@ -35,6 +35,10 @@ class Composite:
             pre-activation's sign by 1 + `gamma`; `"z-plus"` leaves only those; `"cut"` holds the map's result
             constant, which is of use for some modules only (`within`).
         gamma: For `linear="gamma"`, from 0 (the derivative) up.
+        query_share: For `attention="uniform"`, the part of a weighted sum's relevance that queries get, from 0 to 1.
+        key_share: The part that keys get; the values get the rest.
+        gate_share: For `product="uniform"` and `gate="product"`, the part that the factor that passed an activation
+            gets; the other gets the rest.
         temperature: What scores are divided by, above 0, where a softmax's derivative is taken; its values stay.
         overrides: Other composites for some layers or modules; the last that matches a place applies there.
 
@@ -56,6 +60,9 @@ class Composite:
     residual_gamma: float = 1.0
     linear: Literal["epsilon", "gamma", "z-plus", "cut"] = "epsilon"
     gamma: float = 0.25
+    query_share: float = 0.25
+    key_share: float = 0.25
+    gate_share: float = 0.5
     temperature: float = 1.0
     overrides: tuple[Override, ...] = ()
 
@@ -66,6 +73,11 @@ class Composite:
                 _check_number(option, given)
             elif option not in ("name", "overrides") and given not in choices:
                 raise ApportionError(f"{option}={given!r} is not known; use one of {', '.join(map(repr, choices))}.")
+        if self.query_share + self.key_share > 1:
+            raise ApportionError(
+                f"query_share={self.query_share} and key_share={self.key_share} are more than 1 together; the values "
+                "get what they leave."
+            )
 
     def from_layer(self, layer: int, other: Composite) -> Composite:
         """This composite below `layer`, `other` in `layer` and above (layers count from 0)."""
@@ -170,13 +182,14 @@ def layer_label(path: str) -> str:
 
 
 #: Rules that few composites change; a composite prints them only then.
-_SELDOM = ("residual", "residual_gamma", "linear", "gamma", "temperature")
+_SELDOM = ("residual", "residual_gamma", "linear", "gamma", "query_share", "key_share", "gate_share", "temperature")
 
 
 def _check_number(option: str, given: Any) -> None:
     possible = isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
-    if not possible or given < 0 or (option == "temperature" and given == 0):
-        fits = "a number above 0" if option == "temperature" else "a number from 0 up"
+    share = option.endswith("_share")
+    if not possible or given < 0 or (option == "temperature" and given == 0) or (share and given > 1):
+        fits = "a number above 0" if option == "temperature" else "a number from 0 " + ("to 1" if share else "up")
         raise ApportionError(f"{option}={given!r} is not possible; give {fits}.")
 
 

@@ -416,7 +416,21 @@ class _Planner:
         if rule == "flat":
             shares: dict[int, float | None] = {k: c / sum(counts) for k, c in zip(factors, counts, strict=True)}
             return rules.product(node, name, factors, shares, kind, f"1/{sum(counts)} to each factor of the chain")
-        return rules.product(node, name, factors, dict.fromkeys(factors, 0.5), kind, "½ to each factor")
+        return rules.split_product(node, name, factors, self._split(i, factors), kind)
+
+    def _split(self, i: int, factors: tuple[int, ...]) -> tuple[float, float]:
+        """What each of two factors gets under the uniform rule: ½, unless the composite divides otherwise there."""
+        composite, name = self._composite_at(i), self.names[i]
+        a, b = (self.inputs[i][k] for k in factors)
+        scores = composite.query_share + composite.key_share
+        if name in MATRIX and self.attends[a] != self.attends[b]:
+            return (scores, 1 - scores) if self.attends[a] else (1 - scores, scores)
+        if composite.query_share != composite.key_share and name in MATRIX and self._reaches_softmax(i):
+            return composite.query_share / scores, composite.key_share / scores
+        if name not in MATRIX and self.activated[a] != self.activated[b]:
+            gate = composite.gate_share
+            return (gate, 1 - gate) if self.activated[a] else (1 - gate, gate)
+        return 0.5, 0.5
 
     def _single_factor(self, i: int, arguments: list[int], factors: tuple[int, ...]) -> Treatment | None:
         """A product in which at most one factor carries relevance is linear in it."""
@@ -480,7 +494,16 @@ class _Planner:
         live = tuple(j >= 0 and self.live[j] == LIVE for j in edges)
         if rule == "values" and not live[2]:
             return Treatment.constant("attention", "values not live")
-        return rules.fused_attention(node, rule, live, self._softmax_line(i, rule), temperature=self._temperature(i))
+        composite = self._composite_at(i)
+        queries, keys = composite.query_share, composite.key_share
+        return rules.fused_attention(
+            node,
+            rule,
+            live,
+            self._softmax_line(i, rule),
+            split=(queries, keys, 1 - queries - keys),
+            temperature=self._temperature(i),
+        )
 
     def _softmax(self, i: int) -> Treatment:
         composite, name = self._at(i), self.names[i]

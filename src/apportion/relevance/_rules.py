@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -18,7 +19,15 @@ CURVATURE = "non-linearities"
 Node = Any
 
 
-def fused_attention(node: Node, rule: str, live: tuple[bool, ...], line: str, *, temperature: float = 1.0) -> Treatment:
+def fused_attention(
+    node: Node,
+    rule: str,
+    live: tuple[bool, ...],
+    line: str,
+    *,
+    split: tuple[float, float, float] = (0.25, 0.25, 0.5),
+    temperature: float = 1.0,
+) -> Treatment:
     """A fused kernel of queries, keys and values (and perhaps a bias of the scores).
 
     What comes out at q, k and v is less than what came in: the softmax keeps a share, its Taylor remainder around 0.
@@ -29,7 +38,9 @@ def fused_attention(node: Node, rule: str, live: tuple[bool, ...], line: str, *,
         return Treatment.divide(
             (None, None, 1.0, *[None] * extra), "attention", "weights held constant, all to the values"
         )
-    shares = (0.25, 0.25, 0.5, *[0.5] * extra) if rule == "uniform" else (1.0,) * (3 + extra)
+    queries, keys, values = split
+    uniform = (queries, keys, values, *[queries + keys] * extra)
+    shares = uniform if rule == "uniform" else (1.0,) * (3 + extra)
 
     def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
         amount = inner(node._saved_output, _given(results[0], node._saved_output))
@@ -38,7 +49,8 @@ def fused_attention(node: Node, rule: str, live: tuple[bool, ...], line: str, *,
                 amount = amount - inner(getattr(node, f"_saved_{saved}"), grad)
         return amount
 
-    words = "¼ to queries, ¼ to keys, ½ to values" if rule == "uniform" else "derivative kept"
+    divided = f"{_part(queries)} to queries, {_part(keys)} to keys, {_part(values)} to values"
+    words = divided if rule == "uniform" else "derivative kept"
     return Treatment(
         kind="attention",
         rule=words if temperature == 1 else f"{words}, {_at(temperature)}",
@@ -48,6 +60,10 @@ def fused_attention(node: Node, rule: str, live: tuple[bool, ...], line: str, *,
         line=line,
         in_place=True,
     )
+
+
+def _part(share: float) -> str:
+    return {0.25: "¼", 0.5: "½", 0.75: "¾"}.get(share, f"{share:.2g}")
 
 
 def _at(temperature: float) -> str:
@@ -72,13 +88,19 @@ def softmax(node: Node, name: str, kind: str, line: str, *, temperature: float =
     return Treatment(kind=kind, rule=_at(temperature), derivative=derivative, absorbed=absorbed, line=line)
 
 
+def split_product(node: Node, name: str, factors: tuple[int, ...], split: tuple[float, float], kind: str) -> Treatment:
+    """A product of two live factors that get these parts of its relevance."""
+    words = "½ to each factor" if split == (0.5, 0.5) else f"{_part(split[0])} and {_part(split[1])} to the factors"
+    return product(node, name, factors, dict(zip(factors, split, strict=True)), kind, words)
+
+
 def product(
     node: Node, name: str, factors: tuple[int, ...], shares: dict[int, float | None], kind: str, rule: str
 ) -> Treatment:
     """A product of live factors; what the shares leave of Σ factor·gradient is absorbed, nothing if they sum to 1."""
     given = [shares.get(k, 1.0) for k in range(len(node.next_functions))]
     kept = sum(s for k, s in shares.items() if s is not None and k in factors)
-    if kept == 1:
+    if math.isclose(kept, 1):
         return Treatment(kind=kind, rule=rule, shares=tuple(given), in_place=True)
     first = factors[0]
 
