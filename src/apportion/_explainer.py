@@ -19,6 +19,7 @@ from apportion._generation import Generation, generation_of
 from apportion._progress import progress as track_progress
 from apportion._question import Question, batches
 from apportion._target import AnyTarget, Span, Unit, as_targets
+from apportion.games import AnyMasker
 from apportion.methods import AnyMethod, Method, Propagation, as_method, method_names, required_options
 from apportion.models._generate import generated_ids
 from apportion.models._kind import kind_of_model
@@ -28,9 +29,7 @@ from apportion.relevance import Audit
 from apportion.relevance._recording import token_embedding, usable_modules
 
 if TYPE_CHECKING:
-    from apportion.evaluation import Evaluation
-    from apportion.evaluation._registry import AnyMeasure
-    from apportion.games import AnyMasker
+    import apportion.evaluation
 
 #: What `compare` compares unless told otherwise: each way to find shares, within seconds.
 COMPARED = (
@@ -326,13 +325,13 @@ class Explainer:
         data: Any,
         *,
         methods: Sequence[AnyMethod] | Mapping[str, AnyMethod] | Literal["all"] = COMPARED,
-        measures: Sequence[AnyMeasure] = MEASURED,
+        measures: Sequence[Any] = MEASURED,
         path: str | os.PathLike[str] | None = None,
         limit: int | None = None,
         masker: AnyMasker = "auto",
         seed: int = 0,
         progress: bool = True,
-    ) -> Evaluation:
+    ) -> apportion.evaluation.Evaluation:
         """Measure how far each method's explanations may be believed, on data of your own.
 
         Beside the methods stands a random order, which they must beat. Rows are written as they are found: an
@@ -361,8 +360,57 @@ class Explainer:
             measures=[as_measure(measure) for measure in measures],
             masker=masker,
             seed=seed,
+            data=os.fspath(data) if isinstance(data, str | os.PathLike) else "",
         )
         return evaluate(run, as_data(data, self, seed=seed), path=path, limit=limit, progress=progress)
+
+    def recommend(
+        self,
+        texts: Any,
+        *,
+        methods: Sequence[AnyMethod] | Mapping[str, AnyMethod] | Literal["all"] | None = None,
+        measures: Sequence[Any] | None = None,
+        by: str | None = None,
+        limit: int = 30,
+        masker: AnyMasker = "auto",
+        seed: int = 0,
+        path: str | os.PathLike[str] | None = None,
+        progress: bool = True,
+    ) -> apportion.evaluation.Recommendation:
+        """Which method to trust for this model, by a small evaluation on texts of your own.
+
+        The method with the best mean is recommended, unless it does not beat a random order; the result says how
+        surely, which methods cannot be told apart from it, and what other measures prefer.
+
+        Args:
+            texts: At least 5, at best 20 or more; as in `evaluate`.
+            methods: As in `compare`; by default one or more of every kind that takes seconds.
+            measures: As in `evaluate`; by default those that need to know no true cause.
+            by: The measure that decides, such as `"comprehensiveness"`; by default `"abpc"`, the area between the
+                perturbation curves, or the first of `measures`.
+            limit: How many texts are measured at most.
+            masker: How parts of the prompt are made absent.
+            seed: Of everything that is drawn.
+            path: The folder where rows are kept; without it they go when the result does.
+            progress: Whether to show a progress bar.
+
+        Raises:
+            ApportionError: The request does not fit, there are fewer than 5 texts, or no method serves them all.
+        """
+        from apportion.evaluation import recommend
+
+        return recommend(
+            self,
+            texts,
+            methods=methods,
+            measures=measures,
+            by=by,
+            limit=limit,
+            masker=masker,
+            seed=seed,
+            path=path,
+            progress=progress,
+        )
 
     def ask(self, prompt: Any, targets: Sequence[AnyTarget], methods: Collection[Method]) -> Question:
         """A question about one prompt, whose forward pass several methods share; `answer_to` divides its targets.
@@ -533,7 +581,8 @@ def _with_padding(attribution: Attribution, prompt: Prompt, processor: Any) -> A
         return tuple(Feature(label=label, positions=(first + k,), part=part, template=True) for k in range(number))
 
     moved = tuple(replace(f, positions=tuple(p + left for p in f.positions)) for f in attribution.features[:count])
-    features = (*pads(0, left), *moved, *pads(left + count, right), *attribution.features[count:])
+    end = max(p for f in moved for p in f.positions) + 1
+    features = (*pads(0, left), *moved, *pads(end, right), *attribution.features[count:])
 
     def padded(scores: Tensor | None) -> Tensor | None:
         if scores is None:

@@ -201,7 +201,7 @@ class Generation:
         return question
 
     def _answered(self, question: Question, method: Method, start: float) -> Attribution:
-        (found,) = self.explainer._answer(question, method)
+        (found,) = self.explainer.answer_to(question, method)
         cost = Cost(
             seconds=time.perf_counter() - start, forward=question.passes.forward, backward=question.passes.backward
         )

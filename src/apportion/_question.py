@@ -205,10 +205,10 @@ class Question:
     def _values_without_graph(self) -> Float[Tensor, "examples targets"]:
         with in_evaluation(self.head.model), torch.no_grad():
             output = self.head.model(**self.inputs)
-        source = self.head.logits(output) if _only_outputs(self.targets) else output
-        examples, targets = range(len(self.prompts)), range(len(self.targets))
-        values = [torch.stack([self._reading(b, t, source).value(source) for t in targets]) for b in examples]
-        return torch.stack(values).detach().double().cpu()
+            source = self.head.logits(output) if _only_outputs(self.targets) else output
+            examples, targets = range(len(self.prompts)), range(len(self.targets))
+            values = [torch.stack([self._reading(b, t, source).value(source) for t in targets]) for b in examples]
+        return torch.stack(values).double().cpu()
 
     def _resolved(self, example: int, target: int, asked: AnyTarget) -> AnyTarget:
         if not isinstance(asked, Target):

@@ -67,6 +67,10 @@ def _overview() -> Text:
             'apportion compare --model demo "The capital of France is" --html compared.html',
         ),
         (
+            "which method may I believe on my model?",
+            "apportion evaluate --model demo --data agreement --limit 50",
+        ),
+        (
             "which methods are there, and which can serve my model?",
             "apportion methods --model ./my-model",
         ),

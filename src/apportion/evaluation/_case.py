@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,8 +22,7 @@ from apportion.evaluation._item import Item, Region
 from apportion.games import AnyMasker, Game, Payoff, Players, as_masker, players_of, target_payoff
 from apportion.methods import LeaveOneOut, Method
 
-if TYPE_CHECKING:
-    from apportion._explainer import Explainer
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Case:
     """An item put to a model: one forward pass, and the games and leave-one-out that all methods' measures share.
 
     Args:
-        explainer: Of the model.
+        explainer: The `Explainer` of the model.
         item: What is explained.
         methods: The methods that will be asked.
         masker: How parts of the prompt are made absent; see `apportion.games`.
@@ -55,7 +54,7 @@ class Case:
 
     def __init__(
         self,
-        explainer: Explainer,
+        explainer: Any,
         item: Item,
         *,
         methods: Collection[Method] = (),
@@ -66,6 +65,7 @@ class Case:
         self.question = explainer.ask(item.prompt, [item.asked], methods)
         self.masker = as_masker(masker).resolved(self.question)
         self._games: dict[tuple[tuple[int, ...], ...], Game] = {}
+        self._shared: dict[str, Any] = {}
 
     def attribution(self, method: Method) -> Attribution:
         """What a method finds."""
@@ -73,15 +73,19 @@ class Case:
         return found
 
     def ranked(self, attribution: Attribution) -> Ranked:
-        """An attribution's scores by player, and the game these play."""
-        players = self.players
-        if len(attribution.features) != len(players.features):
-            players = self._coarser(attribution)
-        return Ranked(
-            scores=attribution.scores.double().cpu()[list(players.columns)],
-            players=players,
-            game=self.game(players),
-        )
+        """An attribution's scores by player, and the game these play.
+
+        Raises:
+            ApportionError: A score is not a finite number.
+        """
+        players = self._playing(attribution)
+        scores = attribution.scores.double().cpu()[list(players.columns)]
+        if not bool(scores.isfinite().all()):
+            raise ApportionError(
+                f"{attribution.method} gave {int((~scores.isfinite()).sum())} of {len(scores)} shares that are no "
+                f"finite numbers for the item {self.item.id!r}, so they rank nothing."
+            )
+        return Ranked(scores=scores, players=players, game=self.game(players))
 
     def game(self, players: Players) -> Game:
         """What coalitions of players are worth; see `Ranked`."""
@@ -100,13 +104,18 @@ class Case:
         """Which of the tokens that can be absent hold the cause: those that share a character with its region.
 
         Raises:
-            ApportionError: No token does, or the tokenizer does not tell where its tokens stand.
+            ApportionError: No token does, the tokenizer does not tell where its tokens stand, or the prompt is no text.
         """
         return self.truth_of(self.players)
 
     def truth_of(self, players: Players) -> Bool[Tensor, " players"]:
         """Which players hold the cause."""
-        features = self.question.prompts[0].features
+        features, text = self.question.prompts[0].features, self.item.prompt
+        if self.item.truth and not isinstance(text, str):
+            raise ApportionError(
+                f"the item {self.item.id!r} says where in a text its cause stands, but its prompt is a "
+                f"{type(text).__name__}; give a text."
+            )
         if any(features[i].start is None for group in players.groups for i in group):
             raise ApportionError(
                 f"the item {self.item.id!r} says where its cause stands, but the tokenizer does not tell where its "
@@ -114,7 +123,7 @@ class Case:
             )
         found = torch.tensor(
             [
-                any(_overlaps(features[i], region) for i in group for region in self.item.truth)
+                any(_overlaps(features[i], region, text) for i in group for region in self.item.truth)
                 for group in players.groups
             ]
         )
@@ -131,17 +140,28 @@ class Case:
 
     @property
     def correct(self) -> bool | None:
-        """Whether the model prefers the target to its contrasts, or finds it likeliest; None where none was named."""
+        """Whether the model prefers the target to each of its contrasts, or finds it likeliest of all outputs.
+
+        None where the item names no target, or one that is not an output of the model.
+        """
         (target,) = self.question.targets
         if not isinstance(target, Target) or target.output is None:
             return None
         if target.contrast:
-            return self.question.read.values[0][0] > 0
+            against = [replace(target, contrast=(other,)) for other in target.contrast]
+            return all(value > 0 for value in self.question.about(against).read.values[0])
         (resolved,) = self.question.resolved[0]
         (likeliest,) = self.question.about([replace(target, output=None)]).resolved[0]
         assert isinstance(resolved, Target)
         assert isinstance(likeliest, Target)
         return bool(resolved.output == likeliest.output)
+
+    def shared(self, name: str, find: Callable[[], T]) -> T:
+        """What a measure finds once for all methods, such as the effects of interventions."""
+        if name not in self._shared:
+            self._shared[name] = find()
+        found: T = self._shared[name]
+        return found
 
     def generator(self, purpose: str) -> np.random.Generator:
         """Random numbers of this item's own, the same whichever items and measures come before."""
@@ -149,21 +169,22 @@ class Case:
 
     @cached_property
     def _numbers(self) -> Question:
-        (target,) = self.question.resolved[0]
+        (target,) = self.question.targets
         numbers: list[AnyTarget] = [target]
         if isinstance(target, Target):
             numbers.append(replace(target, unit="probability"))
         return self.question.about(numbers)
 
-    def _coarser(self, attribution: Attribution) -> Players:
-        """Players for features that are groups of tokens."""
-        features = self.question.prompts[0].features
-        place = {(feature.part, position): i for i, feature in enumerate(features) for position in feature.positions}
+    def _playing(self, attribution: Attribution) -> Players:
+        """Who plays among an attribution's features: tokens, or groups of tokens that are then removed together."""
+        prompt = self.question.prompts[0]
         playing = {i for group in self.players.groups for i in group}
-        groups = [
-            tuple(i for p in feature.positions if (i := place.get((feature.part, p), -1)) in playing)
+        place = {(prompt.features[i].part, p): i for i in sorted(playing) for p in prompt.features[i].positions}
+        keys = [
+            [(feature.part, position) for position in _positions(feature, prompt.padding[0])]
             for feature in attribution.features
         ]
+        groups = [tuple(place[key] for key in of_feature if key in place) for of_feature in keys]
         return Players(
             groups=tuple(group for group in groups if group),
             features=attribution.features,
@@ -171,12 +192,17 @@ class Case:
         )
 
 
-def _overlaps(feature: Feature, region: Region) -> bool:
+def _positions(feature: Feature, padding: int) -> tuple[int, ...]:
+    """Where a feature of a result stands in the prompt without the padding that the result has back on its left."""
+    return feature.positions if feature.part == "decoder" else tuple(p - padding for p in feature.positions)
+
+
+def _overlaps(feature: Feature, region: Region, text: str) -> bool:
     assert feature.start is not None
     assert feature.end is not None
-    # A leading space belongs to its token but to no word.
-    start = feature.start + len(feature.label) - len(feature.label.lstrip())
-    return max(start, region[0]) < min(feature.end, region[1])
+    # White space around a word may belong to its token, but it is no part of the word.
+    shared = text[max(feature.start, region[0]) : min(feature.end, region[1])]
+    return bool(shared.strip())
 
 
 def _with_probability(payoff: Payoff, target: AnyTarget) -> Payoff:

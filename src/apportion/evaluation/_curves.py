@@ -18,6 +18,9 @@ from apportion.evaluation._measure import Column, Found, Measure
 from apportion.evaluation._registry import register_measure
 from apportion.methods import Method
 
+#: The purpose of the random numbers that order equal shares: the same for all measures, which then share coalitions.
+TIES = "ties"
+
 
 @register_measure("perturbation-curves")
 @final
@@ -26,10 +29,11 @@ class PerturbationCurves(Measure):
     """The target while features are removed: the most relevant first (MoRF), or the least relevant first (LeRF).
 
     The area between the two curves (ABPC, also SRG) is large where an explanation ranks well; a random order has 0 on
-    average. Shares are ordered by their signed value, and equal ones at random.
+    average. Shares are ordered by their signed value, and equal ones at random. Where a method divides among words or
+    sentences, these are removed whole.
 
     Args:
-        steps: How many times something is removed; of fewer features, one at a time.
+        steps: How many times something is removed, about as much each time; of fewer features, one at a time.
 
     Raises:
         ApportionError: `steps` is below 1.
@@ -56,16 +60,16 @@ class PerturbationCurves(Measure):
     def of(self, case: Case, attribution: Attribution, method: Method) -> Found:
         """Both curves, at equally spaced fractions, and the area between them."""
         ranked = case.ranked(attribution)
-        order = falling(ranked.scores, case.generator(self.name))
+        order = falling(ranked.scores, case.generator(TIES))
         removed = removal_steps(len(order), self.steps)
-        curves = [ranked.game.values(without(o, removed)) for o in (order, order[::-1])]
-        morf, lerf = (_at_fractions(curve, removed, self.steps) for curve in curves)
-        areas = ((lerf[1:] + lerf[:-1]) / 2 - (morf[1:] + morf[:-1]) / 2).mean(0).tolist()
+        coalitions = torch.cat([without(o, removed) for o in (order, order[::-1])])
+        morf, lerf = ranked.game.values(coalitions).chunk(2)
+        areas = area(lerf - morf, removed).tolist()
         return {
             "abpc": areas[0],
             "abpc_probability": areas[1] if len(areas) > 1 else float("nan"),
-            "morf": morf[:, 0].tolist(),
-            "lerf": lerf[:, 0].tolist(),
+            "morf": _at_fractions(morf[:, 0], removed, self.steps),
+            "lerf": _at_fractions(lerf[:, 0], removed, self.steps),
         }
 
 
@@ -88,9 +92,13 @@ def without(order: Sequence[int], removed: Sequence[int]) -> Bool[Tensor, "steps
     return coalitions
 
 
-def _at_fractions(
-    curve: Float[Tensor, "removed outputs"], removed: Sequence[int], steps: int
-) -> Float[Tensor, "steps outputs"]:
+def area(curve: Float[Tensor, "removed outputs"], removed: Sequence[int]) -> Float[Tensor, " outputs"]:
+    """The area under a curve over the fraction that is removed: its mean height, by the trapezoid rule."""
+    fractions = torch.tensor(removed, dtype=curve.dtype) / removed[-1]
+    return torch.trapezoid(curve, fractions[:, None], dim=0)
+
+
+def _at_fractions(curve: Float[Tensor, " removed"], removed: Sequence[int], steps: int) -> list[float]:
     """A curve at the fractions 0, 1/steps, …, 1, between whose own points it is straight."""
-    fractions = np.linspace(0, removed[-1], steps + 1)
-    return torch.stack([torch.from_numpy(np.interp(fractions, removed, y)) for y in curve.T.numpy()], 1)
+    found: list[float] = np.interp(np.linspace(0, removed[-1], steps + 1), removed, curve.numpy()).tolist()
+    return found

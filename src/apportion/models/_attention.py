@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from transformers.masking_utils import eager_mask
 from apportion._errors import ApportionError
 
 NAME = "apportion"
+
+#: What is added to all scores before a softmax, by `raised_scores`.
+_RAISED: ContextVar[float] = ContextVar("raised", default=0.0)
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def attention_through(model: nn.Module, function: Callable[[Heads], tuple[Tensor
             value,
             attention_mask,
             query.shape[-1] ** -0.5 if scaling is None else scaling,
-            {name: option for name, option in options.items() if option is not None},
+            _raised({name: option for name, option in options.items() if option is not None}),
         )
         mixed, probabilities = function(heads)
         return mixed.transpose(1, 2).contiguous(), probabilities
@@ -111,6 +115,8 @@ def attention_through(model: nn.Module, function: Callable[[Heads], tuple[Tensor
     found = (getattr(module, "config", None) for module in model.modules())
     configs = {id(config): config for config in found if isinstance(config, PreTrainedConfig)}
     before = [(config, config._attn_implementation_internal) for config in configs.values()]
+    # A method that sees attention may run while another function of it is in place.
+    around = [(of, of._global_mapping.get(NAME)) for of in (AttentionInterface, AttentionMaskInterface)]
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, eager_mask)
     try:
@@ -125,5 +131,26 @@ def attention_through(model: nn.Module, function: Callable[[Heads], tuple[Tensor
     finally:
         for config, implementation in before:
             config._attn_implementation_internal = implementation
-        AttentionInterface._global_mapping.pop(NAME, None)
-        AttentionMaskInterface._global_mapping.pop(NAME, None)
+        for interface, registered in around:
+            interface._global_mapping.pop(NAME, None)
+            if registered is not None:
+                interface._global_mapping[NAME] = registered
+
+
+@contextmanager
+def raised_scores(shift: float) -> Iterator[None]:
+    """All scores that `attention_through` hands out are higher by a constant, so what the softmax gives is the same."""
+    token = _RAISED.set(shift)
+    try:
+        yield
+    finally:
+        _RAISED.reset(token)
+
+
+def _raised(options: dict[str, Any]) -> dict[str, Any]:
+    shift = _RAISED.get()
+    if not shift:
+        return options
+    # A sink is a score as well.
+    sinks = {"s_aux": options["s_aux"] + shift} if "s_aux" in options else {}
+    return {**options, **sinks, "position_bias": options.get("position_bias", 0.0) + shift}

@@ -5,6 +5,11 @@ from apportion.report._comparison import comparison_page as comparison_page
 from apportion.report._comparison_figure import comparison_figure as comparison_figure
 from apportion.report._comparison_terminal import comparison_terminal as comparison_terminal
 from apportion.report._comparison_terminal import comparison_text as comparison_text
+from apportion.report._evaluation import evaluation_fragment as evaluation_fragment
+from apportion.report._evaluation import evaluation_page as evaluation_page
+from apportion.report._evaluation_figure import evaluation_figure as evaluation_figure
+from apportion.report._evaluation_terminal import evaluation_terminal as evaluation_terminal
+from apportion.report._evaluation_terminal import evaluation_text as evaluation_text
 from apportion.report._figure import figure as figure
 from apportion.report._generation import generation_html as generation_html
 from apportion.report._generation import generation_terminal as generation_terminal
@@ -12,5 +17,7 @@ from apportion.report._generation import generation_text as generation_text
 from apportion.report._html import html_fragment as html_fragment
 from apportion.report._html import html_page as html_page
 from apportion.report._page import page as page
+from apportion.report._recommendation import recommendation_terminal as recommendation_terminal
+from apportion.report._recommendation import recommendation_text as recommendation_text
 from apportion.report._terminal import terminal as terminal
 from apportion.report._terminal import terminal_text as terminal_text

@@ -1,0 +1,173 @@
+"""Ground truth: whether the relevance finds what is known to be the cause, such as the subject of a verb."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from apportion._attribution import Attribution
+from apportion._errors import ApportionError
+from apportion.evaluation._case import Case
+from apportion.evaluation._measure import Column, Found, Measure
+from apportion.evaluation._registry import register_measure
+from apportion.methods import Method
+
+
+@register_measure("ground-truth")
+@final
+@dataclass(frozen=True, kw_only=True)
+class GroundTruth(Measure):
+    """Where the known cause stands when the players are ranked by falling signed relevance.
+
+    Players of equal relevance are in random order, and each number is its expectation, in closed form: a constant
+    relevance scores exactly as a random order does. The cause is found with its best-ranked player.
+
+    Raises:
+        ApportionError: The item does not say where its cause stands, or the relevance is not a number.
+
+    Source:
+        Yin and Neubig 2022, arXiv 2202.10419, for the mean reciprocal rank and the probes needed; Zhang et al. 2018,
+        doi:10.1007/s11263-017-1059-x, for the pointing game; Arras et al. 2022, doi:10.1016/j.inffus.2021.11.008, for
+        the relevance mass and rank accuracies. Where no relevance is positive, we count a mass accuracy of 0, so that
+        all methods are judged on the same items.
+    """
+
+    columns = (
+        Column(name="mrr", better="higher", meaning="1 / rank of the best-ranked player of the cause (MRR), 0 to 1"),
+        Column(name="pg1", better="higher", meaning="pointing game: the cause has the highest relevance, 0 to 1"),
+        Column(name="pg2", better="higher", meaning="pointing game: the cause is among the 2 highest, 0 to 1"),
+        Column(name="pg3", better="higher", meaning="pointing game: the cause is among the 3 highest, 0 to 1"),
+        Column(name="rma", better="higher", meaning="the cause's part of all positive relevance, 0 to 1"),
+        Column(name="rra", better="higher", meaning="of as many top players as the cause has, its part, 0 to 1"),
+        Column(name="probes", better="lower", meaning="players that rank above the cause's best-ranked one"),
+    )
+    needs_truth = True
+
+    def of(self, case: Case, attribution: Attribution, method: Method) -> Found:
+        """All scores of the attribution's ranking."""
+        ranked = case.ranked(attribution)
+        truth = case.truth_of(ranked.players)
+        return {
+            "mrr": reciprocal_rank(ranked.scores, truth),
+            **{f"pg{k}": pointing_game(ranked.scores, truth, k) for k in (1, 2, 3)},
+            "rma": relevance_mass_accuracy(ranked.scores, truth),
+            "rra": relevance_rank_accuracy(ranked.scores, truth),
+            "probes": probes_needed(ranked.scores, truth),
+        }
+
+
+def reciprocal_rank(scores: Float[Tensor, " players"], truth: Bool[Tensor, " players"]) -> float:
+    """1 / rank of the best-ranked player of the cause; expected, where players of equal relevance are shuffled.
+
+    Args:
+        scores: The relevance.
+        truth: Which players are the cause.
+
+    Raises:
+        ApportionError: No player is the cause, or a score is not finite.
+    """
+    above, tied, hits = _tie_at_best(scores, truth)
+    expected, chance = 0.0, hits / tied
+    for place in range(1, tied - hits + 2):
+        # The chance that the first hit of the shuffled tie stands here.
+        expected += chance / (above + place)
+        if place < tied:
+            chance *= (tied - hits - place + 1) / (tied - place)
+    return expected
+
+
+def pointing_game(scores: Float[Tensor, " players"], truth: Bool[Tensor, " players"], k: int = 1) -> float:
+    """The chance that one of the `k` top-ranked players is of the cause, where equal relevance is shuffled.
+
+    Args:
+        scores: The relevance.
+        truth: Which players are the cause.
+        k: How many players are looked at, 1 or more.
+
+    Raises:
+        ApportionError: No player is the cause, a score is not finite, or `k` is below 1.
+    """
+    if k < 1:
+        raise ApportionError(f"k={k} is not possible; give 1 or more.")
+    above, tied, hits = _tie_at_best(scores, truth)
+    places = min(max(k - above, 0), tied)
+    return 1 - math.prod((tied - hits - place) / (tied - place) for place in range(places))
+
+
+def relevance_mass_accuracy(scores: Float[Tensor, " players"], truth: Bool[Tensor, " players"]) -> float:
+    r"""$\sum_{i \in \text{truth}} R_i^+ / \sum_i R_i^+$; 0 where no relevance is positive.
+
+    Args:
+        scores: The relevance.
+        truth: Which players are the cause.
+
+    Raises:
+        ApportionError: No player is the cause, or a score is not finite.
+    """
+    check_truth(scores, truth)
+    positive = scores.double().clamp(min=0)
+    largest = positive.max().item()
+    if largest == 0:
+        return 0.0
+    positive = positive / largest  # the sum of very large or small numbers stays one
+    return (positive[truth].sum() / positive.sum()).item()
+
+
+def relevance_rank_accuracy(scores: Float[Tensor, " players"], truth: Bool[Tensor, " players"]) -> float:
+    """Of the |truth| top-ranked players the part that is of the cause; expected, where equal relevance is shuffled.
+
+    Args:
+        scores: The relevance.
+        truth: Which players are the cause.
+
+    Raises:
+        ApportionError: No player is the cause, or a score is not finite.
+    """
+    check_truth(scores, truth)
+    count = int(truth.sum())
+    last = scores.sort(descending=True).values[count - 1]
+    above, tied = scores > last, scores == last
+    left = count - int(above.sum())
+    certain, chance = int((above & truth).sum()), int((tied & truth).sum()) / int(tied.sum())
+    return (certain + left * chance) / count
+
+
+def probes_needed(scores: Float[Tensor, " players"], truth: Bool[Tensor, " players"]) -> float:
+    """How many players rank above the best-ranked one of the cause; expected, where equal relevance is shuffled.
+
+    Args:
+        scores: The relevance.
+        truth: Which players are the cause.
+
+    Raises:
+        ApportionError: No player is the cause, or a score is not finite.
+    """
+    above, tied, hits = _tie_at_best(scores, truth)
+    return above + (tied - hits) / (hits + 1)
+
+
+def check_truth(scores: Float[Tensor, " players"], truth: Bool[Tensor, " players"]) -> None:
+    """Refuse a ranking that cannot be judged.
+
+    Raises:
+        ApportionError: No player is the cause, or a score is not finite.
+    """
+    if not bool(truth.any()):
+        raise ApportionError(
+            "no player is known to be the cause, so this measure cannot judge the item; say where its cause stands "
+            "(Item.truth), or leave the measure out."
+        )
+    if not bool(scores.isfinite().all()):
+        raise ApportionError("a score is not finite, so the players cannot be ranked; explain the item again.")
+
+
+def _tie_at_best(scores: Float[Tensor, " players"], truth: Bool[Tensor, " players"]) -> tuple[int, int, int]:
+    """How many players stand above the cause's best one, how many are its equals, and how many of these are it."""
+    check_truth(scores, truth)
+    best = scores[truth].max()
+    tied = scores == best
+    return int((scores > best).sum()), int(tied.sum()), int((tied & truth).sum())
