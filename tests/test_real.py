@@ -123,3 +123,15 @@ def _rxnmapper_folder():
         pytest.skip("rxnmapper is not installed: `make real` installs requirements-real.txt")
     config = next(f for f in files if str(f).endswith("albert_heads_8_uspto_all_1310k/config.json"))
     return config.locate().parent
+
+
+def test_attnlrp_finds_the_subject_more_often_than_a_random_order(demo, tmp_path):
+    found = demo.evaluate(
+        "agreement", methods=["attnlrp"], measures=["ground-truth"], limit=24, path=tmp_path / "run", progress=False
+    )
+    (row,) = found.differences("mrr", to="random").itertuples()
+    assert row.n == 24
+    assert row.low > 0
+    right, known = found.accuracy
+    assert known == 24
+    assert right > 16
