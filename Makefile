@@ -14,7 +14,7 @@ WEIGHTS := .venv/.installed-weights
 # pytest answers 5 when a tier has no tests; that is no failure.
 pytest = $(BIN)/python -m pytest $(1) || [ $$? -eq 5 ]
 
-.PHONY: help compare demo test wide real all lint format types bench coverage clean
+.PHONY: help compare demo test wide real all lint format types bench coverage studies clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -61,6 +61,14 @@ coverage: $(DEV) ## which architectures the engine covers; writes the README's t
 
 compare: $(DEV) $(WEIGHTS) ## every method on three predictions: docs/comparison/
 	$(BIN)/python examples/compare.py
+
+studies: $(DEV) $(WEIGHTS) ## which explanation may be believed, on pretrained models: docs/studies/; hours, and goes on where it was
+	$(BIN)/python -m benchmarks.studies.agreement
+	$(BIN)/python -m benchmarks.studies.leave_one_out
+	$(BIN)/python -m benchmarks.studies.recipes
+	$(BIN)/python -m benchmarks.studies.measures
+	$(BIN)/python -m benchmarks.studies.faithfulness
+	$(BIN)/python -m benchmarks.studies.planted
 
 clean: ## remove what make made here, the environment too
 	rm -rf .venv .pytest_cache .hypothesis .mypy_cache .ruff_cache dist demo.html demo-agreement.html
