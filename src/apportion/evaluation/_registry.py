@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from collections.abc import Callable
 from typing import TypeVar
 
 from apportion._errors import ApportionError
-from apportion._options import options_in
+from apportion._options import made_by_name
 from apportion.evaluation._measure import Measure
 
 MEASURES: dict[str, type[Measure]] = {}
@@ -50,17 +48,4 @@ def as_measure(measure: AnyMeasure) -> Measure:
     """
     if isinstance(measure, Measure):
         return measure
-    name, parenthesis, _ = measure.partition("(")
-    name = name.strip()
-    if name not in MEASURES:
-        close = difflib.get_close_matches(name, MEASURES, n=1)
-        meant = f"did you mean {close[0]!r}? The" if close else "the"
-        raise ApportionError(f"there is no measure {name!r}; {meant} measures are {', '.join(MEASURES)}.")
-    cls = MEASURES[name]
-    options = options_in(measure, example="perturbation-curves(steps=5)") if parenthesis else {}
-    known = list(inspect.signature(cls).parameters)
-    for option in options:
-        if option not in known:
-            fits = f"its options are {', '.join(known)}" if known else "it has no options"
-            raise ApportionError(f"the measure {name!r} has no option {option!r}; {fits}.")
-    return cls(**options)
+    return made_by_name(measure, MEASURES, what="measure", example="perturbation-curves(steps=5)")

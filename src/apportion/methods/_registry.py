@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import TypeVar, get_args
 
 from apportion._errors import ApportionError
-from apportion._options import options_in
+from apportion._options import made_by_name, name_in
 from apportion.methods._method import About, Conserves, Family, Method
 from apportion.methods._plugins import load_installed_plugins
 from apportion.relevance import Composite
@@ -78,22 +77,8 @@ def as_method(method: AnyMethod) -> Method:
         from apportion.methods.backward import Propagation
 
         return Propagation(method)
-    name, parenthesis, _ = method.partition("(")
-    name = name.strip()
-    if name not in METHODS:
+    if name_in(method) not in METHODS:
         load_installed_plugins()
-    if name not in METHODS:
-        close = difflib.get_close_matches(name, METHODS, n=1)
-        meant = f"did you mean {close[0]!r}? The" if close else "the"
-        raise ApportionError(f"there is no method {name!r}; {meant} methods are {', '.join(method_names())}.")
-    cls = METHODS[name]
-    options = options_in(method, example="integrated-gradients(steps=20, baseline='mean')") if parenthesis else {}
-    known = [p.name for p in inspect.signature(cls).parameters.values()]
-    for option in options:
-        if option not in known:
-            fits = f"its options are {', '.join(known)}" if known else "it has no options"
-            raise ApportionError(f"the method {name!r} has no option {option!r}; {fits}.")
-    try:
-        return cls(**options)
-    except TypeError as error:
-        raise ApportionError(f"the method {name!r} cannot be made: {error}.") from error
+    makers = {name: METHODS[name] for name in method_names()}
+    example = "integrated-gradients(steps=20, baseline='mean')"
+    return made_by_name(method, makers, what="method", example=example)
