@@ -240,3 +240,21 @@ def test_random_numbers_depend_on_the_seed_the_item_and_their_purpose_alone():
     first = drawn("ties")
     assert drawn("ties") == first
     assert len({first, drawn("ties", seed=1), drawn("ties", id="b"), drawn("infidelity")}) == 4
+
+
+@pytest.mark.parametrize("masker", ["auto", "delete"])
+def test_leave_one_out_is_done_once_for_the_methods_and_the_measures(masker):
+    own = case(target=11, masker="delete")
+    found = own.attribution(as_method(f"leave-one-out(masker={masker!r})"))
+    forward = own.question.passes.forward
+    assert own.leave_one_out is found
+    assert own.question.passes.forward == forward
+
+
+@pytest.mark.parametrize("options", ["masker='replace(3)'", "players='words'"])
+def test_another_leave_one_out_than_the_case_s_is_done_for_itself(options):
+    own = case(target=11, masker="delete")
+    alone = explainer().explain(TEXT, target=11, method=f"leave-one-out({options})")
+    found = own.attribution(as_method(f"leave-one-out({options})"))
+    assert_close(found.scores, alone.scores, rtol=1e-9, atol=1e-10)
+    assert found is not own.leave_one_out

@@ -68,7 +68,11 @@ class Case:
         self._shared: dict[str, Any] = {}
 
     def attribution(self, method: Method) -> Attribution:
-        """What a method finds."""
+        """What a method finds; leave-one-out with this case's masker is done once, for the methods and the measures."""
+        if isinstance(method, LeaveOneOut):
+            masker = as_masker(method.masker).resolved(self.question)
+            if replace(method, masker=masker) == LeaveOneOut(masker=self.masker):
+                return self.leave_one_out
         (found,) = self.explainer.answer_to(self.question, method)
         return found
 
@@ -136,7 +140,8 @@ class Case:
     @cached_property
     def leave_one_out(self) -> Attribution:
         """What leaving out each token does to the target."""
-        return self.attribution(LeaveOneOut(masker=self.masker))
+        (found,) = self.explainer.answer_to(self.question, LeaveOneOut(masker=self.masker))
+        return found
 
     @property
     def correct(self) -> bool | None:
