@@ -9,9 +9,10 @@ import os
 import subprocess
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -105,21 +106,37 @@ def answers_kept_apart() -> Iterator[TextIO]:
         yield answers
 
 
-def serve(cases: _llama.Cases, *, vocab: int, versions: dict[str, str]) -> None:
-    """Answer questions about `cases` until there are no more."""
+def serve(
+    cases: _llama.Cases,
+    *,
+    versions: dict[str, str],
+    vocab: int = 0,
+    inputs: Callable[[int], Tensor] | None = None,
+    warm_up: int = WARM_UP_TOKENS,
+) -> None:
+    """Answer questions about `cases` until there are no more.
+
+    Args:
+        cases: What is asked about.
+        versions: Said first.
+        vocab: Size of the vocabulary that the token ids are drawn from.
+        inputs: Something else than token ids, from its size.
+        warm_up: Size of what a case runs on before its memory is measured.
+    """
+    inputs = inputs or partial(_llama.random_ids, vocab=vocab)
     with answers_kept_apart() as answers:
         print(json.dumps(versions), file=answers, flush=True)
         for line in sys.stdin:
             question = json.loads(line)
             case = cases[question["case"]]
-            ids = _llama.random_ids(question["n"], vocab)
-            print(json.dumps(_answer(question["what"], case, ids, vocab)), file=answers, flush=True)
+            if question["what"] == "memory":
+                case(inputs(warm_up))
+            print(json.dumps(_answer(question["what"], case, inputs(question["n"]))), file=answers, flush=True)
 
 
-def _answer(what: str, case: _llama.Case, ids: Tensor, vocab: int) -> Any:
+def _answer(what: str, case: _llama.Case, ids: Tensor) -> Any:
     if what == "seconds":
         return _measure.seconds(lambda: case(ids))
     if what == "memory":
-        case(_llama.random_ids(WARM_UP_TOKENS, vocab))
         return asdict(_measure.memory(lambda: case(ids)))
     return case(ids).double().tolist()

@@ -37,6 +37,7 @@ TITLES: dict[Task, str] = {
     "image_classification": "image classifiers",
     "zero_shot_image_classification": "image-text dual encoders",
     "vision_language": "vision-language models, from raw pixels",
+    "image_tower": "image encoders without a head",
 }
 
 

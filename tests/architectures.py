@@ -28,16 +28,30 @@ Task = Literal[
     "image_classification",
     "zero_shot_image_classification",
     "vision_language",
+    "image_tower",
 ]
 Attention = Literal["eager", "sdpa"]
 
 VISION_LANGUAGE = {
-    "llava": "LlavaForConditionalGeneration",
-    "gemma3": "Gemma3ForConditionalGeneration",
-    "qwen2_vl": "Qwen2VLForConditionalGeneration",
-    "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
-    "qwen3_vl": "Qwen3VLForConditionalGeneration",
+    name: entry
+    for name, entry in modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.items()
+    if name not in ("evolla", "mistral4")  # read proteins, and words alone
 }
+DETECTORS = ("conditional_detr", "dab-detr", "deformable_detr", "detr", "table-transformer", "yolos")
+FILMS = ("timesformer", "videomae", "videoprism_vision_model", "vivit")
+IMAGE_TOWERS = {
+    name: entry
+    for name, entry in modeling_auto.MODEL_FOR_IMAGE_MAPPING_NAMES.items()
+    if name not in (*DETECTORS, *FILMS, "cohere2_vision", "imagegpt")  # one reads words too, one nothing but
+} | {
+    "blip": "BlipVisionModel",
+    "chinese_clip_vision_model": "ChineseCLIPVisionModel",
+    "clip_vision_model": "CLIPVisionModel",
+    "metaclip_2_vision_model": "MetaClip2VisionModel",
+    "pvt_v2": "PvtV2Model",
+    "siglip2_vision_model": "Siglip2VisionModel",
+}
+"""Models that turn an image into features, without a head: what people load as an encoder."""
 CLASSES: Mapping[Task, Mapping[str, str | tuple[str, ...]]] = {
     "causal_lm": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     "masked_lm": modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -47,6 +61,7 @@ CLASSES: Mapping[Task, Mapping[str, str | tuple[str, ...]]] = {
     "image_classification": modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
     "zero_shot_image_classification": modeling_auto.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES,
     "vision_language": VISION_LANGUAGE,
+    "image_tower": IMAGE_TOWERS,
 }
 KINDS: Mapping[Task, Kind] = {
     "causal_lm": "text",
@@ -57,12 +72,18 @@ KINDS: Mapping[Task, Kind] = {
     "image_classification": "image",
     "zero_shot_image_classification": "image and text",
     "vision_language": "image in text",
+    "image_tower": "image",
 }
 OTHER_KINDS: Mapping[tuple[Task, str], Kind] = {
     ("image_classification", "imagegpt"): "text",  # its pixels are words
     ("image_classification", "shieldgemma2"): "image in text",
+    ("zero_shot_image_classification", "blip-2"): "image in text",
+    **dict.fromkeys(
+        [("vision_language", name) for name in ("pix2struct", "pp_formulanet", "vision-encoder-decoder")],
+        "image to text",
+    ),
 }
-FLOAT32 = frozenset({"canine", "inkling2_text", "mra", "xglm"})
+FLOAT32 = frozenset({"canine", "inkling2_text", "kosmos-2", "mra", "xglm"})
 """Architectures whose own code mixes in float32 and so does not run, or overflows, in float64."""
 
 TASKS: tuple[Task, ...] = tuple(CLASSES)
@@ -187,6 +208,8 @@ def with_random_weights(model: PreTrainedModel) -> PreTrainedModel:
                 parameter.add_(0.05 * noise(parameter))
             elif "norm" in name:
                 parameter.add_(0.05 * noise(parameter).abs())
+            elif ("gate" in name or "alpha" in name) and not parameter.any():
+                parameter.add_(0.5)  # a new model keeps these shut
     return model
 
 

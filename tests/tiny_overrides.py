@@ -11,8 +11,27 @@ from typing import Any
 
 ROTARY = {"rope_type": "default", "rope_theta": 10000.0}
 ROTARY_BY_AXIS = {**ROTARY, "mrope_section": [2, 3, 3]}  # time, height and width share the half head of 8
+ROTARY_BY_AXIS_OF_HALF = {**ROTARY, "partial_rotary_factor": 0.5, "mrope_section": [1, 1, 2]}
 QWEN_TEXT = {"rope_parameters": ROTARY_BY_AXIS}
 NO_CACHE = {"use_cache": False}  # these overwrite their state, which a backward pass would need
+QUERIES = {"num_query_tokens": 4, "qformer_config": {"encoder_hidden_size": 64}}
+MLLAMA_VISION = {
+    "num_global_layers": 1,
+    "intermediate_layers_indices": [0],
+    "vision_output_dim": 128,
+    "attention_heads": 4,
+}
+LLAMA4_VISION = {
+    "intermediate_size": 256,
+    "vision_output_dim": 64,
+    "projector_input_dim": 64,
+    "projector_output_dim": 64,
+}
+GLM = {"text_config": QWEN_TEXT}
+IN_PAIRS = {"vision_config": {"image_size": [32, 32], "patch_size": [8, 8]}}
+FOUR_TIMES_64 = {"out_hidden_size": 256}
+ONE_TILE = {"image_grid_pinpoints": [[32, 32]]}
+OWN_TOKEN, OWN_TOKEN_ID = {"image_token_index": 100}, {"image_token_id": 100}
 GEMMA3 = {"mm_tokens_per_image": 4}
 
 OVERRIDES: Mapping[str, Mapping[str, Any]] = {
@@ -139,7 +158,15 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
         "text_config": QWEN_TEXT,
         "vision_config": {"deepstack_visual_indexes": [0], "num_position_embeddings": 64},
     },
+    "qwen3_vl_moe": {
+        "text_config": QWEN_TEXT,
+        "vision_config": {"deepstack_visual_indexes": [0], "num_position_embeddings": 64},
+    },
+    **dict.fromkeys(("glm4v", "glm46v", "glmga", "glm_ocr"), GLM),
+    "glm4v_moe": {"text_config": {"rope_parameters": ROTARY_BY_AXIS_OF_HALF}},
     "rwkv": NO_CACHE,
+    "siglip2_vision_model": {"num_patches": 16},
+    "swin2sr": {"embed_dim": 24, "depths": [1, 1], "num_heads": [2, 2], "patch_size": 1, "window_size": 4},
     "siglip2": {"text_config": {"projection_size": 64}, "vision_config": {"num_patches": 16}},
     "videoprism": {
         "vision_config": {
@@ -157,8 +184,110 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
     "xglm": {"attention_heads": 4},
     "textnet": {"image_size": [64, 64]},
     "xlstm": {"embedding_dim": 64, "num_blocks": 2, "qk_dim_factor": 1.0, **NO_CACHE},
+    # Images: grids, tiles and queries that go with an image of 32 x 32 pixels.
+    "aria": {"projector_patch_to_query_dict": {16: 4}, "max_value_projector_patch_to_query_dict": 4},
+    "florence2": {
+        "vision_config": {
+            "projection_dim": 64,
+            "depths": [1, 1],
+            "embed_dim": [16, 32],
+            "num_heads": [2, 4],
+            "num_groups": [2, 4],
+            "window_size": 4,
+            "patch_size": [7, 3],
+            "patch_stride": [4, 2],
+            "patch_padding": [3, 1],
+            "patch_prenorm": [False, True],
+        },
+    },
+    **dict.fromkeys(("minicpm_ocr", "minicpmv4_6", "minicpmv4_7"), OWN_TOKEN_ID),
+    "cohere_compass": {"text_config": {"rope_parameters": {"full_attention": ROTARY}}},
+    "cosmos3_edge": {
+        "image_token_id": 100,
+        "video_token_id": 101,
+        "vision_start_token_id": 102,
+        "vision_end_token_id": 103,
+        "text_config": QWEN_TEXT,
+        "vision_config": {"num_patches": 16},
+    },
+    "gemma4": {
+        "text_config": {"per_layer_config": {}},
+        "vision_config": {
+            "model_type": "gemma4_vision",
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "head_dim": 16,
+            "pooling_kernel_size": 2,
+            "patch_size": 8,
+            "position_embedding_size": 16,
+        },
+    },
+    "granite_docling": {"vision_config": {"deepstack_visual_indexes": [0], "use_fine_route": False, "scale_factor": 2}},
+    "janus": {
+        "vision_config": {"projection_dim": 64},
+        "vq_config": {"base_channels": 32, "projection_dim": 64, "image_token_embed_dim": 64},
+    },
+    "kimi_k25": {"projection_hidden_size": 64},
+    "paligemma": {"projection_dim": 64},
+    "qwen2_5_omni_thinker": {
+        "text_config": QWEN_TEXT,
+        "vision_config": {"window_size": 16, "fullatt_block_indexes": [1]},
+    },
+    "t5gemma2": {"encoder": GEMMA3},
+    "vision-encoder-decoder": {"decoder": {"is_decoder": True, "add_cross_attention": True}},
+    "hunyuan_vl": {"text_config": {"rope_parameters": {**ROTARY, "mrope_section": [2, 2, 2, 2]}}},
+    "vipllava": {"vision_feature_layers": [-1, -2]},
+    "deepseek_vl_hybrid": {"high_res_vision_config": {"global_attn_indexes": [0]}},
+    "ernie4_5_vl_moe": {
+        "text_config": {
+            "rope_parameters": {**ROTARY, "mrope_section": [2, 2, 4]},
+            "moe_intermediate_size": [32, 16],
+            "moe_num_experts": 4,
+            "mlp_layer_types": ["dense", "sparse"],
+        }
+    },
+    "gemma4_unified": {
+        "text_config": {"per_layer_config": {}},
+        "vision_config": {
+            "model_type": "gemma4_unified_vision",
+            "mm_embed_dim": 64,
+            "mm_posemb_size": 16,
+            "output_proj_dims": 64,
+            "pooling_kernel_size": 2,
+            "patch_size": 8,
+        },
+    },
+    "step3p7": {"text_config": {"sliding_window": 8}},
+    "chameleon": {
+        "image_token_id": 100,
+        "vocabulary_map": {"<image>": 100, **{f"IMGIMG{'ABCDEFGH'[code]}Z": 110 + code for code in range(8)}},
+        "vq_config": {"num_embeddings": 8, "base_channels": 32, "resolution": 32, "latent_channels": 32},
+    },
+    **dict.fromkeys(("muse_glimmer", "muse_spark"), FOUR_TIMES_64),
+    "idefics": {"alpha_initializer": "ones"},
+    "idefics2": {"perceiver_config": {"resampler_n_latents": 4, "resampler_depth": 1, "resampler_head_dim": 16}},
+    "instructblip": {**QUERIES, "image_token_index": 100},
+    "instructblipvideo": {**QUERIES, "video_token_index": 100},
+    **dict.fromkeys(("internvl", "qianfan_ocr"), IN_PAIRS),
+    "kosmos-2": {"latent_query_num": 4, "text_config": {"layers": 2, "embed_dim": 64, "attention_heads": 4}},
+    "kosmos-2.5": {"latent_query_num": 4, "text_config": {"layers": 2, "embed_dim": 64, "attention_heads": 4}},
+    "llama4": {"vision_config": LLAMA4_VISION},
+    "llama4_vision_model": LLAMA4_VISION,
+    "pp_formulanet": {"vision_config": {"decoder_hidden_size": 64}},
+    **dict.fromkeys(("llava_next", "llava_next_video", "llava_onevision"), ONE_TILE),
+    **dict.fromkeys(("mistral3", "mistral_large4"), OWN_TOKEN),
+    "mllama": {"vision_config": MLLAMA_VISION, "text_config": {"cross_attention_layers": [1]}},
+    "mllama_vision_model": MLLAMA_VISION,
+    "ovis2": {"visual_indicator_token_ids": [110, 111, 112, 113, 114]},
     # Settings that the default configuration lacks or gets wrong.
-    "blip-2": {"qformer_config": {"use_qformer_text_input": True, "encoder_hidden_size": 64}},
+    "blip-2": {
+        "num_query_tokens": 4,
+        "image_token_index": 100,
+        "qformer_config": {"use_qformer_text_input": True, "encoder_hidden_size": 64},
+    },
     "cohere_compass_text": {"rope_parameters": {"full_attention": ROTARY}},
     "dbrx": {"attn_config": {"rope_theta": 10000.0, "clip_qkv": 8.0}},
     "deepseek_v2": {"num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},

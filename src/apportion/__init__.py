@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from apportion._attribution import Cost as Cost
     from apportion._attribution import Explained as Explained
     from apportion._comparison import Comparison as Comparison
+    from apportion._computed import Computed as Computed
+    from apportion._computed import Cosine as Cosine
+    from apportion._computed import Projection as Projection
+    from apportion._computed import Similarity as Similarity
     from apportion._errors import ApportionError as ApportionError
     from apportion._errors import NonFiniteRelevance as NonFiniteRelevance
     from apportion._errors import RuleNotApplied as RuleNotApplied
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
     from apportion._generation import Generation as Generation
     from apportion._ledger import Ledger as Ledger
     from apportion._load import load as load
+    from apportion._pair import Pair as Pair
+    from apportion._pairwise import Pairwise as Pairwise
+    from apportion._picture import Picture as Picture
     from apportion._target import Span as Span
     from apportion._target import Target as Target
     from apportion.games import AttentionMask as AttentionMask
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
     from apportion.methods import AtMan as AtMan
     from apportion.methods import AttentionGradCAM as AttentionGradCAM
     from apportion.methods import AttnLRP as AttnLRP
+    from apportion.methods import AttnLRPVision as AttnLRPVision
     from apportion.methods import Banzhaf as Banzhaf
     from apportion.methods import Chefer as Chefer
     from apportion.methods import ContextCite as ContextCite
@@ -53,6 +61,7 @@ if TYPE_CHECKING:
     from apportion.methods import Rollout as Rollout
     from apportion.methods import Shapley as Shapley
     from apportion.methods import Shares as Shares
+    from apportion.methods import Shifted as Shifted
     from apportion.methods import SmoothGrad as SmoothGrad
     from apportion.methods import ValueZeroing as ValueZeroing
     from apportion.methods import register as register
@@ -74,6 +83,13 @@ _HOMES = {
     "Cost": "apportion._attribution",
     "Explained": "apportion._attribution",
     "Comparison": "apportion._comparison",
+    "Computed": "apportion._computed",
+    "Cosine": "apportion._computed",
+    "Projection": "apportion._computed",
+    "Similarity": "apportion._computed",
+    "Pair": "apportion._pair",
+    "Pairwise": "apportion._pairwise",
+    "Picture": "apportion._picture",
     "ApportionError": "apportion._errors",
     "NonFiniteRelevance": "apportion._errors",
     "RuleNotApplied": "apportion._errors",
@@ -87,6 +103,7 @@ _HOMES = {
     "Target": "apportion._target",
     "CPLRP": "apportion.methods",
     "AttnLRP": "apportion.methods",
+    "AttnLRPVision": "apportion.methods",
     "ExpectedGradients": "apportion.methods",
     "Gradient": "apportion.methods",
     "InputXGradient": "apportion.methods",
@@ -104,6 +121,7 @@ _HOMES = {
     "Propagation": "apportion.methods",
     "SmoothGrad": "apportion.methods",
     "Shares": "apportion.methods",
+    "Shifted": "apportion.methods",
     "register": "apportion.methods",
     "GIM": "apportion.methods",
     "MambaLRP": "apportion.methods",

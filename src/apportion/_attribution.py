@@ -20,6 +20,7 @@ from apportion._errors import ApportionError
 from apportion._features import Feature
 from apportion._grouping import AnySpans, Group, group_feature, span_groups, word_groups
 from apportion._ledger import Ledger
+from apportion._picture import Picture
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -80,6 +81,7 @@ class Attribution:
         conserves: Whether the scores sum to the target: `"exactly"`, with the ledger's other lines; `"with a
             remainder"` that the ledger names; or `"no"`: then they rank the features, and are no amounts.
         cost: What it took.
+        pictures: The images that some of the features are parts of; `Feature.image` tells which.
     """
 
     scores: Float[Tensor, "*targets feature"]
@@ -94,6 +96,7 @@ class Attribution:
     standard_errors: Float[Tensor, "*targets feature"] | None = None
     conserves: Literal["exactly", "with a remainder", "no"] = "no"
     cost: Cost | None = None
+    pictures: tuple[Picture, ...] = ()
 
     def __post_init__(self) -> None:
         if self.scores.ndim not in (1, 2):
@@ -281,7 +284,11 @@ class Attribution:
             "conserves": self.conserves,
             "cost": None if self.cost is None else vars(self.cost),
             "ledger": None,
+            "pictures": [picture.label for picture in self.pictures],
         }
+        for i, picture in enumerate(self.pictures):
+            tensors[f"pictures.{i}.pixels"] = picture.pixels.contiguous()
+            tensors[f"pictures.{i}.owner"] = picture.owner.contiguous()
         if self.position_scores is not None:
             tensors["position_scores"] = self.position_scores.contiguous()
         if self.standard_errors is not None:
@@ -349,6 +356,10 @@ class Attribution:
             options=header["options"],
             model=header["model"],
             ledger=ledger,
+            pictures=tuple(
+                Picture(pixels=tensors[f"pictures.{i}.pixels"], owner=tensors[f"pictures.{i}.owner"], label=label)
+                for i, label in enumerate(header.get("pictures", ()))
+            ),
         )
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -387,15 +398,19 @@ class Attribution:
 
     def _grouped(self, groups: Sequence[Group], *, kind: Literal["word", "span"]) -> Attribution:
         """Sum the shares of each group of features."""
-        membership = torch.zeros(len(self.features), len(groups), dtype=self.scores.dtype)
+        column = torch.empty(len(self.features), dtype=torch.long)
+        for k, (_, group) in enumerate(groups):
+            column[group] = k
         # The errors of a sum need the covariances of its parts, which no result keeps.
         alone = len(groups) == len(self.features)
-        for column, (_, group) in enumerate(groups):
-            membership[group, column] = 1
+
+        def summed(scores: Tensor) -> Tensor:
+            return scores.new_zeros(*scores.shape[:-1], len(groups)).index_add(-1, column, scores)
+
         return replace(
             self,
-            scores=self.scores @ membership,
-            position_scores=None if self.position_scores is None else self.position_scores @ membership,
+            scores=summed(self.scores),
+            position_scores=None if self.position_scores is None else summed(self.position_scores),
             standard_errors=self.standard_errors if alone else None,
             features=tuple(group_feature(self.features, group, kind) for group in groups),
             explained=tuple(replace(e, feature=_group_of(e.feature, groups)) for e in self.explained),

@@ -13,18 +13,34 @@ from torch import Tensor, nn
 
 from apportion._attribution import Attribution, Cost, Explained
 from apportion._comparison import Comparison
+from apportion._computed import Similarity
 from apportion._errors import ApportionError
 from apportion._features import Feature
 from apportion._generation import Generation, generation_of
+from apportion._pair import Pair
+from apportion._pairwise import Pairwise
 from apportion._progress import progress as track_progress
 from apportion._question import Question, batches
 from apportion._target import AnyTarget, Span, Unit, as_targets
 from apportion.games import AnyMasker
-from apportion.methods import AnyMethod, Method, Propagation, as_method, method_names, required_options
+from apportion.methods import (
+    AnyMethod,
+    Method,
+    Propagation,
+    as_method,
+    default_method,
+    method_names,
+    required_options,
+)
+from apportion.methods.backward._pairwise import pairwise
 from apportion.models._generate import generated_ids
+from apportion.models._given import prompts_given, sees
+from apportion.models._images import is_image
 from apportion.models._kind import kind_of_model
 from apportion.models._outputs import Head
-from apportion.models._prompt import Prompt, is_batch, prompts_from, tokenizer_of
+from apportion.models._pair_encoder import Pooling, is_pair, pair_encoder, sides_given
+from apportion.models._prompt import Prompt, is_batch, tokenizer_of
+from apportion.models._regions import AnyRegions
 from apportion.relevance import Audit
 from apportion.relevance._recording import token_embedding, usable_modules
 
@@ -56,18 +72,23 @@ class Explainer:
     The model is used as it is and given back as it was after every call.
 
     Args:
-        model: A transformers model: causal or masked language model, classifier of texts or tokens, or
-            encoder-decoder; any other torch module when the target is a function of its output.
-        processor: Its tokenizer or processor; without one, prompts are token ids.
+        model: A transformers model: causal or masked language model, classifier of texts, tokens or images,
+            encoder-decoder, dual encoder, vision-language or speech model; a backbone or any other torch module when
+            the target says what to read of its output.
+        processor: Its tokenizer, image processor or processor; without one, prompts are the model's own inputs.
+        pooling: For pairs of two texts or two images: what an encoding is made of, `"mean"`, `"cls"`, `"last"` or
+            `"pooled"`. By default what the model's folder says, else `"mean"` for texts and `"pooled"` for images.
 
     Raises:
         ApportionError: The model is compiled or on the meta device, or the tokenizer has more tokens than the model.
     """
 
-    def __init__(self, model: nn.Module, processor: Any = None) -> None:
+    def __init__(self, model: nn.Module, processor: Any = None, *, pooling: Pooling | None = None) -> None:
         usable_modules(model)
         self.model, self.processor = model, processor
         self._head = Head(model, kind_of_model(model), processor)
+        self._pooling: Pooling | None = pooling
+        self._pair_heads: dict[str, Head] = {}
         self._check_vocabulary()
 
     @property
@@ -82,9 +103,10 @@ class Explainer:
         *,
         target: Any = None,
         contrast: str | int | Sequence[str | int] | None = None,
-        method: AnyMethod = "attnlrp",
+        method: AnyMethod | None = None,
         unit: Unit = "logit",
         position: int | str | None = None,
+        regions: AnyRegions = "patches",
         features: Literal["tokens", "words"] | Mapping[str, Any] | Sequence[str] = "tokens",
         positions: Literal["apart", "added"] = "apart",
         batch_size: int = 1,
@@ -93,15 +115,20 @@ class Explainer:
         """Divide the model's prediction among the parts of a prompt.
 
         Args:
-            prompt: A text, chat messages, token ids, a dict of the model's inputs, or a list of texts (or chats, …).
-                A list or a padded batch gives a list of attributions.
+            prompt: A text, chat messages, token ids, an image (PIL, array, tensor or a file's path), a `Pair` of image
+                and text, messages with images, `{"images": …, "text": …}`, a dict of the model's inputs, or a list of
+                such. A list or a padded batch gives a list of attributions.
             target: What is divided: a token or class by name or id, a `Target`, a `Span`, a function from the model's
                 output to one number, or a list of targets that go back in one batched pass. By default the most
                 likely output.
             contrast: One or more outputs whose mean is subtracted from the target.
-            method: A name such as `"attnlrp"` or `"cp-lrp"`, a method with options, or a composite.
+            method: A name such as `"attnlrp"` or `"cp-lrp"`, a method with options, or a composite. By default AttnLRP,
+                with ResLRP's rule for residual sums where the model looks at images.
             unit: `"logit"`, `"log-probability"` or `"probability"`.
             position: For models with an output per token: where the target is read.
+            regions: How images are divided: `"patches"`, the model's own grid; `"pixels"`; squares of so many pixels; a
+                map of region numbers (height × width, such as superpixels) or masks by name, of the image's size; or
+                `"visual-tokens"`: then relevance ends at what the language part reads of the image, not at its pixels.
             features: `"tokens"`, `"words"`, or spans as `Attribution.spans` takes them.
             positions: Whether shares of learned position embeddings stand `"apart"` or are `"added"` to their tokens.
             batch_size: How many prompts run together. In a batch no ledger is kept, since the parts of the model that
@@ -111,13 +138,14 @@ class Explainer:
         Raises:
             ApportionError: Something in the request does not fit; the message says what and what to do.
         """
-        chosen = as_method(method)
+        prompts = self._prompts(prompt, regions)
+        chosen = self._chosen(method, prompts[0])
         _check_choice("features", features, ("tokens", "words"))
         _check_choice("positions", positions, ("apart", "added"))
         found, _ = self._attributions(
-            prompt,
+            prompts,
             {chosen.name: chosen},
-            as_targets(target, contrast, unit, position),
+            self._targets(prompt, target, contrast, unit, position),
             batch_size=batch_size,
             progress=progress,
         )
@@ -126,6 +154,45 @@ class Explainer:
             answers = [answer.with_positions() for answer in answers]
         shown = [_as_features(answer, features) for answer in answers]
         return shown if _gives_list(prompt) else shown[0]
+
+    def explain_pairs(
+        self,
+        pair: Pair,
+        *,
+        method: AnyMethod | None = None,
+        regions: AnyRegions = "patches",
+        features: Literal["tokens", "words"] = "tokens",
+        positions: Literal["apart", "added"] = "apart",
+    ) -> Pairwise:
+        """Divide the similarity of a pair among pairs of features: which word answers to which word or patch.
+
+        Args:
+            pair: Two texts, two images, or one of each for a model that compares them; the first one's features are
+                the rows.
+            method: A method that propagates relevance, as in `explain`.
+            regions: As in `explain`.
+            features: `"tokens"` or `"words"`.
+            positions: As in `explain`.
+
+        Raises:
+            ApportionError: The request does not fit, or the method does not propagate relevance.
+        """
+        if not isinstance(pair, Pair):
+            raise ApportionError(f"explain_pairs takes an ap.Pair; a {type(pair).__name__} was given.")
+        _check_choice("features", features, ("tokens", "words"))
+        _check_choice("positions", positions, ("apart", "added"))
+        mixed = sides_given(pair, sees=sees(self.model)) is None
+        if mixed and self._head.kind != "dual-encoder":
+            raise ApportionError(
+                f"{type(self.model).__name__} does not compare images with texts; give a dual encoder such as CLIP, or "
+                "two texts or two images and an encoder of them."
+            )
+        prompts = self._prompts(pair, regions)
+        chosen = self._chosen(method, prompts[0])
+        question = self._question(prompts, [Similarity()], [chosen], progress=False)
+        swapped = mixed and not is_image(pair.first)
+        found = replace(pairwise(question, chosen, swapped=swapped, positions=positions == "added"), model=self.name)
+        return found.words() if features == "words" else found
 
     def compare(
         self,
@@ -136,6 +203,7 @@ class Explainer:
         contrast: str | int | Sequence[str | int] | None = None,
         unit: Unit = "logit",
         position: int | str | None = None,
+        regions: AnyRegions = "patches",
         progress: bool = True,
     ) -> Comparison:
         """Explain one prompt by several methods, which share one forward pass.
@@ -151,6 +219,7 @@ class Explainer:
             contrast: See there.
             unit: See there.
             position: See there.
+            regions: See there.
             progress: Whether to show a progress bar.
 
         Raises:
@@ -159,9 +228,9 @@ class Explainer:
         chosen = _named(methods)
         refused: dict[str, ApportionError] = {}
         found, shared = self._attributions(
-            prompt,
+            self._prompts(prompt, regions),
             chosen,
-            as_targets(target, contrast, unit, position),
+            self._targets(prompt, target, contrast, unit, position),
             batch_size=1,
             progress=progress,
             refused=refused,
@@ -176,6 +245,7 @@ class Explainer:
         self,
         prompt: Any,
         *,
+        regions: AnyRegions = "patches",
         max_new_tokens: int = 64,
         do_sample: bool = False,
         temperature: float = 1.0,
@@ -186,6 +256,7 @@ class Explainer:
 
         Args:
             prompt: As in `explain`; one.
+            regions: As in `explain`.
             max_new_tokens: Where the answer is cut off.
             do_sample: Whether tokens are drawn; by default each is the most likely one. The penalties and the
                 temperature in the model's own settings are left out.
@@ -196,7 +267,7 @@ class Explainer:
         Raises:
             ApportionError: The model does not generate, or an option does not fit.
         """
-        started = self._started(prompt)
+        started = self._started(prompt, regions)
         ids = generated_ids(
             self._head,
             started,
@@ -208,13 +279,14 @@ class Explainer:
         )
         return generation_of(self, started, ids)
 
-    def answer(self, prompt: Any, answer: str | Sequence[int]) -> Generation:
+    def answer(self, prompt: Any, answer: str | Sequence[int], *, regions: AnyRegions = "patches") -> Generation:
         """An answer of your own in the place of a generated one.
 
         Args:
             prompt: As in `explain`; one.
             answer: What follows the prompt, as a text or token ids. A text begins with the space that the prompt's
                 last word does not have; an answer in a chat does not.
+            regions: As in `explain`.
 
         Raises:
             ApportionError: The answer is empty, or the model writes no text.
@@ -224,31 +296,38 @@ class Explainer:
                 f"{type(self.model).__name__} writes no answers; load a causal language model or an encoder-decoder."
             )
         given = answer if isinstance(answer, str) else tuple(int(i) for i in answer)
-        started = self._started(prompt)
+        started = self._started(prompt, regions)
         return generation_of(self, started, self._head.span_ids(Span(given)))
 
-    def _started(self, prompt: Any) -> Prompt:
-        prompts = self._prompts(prompt)
+    def _started(self, prompt: Any, regions: AnyRegions) -> Prompt:
+        prompts = self._prompts(prompt, regions)
         if len(prompts) != 1:
             raise ApportionError(f"an answer has one prompt; {len(prompts)} were given.")
         return self._head.started(prompts[0])
 
-    def methods(self) -> dict[str, str | None]:
+    def methods(self, prompt: Any = None, *, target: Any = None) -> dict[str, str | None]:
         """Which methods can serve this model: for each name None, or in one line why it cannot.
 
-        Each method that needs no options is tried on a few tokens.
+        Each method that needs no options is tried.
+
+        Args:
+            prompt: As in `explain`; by default a few tokens, or noise for a model that classifies images.
+            target: As in `explain`.
+
+        Raises:
+            ApportionError: The model reads images with text, or predicts no classes of images, and no prompt is given.
         """
-        rows = self._rows() or 0
-        special = set(getattr(tokenizer_of(self.processor), "all_special_ids", ()))
-        ids = [i for i in range(rows - 1, -1, -1) if i not in special][:PROBE]
-        place = 0 if self._head.kind in ("masked", "token-classification") else None
+        place = None
+        if prompt is None:
+            prompt, target = self._probe(), 0
+            place = 0 if self._head.kind in ("masked", "token-classification") else None
         found: dict[str, str | None] = {}
         for name in method_names():
             if options := required_options(name):
                 found[name] = f"it was not tried, since it needs an option: {name}({options[0]}=…)"
                 continue
             try:
-                self.explain(ids, target=0, position=place, method=name, progress=False)
+                self.explain(prompt, target=target, position=place, method=name, progress=False)
                 found[name] = None
             except ApportionError as error:
                 found[name] = str(error)
@@ -256,32 +335,53 @@ class Explainer:
                 found[name] = f"it fails with {type(error).__name__}: {error}".splitlines()[0]
         return found
 
+    def _probe(self) -> Any:
+        """The least that this model can be asked about."""
+        if not sees(self.model):
+            rows = self._rows() or 0
+            special = set(getattr(tokenizer_of(self.processor), "all_special_ids", ()))
+            return [i for i in range(rows - 1, -1, -1) if i not in special][:PROBE]
+        config: Any = getattr(self.model, "config", None)
+        size = getattr(config, "image_size", None)
+        if self._head.kind != "image-classification" or size is None:
+            name = type(self.model).__name__
+            raise ApportionError(f"{name} is tried on a prompt of yours: methods(prompt, target=…).")
+        height, width = (size, size) if isinstance(size, int) else tuple(size)
+        shape = (1, getattr(config, "num_channels", 3), height, width)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        return {"pixel_values": noise.to(next(self.model.parameters()))}
+
     def audit(
         self,
         prompt: Any,
         *,
         target: Any = None,
         contrast: str | int | Sequence[str | int] | None = None,
-        method: AnyMethod = "attnlrp",
+        method: AnyMethod | None = None,
         position: int | str | None = None,
     ) -> Audit:
         """What every operation of the model is taken for under a method, on the way from the target to the prompt.
 
         `audit(...).check()` raises when a rule that the method promises was never applied.
         """
-        chosen = as_method(method)
+        prompts = self._prompts(prompt)
+        chosen = self._chosen(method, prompts[0])
         if not isinstance(chosen, Propagation):
             raise ApportionError(
                 f"the method {chosen.name!r} follows no rules of operations, so there is nothing to audit."
             )
-        prompts = self._prompts(prompt)
-        question = Question(self._head, prompts[:1], as_targets(target, contrast, "logit", position), detail=True)
+        question = Question(
+            self._head_of(prompts[0]),
+            prompts[:1],
+            self._targets(prompt, target, contrast, "logit", position),
+            detail=True,
+        )
         self._check_length(question)
-        return question.trace.audit(question.read.outputs, chosen.composite)
+        return question.trace.audit(question.read.outputs, chosen.rules(self.model))
 
     def _attributions(
         self,
-        prompt: Any,
+        prompts: Sequence[Prompt],
         methods: Mapping[str, Method],
         targets: Sequence[Any],
         *,
@@ -295,9 +395,8 @@ class Explainer:
         """
         if batch_size < 1:
             raise ApportionError(f"batch_size={batch_size} is not possible; give 1 or more.")
-        prompts = self._prompts(prompt)
         found: list[dict[str, Attribution]] = [{} for _ in prompts]
-        groups = batches(self._head, prompts, batch_size)
+        groups = batches(self._head_of(prompts[0]), prompts, batch_size)
         several = len(groups) > 1 or len(methods) > 1
         seconds, forward = 0.0, 0.0
         for members in track_progress(groups, "explaining", show=progress and len(groups) > 1):
@@ -412,27 +511,63 @@ class Explainer:
             progress=progress,
         )
 
-    def ask(self, prompt: Any, targets: Sequence[AnyTarget], methods: Collection[Method]) -> Question:
+    def ask(
+        self,
+        prompt: Any,
+        targets: Sequence[AnyTarget],
+        methods: Collection[Method],
+        *,
+        regions: AnyRegions = "patches",
+    ) -> Question:
         """A question about one prompt, whose forward pass several methods share; `answer_to` divides its targets.
 
         Args:
             prompt: As in `explain`; one.
             targets: What is divided.
             methods: The methods that will be asked, since some need a more detailed trace.
+            regions: As in `explain`.
 
         Raises:
             ApportionError: The request does not fit.
         """
-        prompts = self._prompts(prompt)
+        prompts = self._prompts(prompt, regions)
         if len(prompts) != 1:
             raise ApportionError(f"a question is about one prompt; {len(prompts)} were given.")
         return self._question(prompts, targets, methods, progress=False)
+
+    def _chosen(self, method: AnyMethod | None, prompt: Prompt) -> Method:
+        """The method that is asked for, or the default for this model and prompt."""
+        return (
+            default_method(self._head_of(prompt).model, pixels=prompt.has_pixels)
+            if method is None
+            else as_method(method)
+        )
+
+    def _targets(
+        self, prompt: Any, target: Any, contrast: Any, unit: Unit, position: int | str | None
+    ) -> list[AnyTarget]:
+        """What `explain`'s arguments ask for; of a model that compares pairs, their similarity."""
+        plain = target is None and contrast is None and unit == "logit" and position is None
+        if plain and (self._head.kind == "dual-encoder" or is_pair(prompt)):
+            return [Similarity()]
+        return as_targets(target, contrast, unit, position)
+
+    def _head_of(self, given: Any) -> Head:
+        """What runs for a prompt: the model, or for a pair of two texts or two images the model on both sides."""
+        sides = sides_given(given, sees=sees(self.model))
+        if sides is None:
+            return self._head
+        if sides not in self._pair_heads:
+            encoder = pair_encoder(self.model, self.processor, self._pooling, sides)
+            self._pair_heads[sides] = Head(encoder, "dual-encoder", self.processor)
+        return self._pair_heads[sides]
 
     def _question(
         self, prompts: Sequence[Prompt], targets: Sequence[AnyTarget], methods: Collection[Method], *, progress: bool
     ) -> Question:
         detail = any(method.detail for method in methods)
-        question = Question(self._head, prompts, targets, detail=detail, progress=progress)
+        question = Question(self._head_of(prompts[0]), prompts, targets, detail=detail, progress=progress)
+        question.summands = any(method.summands for method in methods)
         self._check_length(question)
         return question
 
@@ -465,19 +600,20 @@ class Explainer:
                 features=prompt.features if shares.features is None else shares.features[b],
                 explained=tuple(Explained(label=r.label, unit=r.unit, value=value) for r, value in readings),
                 method=method.name,
-                options={**method.options, **shares.options},
+                options={**method.options, **shares.options, **getattr(question.head.model, "options", {})},
                 ledger=ledger if several or ledger is None else ledger[0],
                 prediction=predictions[b],
                 model=self.name,
                 conserves=method.about.conserves,
                 cost=cost,
+                pictures=tuple(picture for canvas in prompt.canvases for picture in canvas.pictures),
             )
             answers.append(_with_padding(attribution, prompt, self.processor))
         return answers
 
-    def _prompts(self, prompt: Any) -> list[Prompt]:
+    def _prompts(self, prompt: Any, regions: AnyRegions = "patches") -> list[Prompt]:
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-        prompts = prompts_from(prompt, self.processor, device=device)
+        prompts = prompts_given(prompt, self.model, self.processor, device=device, regions=regions)
         rows = self._rows()
         for one in prompts:
             for name in one.parts:
@@ -545,12 +681,14 @@ def _named(methods: Sequence[AnyMethod] | Mapping[str, AnyMethod] | Literal["all
 
 def _gives_list(prompt: Any) -> bool:
     """Whether the user asked about several prompts."""
+    if isinstance(prompt, Pair) or is_image(prompt):
+        return False
     if is_batch(prompt):
         return True
     ids = prompt if isinstance(prompt, Tensor) else None
-    if isinstance(prompt, Mapping) or (hasattr(prompt, "data") and not isinstance(prompt, Tensor)):
-        given = dict(prompt)
-        ids = given.get("input_ids", given.get("inputs_embeds"))
+    if isinstance(prompt, Mapping):
+        names = ("input_ids", "inputs_embeds", "pixel_values")
+        ids = next((prompt[name] for name in names if isinstance(prompt.get(name), Tensor)), None)
     return ids is not None and ids.ndim >= 2 and ids.shape[0] > 1
 
 

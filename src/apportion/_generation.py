@@ -84,7 +84,7 @@ class Generation:
     def attribute(
         self,
         *,
-        method: AnyMethod = "attnlrp",
+        method: AnyMethod | None = None,
         unit: Unit = "logit",
         of: str | Sequence[int] | None = None,
         part: Literal["thinking", "answer"] | None = None,
@@ -107,7 +107,7 @@ class Generation:
         Raises:
             ApportionError: The method cannot serve the model, or the model looks ahead, or a text does not occur once.
         """
-        chosen = as_method(method)
+        chosen = self.explainer._chosen(method, self.prompt)
         indices = self._indices(of, part)
         groups = self._groups(indices, chosen)
         found = [
@@ -196,7 +196,7 @@ class Generation:
         progress: bool,
     ) -> Question:
         question = Question(self._head, [prompt], targets, detail=method.detail, rows=rows, progress=progress)
-        question.last_method = True
+        question.last_method, question.summands = True, method.summands
         self.explainer._check_length(question)
         return question
 
@@ -209,7 +209,7 @@ class Generation:
 
     def _with_the_rest(self, found: Attribution) -> Attribution:
         """The shares with those of the tokens that the model did not have to read, which are 0."""
-        read = sum(len(f.positions) for f in found.features if f.part != "source")
+        read = sum(len(f.positions) for f in found.features if _of_answer(f))
         unread = self._length + len(self.ids) - read
         features = (*found.features, *self.features[len(self.features) - unread :])
         if len(features) == len(self.features):
@@ -309,12 +309,17 @@ def _goes_back(method: Method) -> bool:
 
 
 def _holds(feature: Feature, position: int) -> bool:
-    return feature.part != "source" and position in feature.positions
+    return _of_answer(feature) and position in feature.positions
 
 
 def _begins(feature: Feature) -> int:
-    """Where a feature begins in the answer's own sequence; the source of an encoder-decoder stands before all of it."""
-    return -1 if feature.part == "source" else min(feature.positions)
+    """Where a feature begins in the answer's own sequence; a source and images stand before all of it."""
+    return min(feature.positions) if _of_answer(feature) else -1
+
+
+def _of_answer(feature: Feature) -> bool:
+    """Whether a feature stands in the same sequence as the answer."""
+    return feature.of_text and feature.part != "source"
 
 
 def _check_ahead(found: Attribution, later: Tensor) -> None:

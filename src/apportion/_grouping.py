@@ -75,10 +75,13 @@ def group_feature(features: Sequence[Feature], group: Group, kind: FeatureKind) 
     """One feature for a group; without a name it gets the joined labels."""
     name, indices = group
     members = [features[i] for i in indices]
+    alone = len(members) == 1 and name is None
+    # A word may be one token; a patch or the place of an image is no word.
+    same = alone and (kind != "word" or members[0].kind not in ("token", "span"))
     return replace(
         members[0],
         label=name if name is not None else "".join(m.label for m in members),
-        kind=kind if len(members) > 1 or name is not None or kind == "word" else members[0].kind,
+        kind=members[0].kind if same else kind,
         positions=tuple(p for m in members for p in m.positions),
         template=all(m.template for m in members),
         end=members[-1].end,
@@ -97,7 +100,7 @@ def _grouped(features: Sequence[Feature], continues: Callable[[list[Feature], Fe
 
 
 def _may_continue(before: Feature, here: Feature) -> bool:
-    if before.template or here.template:
+    if before.template or here.template or not before.of_text or not here.of_text:
         return False
     if (before.part, before.role, before.turn) != (here.part, here.role, here.turn):
         return False

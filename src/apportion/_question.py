@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,16 +12,31 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from apportion._target import AnyTarget, Reading, Span, Target, read_callable
+from apportion._computed import Computed, Outputs
+from apportion._errors import ApportionError
+from apportion._target import AnyTarget, Reading, Span, Target, read_callable, read_computed
 from apportion.models._outputs import Head, detached
-from apportion.models._prompt import Prompt
+from apportion.models._prompt import CONTINUOUS, Prompt
 from apportion.models._running import in_evaluation
 from apportion.relevance import Trace, record
 
 #: How many tokens run together where many changed prompts are read: enough to keep a processor busy.
 TOKENS_AT_ONCE = 2048
+
+
+class Change(ABC):
+    """A change of what a model computes on its way, such as tokens taken out of its sequence."""
+
+    @property
+    @abstractmethod
+    def kind(self) -> Hashable:
+        """Examples whose changes are of one kind run together."""
+
+    @abstractmethod
+    def lent(self, model: nn.Module, changes: Sequence[Change]) -> AbstractContextManager[Any]:
+        """The model with the changes of a batch, one an example, all of this kind; given back as it was."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +46,12 @@ class Variant:
     Args:
         prompt: What the model reads; only its `inputs` and `parts` count.
         rows: For each target the rows of the output that it reads now.
+        change: Of what the model computes with it; None for none.
     """
 
     prompt: Prompt
     rows: Sequence[tuple[int, ...]]
+    change: Change | None = None
 
 
 @dataclass
@@ -102,7 +121,11 @@ class Question:
         self.head, self.targets, self.detail, self.progress = head, list(targets), detail, progress
         #: Whether no other method will ask for the trace, so that its graph may be freed on the way back.
         self.last_method = False
+        #: Whether the trace keeps the summands of sums, for methods that ask for them.
+        self.summands = False
         self.passes = Passes()
+        if any(isinstance(t, Computed) for t in targets) and not all(isinstance(t, Computed) for t in targets):
+            raise ApportionError("targets that are computed inside the graph cannot be mixed with others; ask twice.")
         if rows is None:
             self.prompts = [head.prepare(prompt, targets) for prompt in prompts]
             self.rows = [head.positions(prompt, self.targets) for prompt in self.prompts]
@@ -122,7 +145,7 @@ class Question:
     def in_detail(self) -> Question:
         """The same question, with a forward pass of its own that tells all modules apart."""
         question = Question(self.head, self.prompts, self.targets, detail=True, rows=self.rows, progress=self.progress)
-        question.passes = self.passes
+        question.passes, question.summands = self.passes, self.summands
         return question
 
     def about(self, targets: Sequence[AnyTarget]) -> Question:
@@ -144,14 +167,31 @@ class Question:
             rows=[self.rows[example]],
             progress=self.progress,
         )
-        question.passes = self.passes
+        question.passes, question.summands = self.passes, self.summands
         return question
 
     @cached_property
     def trace(self) -> Trace:
         """The recorded forward pass."""
+        return self.recorded(detail=self.detail, summands=self.summands)
+
+    def recorded(self, **options: Any) -> Trace:
+        """A recorded forward pass of its own, with options of `record`."""
         self.passes.forward += len(self.prompts)
-        return record(self.head.model, self.inputs, detail=self.detail)
+        visual = self.prompts[0].at_visual_tokens
+        return record(self.head.model, self.inputs, then=self._then, visual=visual, **options)
+
+    @property
+    def _then(self) -> Callable[[Any], Outputs] | None:
+        """What the targets compute from the model's output, where they do so inside the graph."""
+        computed = [target for target in self.targets if isinstance(target, Computed)]
+        if not computed:
+            return None
+
+        def then(output: Any) -> Outputs:
+            return Outputs(torch.stack([target.values(output, self.prompts) for target in computed], 1), output)
+
+        return then
 
     @cached_property
     def read(self) -> Read:
@@ -190,21 +230,24 @@ class Question:
             variants: The changed inputs.
         """
         values = torch.empty(len(variants), len(self.targets), dtype=torch.float64)
-        prompts = [variant.prompt for variant in variants]
-        for members in _of_similar_length(self.head, prompts, most=None if _only_outputs(self.targets) else 1):
+        most = None if _only_outputs(self.targets) else 1
+        for members in _running_together(self.head, variants, most=most):
             question = Question(
                 self.head,
                 [variants[i].prompt for i in members],
                 self.resolved[example],
                 rows=[variants[i].rows for i in members],
             )
-            values[members] = question._values_without_graph()
+            changes = [change for i in members if (change := variants[i].change) is not None]
+            with changes[0].lent(self.head.model, changes) if changes else nullcontext():
+                values[members] = question._values_without_graph()
             self.passes.forward += len(members)
         return values
 
     def _values_without_graph(self) -> Float[Tensor, "examples targets"]:
         with in_evaluation(self.head.model), torch.no_grad():
             output = self.head.model(**self.inputs)
+            output = output if self._then is None else self._then(output)
             source = self.head.logits(output) if _only_outputs(self.targets) else output
             examples, targets = range(len(self.prompts)), range(len(self.targets))
             values = [torch.stack([self._reading(b, t, source).value(source) for t in targets]) for b in examples]
@@ -224,11 +267,12 @@ class Question:
         """For each example the most likely outputs where its first target reads."""
         found: list[tuple[tuple[str, float], ...]] = []
         for b, rows in enumerate(self.rows):
-            logits = getattr(self.trace.output, "logits", None)
-            if not isinstance(logits, Tensor) or not isinstance(self.targets[0], Target | Span):
+            logits = getattr(getattr(self.trace.output, "output", self.trace.output), "logits", None)
+            classes = isinstance(self.targets[0], Target | Span) or self.head.kind == "image-classification"
+            if not isinstance(logits, Tensor) or not classes:
                 found.append(())
                 continue
-            places = self._in_logits(rows[0], logits)
+            places = self._in_logits(rows[0], logits) if rows[0] else ()
             found.append(self.head.prediction(logits.detach()[(b, *places[:1])]))
         return found
 
@@ -260,6 +304,8 @@ class Question:
 
     def _reading(self, example: int, target: int, source: Any) -> Reading:
         asked = self.targets[target]
+        if isinstance(asked, Computed):
+            return read_computed(example, target, asked.label, asked.unit)
         if not isinstance(asked, Target | Span):
             return read_callable(asked)
         logits = source if isinstance(source, Tensor) else self.head.logits(source)
@@ -272,7 +318,23 @@ class Question:
 
 def _only_outputs(targets: Sequence[AnyTarget]) -> bool:
     """Whether all targets read the model's logits, rather than being functions of its whole output."""
-    return all(isinstance(target, Target | Span) for target in targets)
+    return all(isinstance(target, Target | Span | Computed) for target in targets)
+
+
+def tokens_of(prompt: Prompt) -> int:
+    """How long a prompt is to run: its tokens or its patches, whichever are more."""
+    grids = [canvas.patches or (1, canvas.count) for canvas in prompt.canvases]
+    return max([1, prompt.length, *(rows * columns for rows, columns in grids)])
+
+
+def _running_together(head: Head, variants: Sequence[Variant], *, most: int | None) -> Iterator[list[int]]:
+    """Indices of variants that run together; see `_of_similar_length`."""
+    kinds: dict[Hashable, list[int]] = {}
+    for i, variant in enumerate(variants):
+        kinds.setdefault(None if variant.change is None else variant.change.kind, []).append(i)
+    for of_kind in kinds.values():
+        for members in _of_similar_length(head, [variants[i].prompt for i in of_kind], most=most):
+            yield [of_kind[k] for k in members]
 
 
 def _of_similar_length(head: Head, prompts: Sequence[Prompt], *, most: int | None) -> Iterator[list[int]]:
@@ -280,7 +342,7 @@ def _of_similar_length(head: Head, prompts: Sequence[Prompt], *, most: int | Non
     for members in batches(head, prompts, max(1, len(prompts))):
         start = 0
         while start < len(members):
-            longest = max(1, prompts[members[-1]].length)
+            longest = tokens_of(prompts[members[-1]])
             count = max(1, TOKENS_AT_ONCE // longest)
             if most is not None:
                 count = min(count, most)
@@ -291,11 +353,14 @@ def _of_similar_length(head: Head, prompts: Sequence[Prompt], *, most: int | Non
 def _stacked(prompts: Sequence[Prompt]) -> dict[str, Any]:
     """The inputs of several prompts as one batch, padded on the right."""
     longest = {name: max(prompt.inputs[name].shape[1] for prompt in prompts) for name in prompts[0].parts}
-    first = next(iter(longest))
+    first = next(iter(longest), "")
+    whole = {canvas.name for canvas in prompts[0].canvases}
     batch: dict[str, Any] = {}
     for name in prompts[0].inputs:
         rows = [prompt.inputs[name] for prompt in prompts]
-        if isinstance(rows[0], Tensor) and rows[0].ndim >= 2:
+        if isinstance(rows[0], Tensor) and (name in whole or (not first and rows[0].ndim >= 2)):
+            batch[name] = torch.cat(rows)
+        elif isinstance(rows[0], Tensor) and rows[0].ndim >= 2:
             length = longest.get(
                 name, longest[first] if rows[0].shape[1] == prompts[0].length else max(r.shape[1] for r in rows)
             )
@@ -304,7 +369,7 @@ def _stacked(prompts: Sequence[Prompt]) -> dict[str, Any]:
         else:
             batch[name] = rows[0]
     lengths = [prompt.length for prompt in prompts]
-    if "attention_mask" not in batch and len(set(lengths)) > 1:
+    if first and "attention_mask" not in batch and len(set(lengths)) > 1:
         places = torch.arange(longest[first], device=batch[first].device)
         batch["attention_mask"] = (places < torch.tensor(lengths, device=places.device)[:, None]).long()
     return batch
@@ -319,7 +384,9 @@ def batches(head: Head, prompts: Sequence[Prompt], size: int) -> list[list[int]]
     groups: dict[Any, list[int]] = {}
     for i, prompt in enumerate(prompts):
         names = tuple(sorted(prompt.inputs))
-        key = names if head.kind == "causal" else (names, *prompt.parts.values())
+        shapes = tuple(tuple(prompt.inputs[name].shape) for name in names if name in CONTINUOUS)
+        alone = i if any(not canvas.batched for canvas in prompt.canvases) else -1
+        key = (names, () if head.kind == "causal" else tuple(prompt.parts.values()), shapes, alone)
         groups.setdefault(key, []).append(i)
     found = []
     for members in groups.values():

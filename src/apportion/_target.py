@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from apportion._computed import Computed
 from apportion._errors import ApportionError
 
 Unit = Literal["logit", "log-probability", "probability"]
@@ -62,7 +63,7 @@ class Span:
             object.__setattr__(self, "text", tuple(self.text))
 
 
-AnyTarget = Target | Span | Callable[[Any], Tensor]
+AnyTarget = Target | Span | Computed | Callable[[Any], Tensor]
 
 
 def as_targets(
@@ -75,7 +76,7 @@ def as_targets(
         raise ApportionError("target is an empty list; leave it out for the most likely output, or name one.")
     targets: list[AnyTarget] = []
     for one in given:
-        if isinstance(one, Target | Span) or callable(one):
+        if isinstance(one, Target | Span | Computed) or callable(one):
             if contrasts or unit != "logit" or position is not None:
                 raise ApportionError(
                     f"contrast, unit and position belong inside Target(...) when the target is a {type(one).__name__}."
@@ -165,6 +166,11 @@ def read_span(
 def summed_unit(unit: str, count: int) -> str:
     """The unit of a sum over tokens: log-probabilities add up to that of the span, other units are named as sums."""
     return unit if count == 1 or unit.startswith("log-probability") else f"{unit}, summed"
+
+
+def read_computed(example: int, target: int, label: str, unit: str) -> Reading:
+    """A reading of a number that the graph holds already, by example and target."""
+    return Reading(lambda tensor: tensor[example, target], label, unit, linear=True)
 
 
 def read_callable(function: Callable[[Any], Tensor]) -> Reading:

@@ -227,8 +227,8 @@ def test_a_masker_goes_by_its_name():
     assert as_masker("auto").resolved(question(TEXT, name="bert_classifier")).name == "replace(mask)"
     assert as_masker("replace").resolved(question(TEXT)).name == "replace(unk)"
     assert LeaveOneOut(masker=Replace("pad")).options["masker"] == "replace(pad)"
-    with pytest.raises(ApportionError, match="there is no masker 'blur'; the maskers are auto, delete"):
-        as_masker("blur")
+    with pytest.raises(ApportionError, match="there is no masker 'smudge'; the maskers are auto, delete"):
+        as_masker("smudge")
     with unchecked(), pytest.raises(ApportionError, match="token='blank' is not known"):
         as_masker("replace(blank)")
 

@@ -19,7 +19,9 @@ TEXTS = ["The man who owns the dogs", "the cat sees", "The old man sees the new 
 TEXT = TEXTS[0]
 MODELS = ("llama", "gpt2", "mixtral", "mamba", "bert_classifier", "t5")
 KINDS = {"bert_classifier": "masked", "t5": "seq2seq"}
-NAMES = [name for name in METHODS if not required_options(name)]
+#: Tested on images, in `test_images`.
+OF_IMAGES = ("attnlrp-vision", "shifted")
+NAMES = [name for name in METHODS if not required_options(name) and name not in OF_IMAGES]
 #: Small settings, since sampling methods would take long.
 SMALL = {
     "integrated-gradients": "integrated-gradients(steps=4)",

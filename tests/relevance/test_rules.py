@@ -701,3 +701,17 @@ def test_the_audit_tells_attention_norm_and_gate_by_their_module():
     assert sum(r.count for r in found if (r.module, r.operation) == ("model.layers.1.self_attn", "Bmm")) == 2
     assert rows["model.layers.0.mlp.act_fn", "Silu"].rule == "f(z)/z"
     assert rows["model.norm", "Rsqrt"].kind == "statistic"
+
+
+@pytest.mark.parametrize(
+    ("pad", "bias", "repeated"),
+    [((0, 0, 0, 0), False, 0), ((0, -1, 0, 0), False, 0), ((0, 0, 0, 0), True, 0), ((0, -1, 2, 0), False, 1)],
+)
+def test_only_what_may_hold_a_constant_costs_a_second_pass(pad, bias, repeated):
+    convolution = nn.Conv2d(3, 4, 2, bias=bias).double()
+    model = Of(lambda x, convolution: torch.constant_pad_nd(convolution(x), pad, 3), convolution=convolution)
+    trace = record(model, {"x": random(1, 3, 5, 5)})
+    ledger = trace.propagate(trace.output, torch.ones_like(trace.output)[None], ATTNLRP).ledger
+    assert trace.repeated == repeated
+    assert ("constants" in ledger.lines) == bool(repeated)
+    assert (ledger.relative_residual < 1e-12).all()

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from apportion._errors import ApportionError
 from apportion._ledger import Ledger
-from apportion.relevance import CP_LRP, record
+from apportion.relevance import CP_LRP, Composite, Propagated, record
 from tests.architectures import CannotBuild, Task, TinyModel, build, time_limit
 
 Status = Literal["exact", "not exact", "refused", "failed", "not built"]
 """The books balance; they do not; the engine says why it will not; something raised; there was no model to try."""
 
 TOLERANCE = 1e-4
-PASSED_ON = ("tokens", "inputs", "positions", "token types", "biases", "constants")
+PASSED_ON = ("tokens", "inputs", "special tokens", "positions", "token types", "biases", "constants")
 """Lines of what the rules passed on. Another line, of what a rule kept or held constant, would balance any books."""
 OUTPUTS = ("logits", "logits_per_image", "logits_per_video", "itm_score", "prediction_logits", "last_hidden_state")
 """Where a model puts what it predicts, the first that it has; PP-LCNet calls its class logits a hidden state."""
@@ -35,6 +35,7 @@ class Outcome:
         total: The logit that was explained.
         lines: The amounts of the ledger, by line. They show what "exact" is worth: relevance that ends in constants
             balances the books and explains nothing.
+        arriving: The sum of the sizes of what arrives at each of the model's inputs, by the input's name.
         message: Why there is no residual, or no model.
     """
 
@@ -44,6 +45,7 @@ class Outcome:
     residual: float | None = None
     total: float | None = None
     lines: Mapping[str, float] = field(default_factory=dict)
+    arriving: Mapping[str, float] = field(default_factory=dict)
     message: str = ""
     seconds: float = 0.0
 
@@ -59,6 +61,12 @@ class Outcome:
         arriving = abs(self.lines.get("tokens", 0.0)) + abs(self.lines.get("inputs", 0.0))
         return arriving > TOLERANCE * max([abs(amount) for amount in self.lines.values()], default=1.0)
 
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """The inputs, of those that hold words or numbers, at which nothing arrives; each looked at by itself."""
+        largest = max([abs(amount) for amount in self.lines.values()], default=1.0)
+        return tuple(name for name, size in self.arriving.items() if not size > TOLERANCE * largest)
+
 
 def explained(output: Any) -> Tensor:
     """The logits in a model's output."""
@@ -69,20 +77,35 @@ def explained(output: Any) -> Tensor:
 
 
 def seed_at_the_largest(logits: Tensor) -> Tensor:
-    """1 at the largest logit of the last position, 0 elsewhere; one target."""
+    """1 at the largest logit of the last position, or at the largest of a map's features, 0 elsewhere; one target."""
     seed = torch.zeros(1, *logits.shape, dtype=logits.dtype)
-    rows = logits.detach().reshape(-1, logits.shape[-1])
-    seed.view(-1, logits.shape[-1])[-1, rows[-1].argmax()] = 1
+    of_one = logits[0].numel() if logits.ndim == 4 else logits.shape[-1]
+    rows = logits.detach().reshape(-1, of_one)
+    seed.view(-1, of_one)[-1, rows[-1].argmax()] = 1
     return seed
 
 
-def ledger_of(tiny: TinyModel) -> Ledger:
-    """The accounts of the largest logit under CP-LRP, which has no remainder of its own."""
+def propagated(tiny: TinyModel, composite: Composite = CP_LRP, *, output: str | None = None) -> Propagated:
+    """The largest logit, or number of the named output, divided under a composite; CP-LRP has no remainder."""
     trace = record(tiny.model, tiny.inputs)
-    logits = explained(trace.output)
-    ledger = trace.propagate(logits, seed_at_the_largest(logits), CP_LRP, keep_graph=False).ledger
-    assert ledger is not None  # it is kept unless asked not to
-    return ledger[0]
+    logits = explained(trace.output) if output is None else trace.output[output]
+    return trace.propagate(logits, seed_at_the_largest(logits), composite, keep_graph=False)
+
+
+def ledger_of(found: Propagated) -> Ledger:
+    """The accounts of the one target."""
+    assert found.ledger is not None  # it is kept unless asked not to
+    return found.ledger[0]
+
+
+def arriving(found: Propagated) -> dict[str, float]:
+    """The sum of the sizes of what arrives at each of the model's inputs, by its name."""
+    sizes: dict[str, float] = {}
+    for name, leaf in found.leaves.items():
+        if leaf.role in ("tokens", "inputs"):
+            at = leaf.ids or leaf.name
+            sizes[at] = sizes.get(at, 0.0) + float(found.relevance[name].abs().sum())
+    return sizes
 
 
 def lost(ledger: Ledger) -> float:
@@ -92,22 +115,26 @@ def lost(ledger: Ledger) -> float:
     return abs(float(ledger.total) - passed_on) / max(abs(amount) for amount in amounts)
 
 
-def outcome(task: Task, model_type: str, *, seconds: int = 60) -> Outcome:
+def outcome(task: Task, model_type: str, *, composite: Composite = CP_LRP, seconds: int = 60) -> Outcome:
     """Build one architecture and explain it; whatever happens is reported, not raised.
 
     Args:
         task: What the model does.
         model_type: One of `names(task)`.
+        composite: The rules to follow. What CP-LRP passes on alone must balance the books; other composites have
+            lines for what they keep, which count as well.
         seconds: Longest time for building and again for explaining.
     """
     start = time.perf_counter()
-    ledger, message = None, ""
+    ledger, off, sizes, message = None, None, {}, ""
     try:
         tiny = build(task, model_type, seconds=seconds)
         with time_limit(seconds), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            ledger = ledger_of(tiny)
-        status: Status = "exact" if lost(ledger) < TOLERANCE else "not exact"
+            found = propagated(tiny, composite)
+        ledger, sizes = ledger_of(found), arriving(found)
+        off = lost(ledger) if composite is CP_LRP else float(ledger.relative_residual)
+        status: Status = "exact" if off < TOLERANCE else "not exact"
     except CannotBuild as error:
         status, message = "not built", str(error)
     except ApportionError as error:
@@ -118,9 +145,10 @@ def outcome(task: Task, model_type: str, *, seconds: int = 60) -> Outcome:
         task=task,
         model_type=model_type,
         status=status,
-        residual=None if ledger is None else lost(ledger),
+        residual=off,
         total=None if ledger is None else float(ledger.total),
         lines={} if ledger is None else {name: float(amount) for name, amount in ledger.lines.items()},
+        arriving=sizes,
         message=message,
         seconds=round(time.perf_counter() - start, 2),
     )

@@ -20,7 +20,8 @@ FEWEST_BUILT: dict[Task, int] = {
     "token_classification": 100,
     "image_classification": 40,
     "zero_shot_image_classification": 12,
-    "vision_language": 5,
+    "vision_language": 80,
+    "image_tower": 46,
 }
 
 

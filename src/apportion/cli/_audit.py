@@ -15,6 +15,7 @@ from apportion.cli._options import (
     ContrastNames,
     Device,
     Dtype,
+    Images,
     LayerMethods,
     MethodName,
     ModelName,
@@ -23,7 +24,7 @@ from apportion.cli._options import (
     PromptText,
     TargetNames,
 )
-from apportion.cli._request import as_methods, as_place, as_prompt, loaded_explainer, prompt_text
+from apportion.cli._request import as_methods, as_place, as_seen, loaded_explainer, method_by_default, prompt_of
 from apportion.cli._result import print_json
 
 
@@ -37,11 +38,12 @@ def audit(
     model: ModelName,
     text: PromptText = None,
     file: PromptFile = None,
+    image: Images = None,
     chat: Chat = False,
     target: TargetNames = None,
     contrast: ContrastNames = None,
     position: Place = None,
-    method: MethodName = "attnlrp",
+    method: MethodName = None,
     from_layer: LayerMethods = None,
     every: Annotated[
         bool, typer.Option("--all", help="Show every row; otherwise alike layers are merged.", rich_help_panel=SEEN)
@@ -58,10 +60,13 @@ def audit(
     Where a model's code hides one of them, its rule is not applied, and the exit code is 1.
     """
     with errors_in_one_line():
-        prompt = as_prompt(prompt_text(text, file), chat=chat)
+        said, images = prompt_of(text, file, image, chat=chat)
         with waiting("importing torch and transformers"):
-            (chosen,) = as_methods([method], from_layer or []).values()
+            (chosen,) = as_methods([method or "attnlrp"], from_layer or []).values()
         explainer = loaded_explainer(model, dtype=dtype, device=device)
+        prompt = as_seen(said, images, explainer)
+        if images and not (method or from_layer):
+            chosen = method_by_default(explainer)
         with waiting("auditing"):
             found = explainer.audit(
                 prompt, target=target or None, contrast=contrast or None, method=chosen, position=as_place(position)

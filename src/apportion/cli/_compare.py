@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,16 +17,28 @@ from apportion.cli._options import (
     ContrastNames,
     Device,
     Dtype,
+    Images,
     ModelName,
     Place,
     Plugins,
     PromptFile,
     PromptText,
+    Regions,
+    RegionsMask,
     SpanText,
     TargetNames,
     Unit,
 )
-from apportion.cli._request import as_place, as_prompt, as_target, load_plugins, loaded_explainer, prompt_text
+from apportion.cli._request import (
+    as_place,
+    as_regions,
+    as_seen,
+    as_target,
+    load_plugins,
+    loaded_explainer,
+    method_by_default,
+    prompt_of,
+)
 from apportion.cli._result import check_outputs, print_json, spacing_hints, write_files
 
 
@@ -41,6 +53,7 @@ def compare(
     model: ModelName,
     text: PromptText = None,
     file: PromptFile = None,
+    image: Images = None,
     chat: Chat = False,
     target: TargetNames = None,
     contrast: ContrastNames = None,
@@ -53,12 +66,14 @@ def compare(
             "--method",
             metavar="NAME",
             help="Such as attnlrp, or with options 'shapley(budget=256)'; 'apportion methods' lists all. "
-            "May be repeated. Default: one of each kind.",
+            "May be repeated. Default: one of each kind, and res-lrp for what sees.",
             rich_help_panel=ASKED,
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Compare all methods.", rich_help_panel=ASKED)] = False,
     plugin: Plugins = None,
+    regions: Regions = None,
+    regions_mask: RegionsMask = None,
     html: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Write a self-contained page.", rich_help_panel=SEEN)
     ] = None,
@@ -79,16 +94,23 @@ def compare(
     with errors_in_one_line():
         outputs = {name: path for name, path in (("html", html), ("plot", plot)) if path is not None}
         check_outputs(outputs, one_method=True)
-        prompt = as_prompt(prompt_text(text, file), chat=chat)
+        said, images = prompt_of(text, file, image, chat=chat)
         asked = as_target(target, span, contrast=contrast, unit=unit, position=position)
         with waiting("importing torch and transformers", quiet=quiet):
             from apportion._explainer import COMPARED
 
             load_plugins(plugin)
+            divided = as_regions(regions, regions_mask)
         explainer = loaded_explainer(model, dtype=dtype, device=device, quiet=quiet)
+        prompt = as_seen(said, images, explainer)
+        compared: Any = method or COMPARED
+        if images and not method:
+            default = method_by_default(explainer, divided)
+            compared = {default.name: default, **{name: name for name in COMPARED}}
         found = explainer.compare(
             prompt,
-            methods="all" if every else method or COMPARED,
+            regions=divided,
+            methods="all" if every else compared,
             target=asked,
             contrast=contrast or None,
             unit=unit.value,

@@ -17,6 +17,7 @@ from apportion.cli._options import (
     Device,
     Dtype,
     Features,
+    Images,
     LayerMethods,
     MethodNames,
     ModelName,
@@ -25,11 +26,22 @@ from apportion.cli._options import (
     Positions,
     PromptFile,
     PromptText,
+    Regions,
+    RegionsMask,
     SpanText,
     TargetNames,
     Unit,
 )
-from apportion.cli._request import as_methods, as_place, as_prompt, as_target, loaded_explainer, prompt_text
+from apportion.cli._request import (
+    as_methods,
+    as_place,
+    as_regions,
+    as_seen,
+    as_target,
+    loaded_explainer,
+    method_by_default,
+    prompt_of,
+)
 from apportion.cli._result import as_asked, check_outputs, print_json, print_reports, spacing_hints, write_files
 
 
@@ -38,6 +50,7 @@ from apportion.cli._result import as_asked, check_outputs, print_json, print_rep
         'apportion explain -m demo "The capital of France is" -t " Paris" -c " London"',
         'apportion explain -m demo "The man who owns the dogs" --method attnlrp --method cp-lrp',
         "apportion explain -m ./my-model --file review.txt --features words --html review.html",
+        "apportion explain -m ./my-vit --image cat.png --target tabby --html cat.html",
         'echo "Why is the sky blue?" | apportion explain -m demo --chat --json -',
     )
 )
@@ -45,6 +58,7 @@ def explain(
     model: ModelName,
     text: PromptText = None,
     file: PromptFile = None,
+    image: Images = None,
     chat: Chat = False,
     target: TargetNames = None,
     contrast: ContrastNames = None,
@@ -54,6 +68,8 @@ def explain(
     method: MethodNames = None,
     from_layer: LayerMethods = None,
     plugin: Plugins = None,
+    regions: Regions = None,
+    regions_mask: RegionsMask = None,
     features: Annotated[Features, typer.Option(help="What the shares go to.", rich_help_panel=ASKED)] = Features.TOKENS,
     positions: Annotated[
         Positions,
@@ -81,22 +97,28 @@ def explain(
     dtype: Dtype = "float32",
     device: Device = "cpu",
 ) -> None:
-    """Divide a prediction among the tokens of a prompt.
+    """Divide a prediction among the tokens of a prompt and the patches of its images.
 
-    The report shows each token's share of the target, and a ledger of all of it.
+    The report shows each token's and patch's share of the target, and a ledger of all of it.
     Most tokens begin with a space, so a target is written with it: --target " Paris".
     """
     with errors_in_one_line():
         outputs = {name: path for name, path in (("html", html), ("plot", plot), ("save", save)) if path is not None}
         check_outputs(outputs, one_method=len(method or ()) < 2)
-        prompt = as_prompt(prompt_text(text, file), chat=chat)
+        said, images = prompt_of(text, file, image, chat=chat)
         asked = as_target(target, span, contrast=contrast, unit=unit, position=position)
         with waiting("importing torch and transformers", quiet=quiet):
             chosen = as_methods(method or ["attnlrp"], from_layer or [], plugin)
+            divided = as_regions(regions, regions_mask)
         explainer = loaded_explainer(model, dtype=dtype, device=device, quiet=quiet)
+        prompt = as_seen(said, images, explainer)
+        if images and not (method or from_layer):
+            default = method_by_default(explainer, divided)
+            chosen = {default.name: default}
         with waiting("explaining", quiet=quiet):
             found = explainer.compare(
                 prompt,
+                regions=divided,
                 methods=chosen,
                 target=asked,
                 contrast=contrast or None,

@@ -15,13 +15,14 @@ from apportion.cli._options import (
     Chat,
     Device,
     Dtype,
+    Images,
     ModelName,
     Plugins,
     PromptFile,
     PromptText,
     Unit,
 )
-from apportion.cli._request import as_methods, as_prompt, loaded_explainer, prompt_text
+from apportion.cli._request import as_methods, as_seen, loaded_explainer, method_by_default, prompt_of
 from apportion.cli._result import check_outputs, print_json, print_reports, write_files
 
 
@@ -36,6 +37,7 @@ def generate(
     model: ModelName,
     text: PromptText = None,
     file: PromptFile = None,
+    image: Images = None,
     chat: Chat = False,
     answer: Annotated[
         str | None,
@@ -63,9 +65,13 @@ def generate(
     ] = 1.0,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the drawing.", rich_help_panel=WHAT)] = 0,
     method: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Such as attnlrp; 'apportion methods' lists all.", rich_help_panel=ASKED),
-    ] = "attnlrp",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Such as attnlrp; 'apportion methods' lists all. Default: attnlrp, and res-lrp for what sees.",
+            rich_help_panel=ASKED,
+        ),
+    ] = None,
     plugin: Plugins = None,
     html: Annotated[
         Path | None,
@@ -92,10 +98,13 @@ def generate(
     with errors_in_one_line():
         outputs = {name: path for name, path in (("html", html), ("plot", plot), ("save", save)) if path is not None}
         check_outputs(outputs, one_method=True)
-        prompt = as_prompt(prompt_text(text, file), chat=chat)
+        said, images = prompt_of(text, file, image, chat=chat)
         with waiting("importing torch and transformers", quiet=quiet):
-            (chosen,) = as_methods([method], [], plugin).values()
+            (chosen,) = as_methods([method or "attnlrp"], [], plugin).values()
         explainer = loaded_explainer(model, dtype=dtype, device=device, quiet=quiet)
+        prompt = as_seen(said, images, explainer)
+        if images and method is None:
+            chosen = method_by_default(explainer)
         with waiting("generating", quiet=quiet or answer is not None):
             generation = (
                 explainer.answer(prompt, answer)

@@ -63,6 +63,35 @@ Chat = Annotated[
         "--chat", help="The prompt is a JSON list of messages, or the text of one user message.", rich_help_panel=WHAT
     ),
 ]
+Images = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--image",
+        "-i",
+        metavar="PATH",
+        help="A picture file for a model that sees; may be repeated. A text beside it is the caption or the question.",
+        rich_help_panel=WHAT,
+    ),
+]
+Regions = Annotated[
+    str | None,
+    typer.Option(
+        "--regions",
+        metavar="HOW",
+        help="How images are divided: patches, pixels, visual-tokens, or the side of squares in pixels, such as 16. "
+        "Default: patches.",
+        rich_help_panel=ASKED,
+    ),
+]
+RegionsMask = Annotated[
+    Path | None,
+    typer.Option(
+        "--regions-mask",
+        metavar="PATH",
+        help="A picture of the image's size in which each colour is a region.",
+        rich_help_panel=ASKED,
+    ),
+]
 TargetNames = Annotated[
     list[str] | None,
     typer.Option(
@@ -99,12 +128,18 @@ MethodNames = Annotated[
         "--method",
         metavar="NAME",
         help="Such as attnlrp, or with options 'smoothgrad(samples=8)'; 'apportion methods' lists all. "
-        "May be repeated; several share one forward pass. Default: attnlrp.",
+        "May be repeated; several share one forward pass. Default: attnlrp, and res-lrp for what sees.",
         rich_help_panel=ASKED,
     ),
 ]
 MethodName = Annotated[
-    str, typer.Option("--method", metavar="NAME", help="A method that follows rules.", rich_help_panel=ASKED)
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help="A method that follows rules. Default: attnlrp, and res-lrp for what sees.",
+        rich_help_panel=ASKED,
+    ),
 ]
 Plugins = Annotated[
     list[Path] | None,

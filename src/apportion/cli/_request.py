@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -16,12 +17,122 @@ from apportion.cli._options import Unit
 if TYPE_CHECKING:
     import apportion
 
+#: A mask of more colours is a photograph or was saved with losses.
+MANY_REGIONS = 4096
+
+
+def prompt_of(
+    text: str | None, file: Path | None, images: Sequence[Path] | None, *, chat: bool
+) -> tuple[Any, Sequence[Any]]:
+    """The text as the explainer takes it, if there is one, and the images, opened.
+
+    Raises:
+        ApportionError: There is neither, or a file is missing, damaged or no picture.
+    """
+    opened = [_opened(path) for path in images or ()]
+    if text is None and file is None and opened:
+        if chat:
+            raise ApportionError("--chat needs a text beside --image: the user's message.")
+        return None, opened
+    return as_prompt(prompt_text(text, file), chat=chat), opened
+
+
+def as_seen(text: Any, images: Sequence[Any], explainer: apportion.Explainer) -> Any:
+    """Text and images as one prompt that fits the model.
+
+    Raises:
+        ApportionError: The model takes no images, or needs a text or an image that is missing, or another number.
+    """
+    from apportion.models._given import sees
+    from apportion.models._kind import kind_of_model
+
+    model = explainer.model
+    name, kind = type(model).__name__, kind_of_model(model)
+    if not images:
+        if sees(model) and not _reads_text(model):
+            raise ApportionError(f"{name} reads images alone; give --image PATH.")
+        return text
+    if not sees(model):
+        raise ApportionError(f"{name} reads text alone; leave out --image, or give a model that sees.")
+    if not _reads_text(model):
+        if kind == "other":
+            raise ApportionError(
+                f"{name} has no head, so it predicts nothing that the command line can name; give a checkpoint with "
+                "its classifier, or explain it in Python with target=Projection(…) or Cosine(…)."
+            )
+        if text is not None or len(images) > 1:
+            given = f"{len(images)} images were given" if text is None else "a text was given as well"
+            raise ApportionError(f"{name} reads one image and no text; {given}.")
+        return images[0]
+    if text is None:
+        raise ApportionError(f"{name} reads images with text; give the text as well.")
+    if kind == "dual-encoder":
+        if not isinstance(text, str) or len(images) > 1:
+            raise ApportionError(f"{name} compares one image with one text; leave out --chat and further images.")
+        from apportion import Pair
+
+        return Pair(images[0], text)
+    return _with_images(text, images, explainer.processor)
+
+
+def _with_images(text: Any, images: Sequence[Any], processor: Any) -> Any:
+    """A prompt of a model that writes: messages, the images before the user's words, or a text with places."""
+    parts = [{"type": "image", "image": image} for image in images]
+    if not isinstance(text, str):
+        first = next((i for i, message in enumerate(text) if message["role"] == "user"), 0)
+        said = text[first]["content"]
+        words = [{"type": "text", "text": said}] if isinstance(said, str) else list(said)
+        return [{**message, "content": [*parts, *words]} if i == first else message for i, message in enumerate(text)]
+    token = getattr(processor, "image_token", None)
+    if isinstance(token, str) and token and token not in text:
+        if getattr(processor, "chat_template", None):
+            return _with_images([{"role": "user", "content": text}], images, processor)
+        text = token * len(images) + "\n" + text
+    return {"images": list(images), "text": text}
+
+
+def _reads_text(model: Any) -> bool:
+    return "input_ids" in inspect.signature(model.forward).parameters
+
+
+def _opened(path: Path) -> Any:
+    from apportion.models._images import as_image
+
+    return as_image(path)
+
+
+def as_regions(regions: str | None, mask: Path | None) -> Any:
+    """How images are divided.
+
+    Raises:
+        ApportionError: Both are given, the name is unknown, or the mask cannot be read.
+    """
+    if mask is None:
+        from apportion.models._regions import check_regions
+
+        chosen: Any = "patches" if regions is None else regions
+        chosen = int(chosen) if isinstance(chosen, str) and chosen.isdecimal() else chosen
+        check_regions(chosen)
+        return chosen
+    if regions is not None:
+        raise ApportionError("--regions and --regions-mask were both given; give one.")
+    import numpy
+
+    colours = numpy.asarray(_opened(mask)).astype(numpy.int64)
+    coded = (colours[..., 0] * 256 + colours[..., 1]) * 256 + colours[..., 2]
+    numbers = numpy.unique(coded, return_inverse=True)[1].reshape(coded.shape)
+    if numbers.max() >= MANY_REGIONS:
+        raise ApportionError(
+            f"{str(mask)!r} has {numbers.max() + 1} colours, as a photograph has; in a mask each region is one colour."
+        )
+    return numbers
+
 
 def prompt_text(text: str | None, file: Path | None) -> str:
     """The prompt's text from where the user has it; of a file or a pipe, the newline at its end is left off."""
     if (text is None) == (file is None):
         given = "no prompt was given" if text is None else "a text and --file were both given"
-        raise ApportionError(f"{given}; give a text, - for standard input, or --file PATH.")
+        raise ApportionError(f"{given}; give a text, - for standard input, --file PATH, or --image PATH.")
     if file is not None:
         try:
             return _decoded(file.read_bytes(), f"the file {str(file)!r}")
@@ -102,7 +213,7 @@ def as_methods(
 
     def propagation(name: str) -> Propagation:
         method = as_method(name)
-        if not isinstance(method, Propagation):
+        if not isinstance(method, Propagation) or type(method).rules is not Propagation.rules:
             raise ApportionError(f"--from-layer is for methods that follow rules of operations; {name!r} does not.")
         return method
 
@@ -117,6 +228,14 @@ def as_methods(
     return {composite.name: as_method(composite) for composite in composites}
 
 
+def method_by_default(explainer: apportion.Explainer, regions: Any = "patches") -> apportion.Method:
+    """What explains this model's reading of an image unless a method is named."""
+    from apportion.methods import default_method
+
+    at_tokens = isinstance(regions, str) and regions == "visual-tokens"
+    return default_method(explainer.model, pixels=not at_tokens)
+
+
 def load_plugins(plugins: Sequence[Path] | None) -> None:
     """Run the user's own files, so that what they register can be named."""
     from apportion.methods import load_plugin
@@ -125,7 +244,24 @@ def load_plugins(plugins: Sequence[Path] | None) -> None:
         load_plugin(path)
 
 
-def loaded_explainer(model: str, *, dtype: str, device: str, quiet: bool = False) -> apportion.Explainer:
+def as_pair(texts: Sequence[str], images: Sequence[Path]) -> Any:
+    """Two texts, two images, or one of each, as the explainer takes them; an image stands first.
+
+    Raises:
+        ApportionError: There are fewer or more than two, or a file is missing or no picture.
+    """
+    if len(texts) + len(images) != 2:
+        raise ApportionError(
+            f"a pair is two texts, two images, or one of each; {len(texts)} texts and {len(images)} images were given."
+        )
+    from apportion import Pair
+
+    return Pair(*(_opened(path) for path in images), *(prompt_text(text, None) for text in texts))
+
+
+def loaded_explainer(
+    model: str, *, dtype: str, device: str, quiet: bool = False, pooling: Any = None, encoder: bool = False
+) -> apportion.Explainer:
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as transformers_logging
 
@@ -140,4 +276,4 @@ def loaded_explainer(model: str, *, dtype: str, device: str, quiet: bool = False
         note(f"looking for {model!r} in the Hugging Face hub's cache and on the hub …")
     # A download and the demo's conversion show their own progress.
     with waiting("loading the model", quiet=quiet or not local):
-        return load(model, dtype=dtype, device=device)
+        return load(model, dtype=dtype, device=device, pooling=pooling, encoder=encoder)

@@ -45,7 +45,9 @@ def check_outputs(outputs: dict[str, Path], *, one_method: bool) -> None:
         raise ApportionError(f"cannot draw {str(plot)!r}: a figure's name ends in {', '.join(FIGURES)}.")
 
 
-def write_files(result: apportion.Attribution | apportion.Comparison, outputs: dict[str, Path]) -> None:
+def write_files(
+    result: apportion.Attribution | apportion.Comparison | apportion.Pairwise, outputs: dict[str, Path]
+) -> None:
     """Write each file whole; all are drawn before the first is written."""
     from apportion._attribution import write_atomically
     from apportion._comparison import Comparison

@@ -16,11 +16,14 @@ from torch import Tensor
 from apportion._attribution import Attribution
 from apportion._errors import ApportionError
 from apportion._features import Feature
+from apportion._picture import Picture
 from apportion._question import Question
 from apportion._target import AnyTarget, Span, Target
 from apportion.evaluation._item import Item, Region
-from apportion.games import AnyMasker, Game, Payoff, Players, as_masker, players_of, target_payoff
+from apportion.games import AnyMasker, Game, Payoff, Players, as_masker, in_prompt, players_of, target_payoff
 from apportion.methods import LeaveOneOut, Method
+from apportion.models._given import image_in
+from apportion.models._images import processed_map
 
 T = TypeVar("T")
 
@@ -62,15 +65,16 @@ class Case:
         seed: int = 0,
     ) -> None:
         self.explainer, self.item, self.seed = explainer, item, seed
-        self.question = explainer.ask(item.prompt, [item.asked], methods)
-        self.masker = as_masker(masker).resolved(self.question)
+        asked = explainer._targets(item.prompt, item.target, item.contrast, item.unit, item.position)
+        self.question = explainer.ask(item.prompt, asked, methods, regions=item.regions)
+        self.masker = in_prompt(as_masker(masker), self.question)
         self._games: dict[tuple[tuple[int, ...], ...], Game] = {}
         self._shared: dict[str, Any] = {}
 
     def attribution(self, method: Method) -> Attribution:
         """What a method finds; leave-one-out with this case's masker is done once, for the methods and the measures."""
         if isinstance(method, LeaveOneOut):
-            masker = as_masker(method.masker).resolved(self.question)
+            masker = in_prompt(as_masker(method.masker), self.question)
             if replace(method, masker=masker) == LeaveOneOut(masker=self.masker):
                 return self.leave_one_out
         (found,) = self.explainer.answer_to(self.question, method)
@@ -105,15 +109,22 @@ class Case:
 
     @cached_property
     def truth(self) -> Bool[Tensor, " players"]:
-        """Which of the tokens that can be absent hold the cause: those that share a character with its region.
-
-        Raises:
-            ApportionError: No token does, the tokenizer does not tell where its tokens stand, or the prompt is no text.
-        """
+        """Which of the features that can be absent hold the cause; see `truth_of`."""
         return self.truth_of(self.players)
 
     def truth_of(self, players: Players) -> Bool[Tensor, " players"]:
-        """Which players hold the cause."""
+        """Which players hold the cause.
+
+        Of a text, those that share a character with its region. Of an image, those of whose pixels at least half are
+        inside the mask; where none are, those with the largest part inside.
+
+        Raises:
+            ApportionError: No player does, the tokenizer does not tell where its tokens stand, the mask does not fit
+                the image, or the prompt is of another kind than the truth.
+        """
+        if self.item.mask is not None:
+            inside = self.inside(players)
+            return inside >= min(0.5, float(inside.max()))
         features, text = self.question.prompts[0].features, self.item.prompt
         if self.item.truth and not isinstance(text, str):
             raise ApportionError(
@@ -136,6 +147,53 @@ class Case:
                 f"no token of the item {self.item.id!r} stands where its cause does: {self.item.truth}."
             )
         return found
+
+    def inside(self, players: Players) -> Float[Tensor, " players"]:
+        """What part of each player's pixels lies inside the mask of the cause; a word has none.
+
+        Raises:
+            ApportionError: The mask does not fit the image, or no player has a pixel inside.
+        """
+        features = self.question.prompts[0].features
+        mask, picture = self._mask
+        counts = torch.zeros(len(players.groups), 2, dtype=torch.float64)
+        for player, group in enumerate(players.groups):
+            numbers = [p for i in group if features[i].image is not None for p in features[i].positions]
+            mine = torch.isin(picture.owner.long().cpu(), torch.tensor(numbers, dtype=torch.long))
+            counts[player] = torch.stack([(mine & mask).sum(), mine.sum()])
+        if not bool(counts[:, 0].any()):
+            raise ApportionError(f"no part of the image of the item {self.item.id!r} lies inside its mask.")
+        return counts[:, 0] / counts[:, 1].clamp_min(1)
+
+    @cached_property
+    def _mask(self) -> tuple[Bool[Tensor, "height width"], Picture]:
+        """The mask as large as the model sees the image, and what it sees."""
+        pictures = [picture for canvas in self.question.prompts[0].canvases for picture in canvas.pictures]
+        mask = self.item.mask
+        assert mask is not None
+        if len(pictures) != 1:
+            raise ApportionError(
+                f"the item {self.item.id!r} has a mask of an image, but the model sees {len(pictures)} images of its "
+                "prompt; a mask is for one."
+            )
+        size, seen = tuple(mask.shape), tuple(pictures[0].owner.shape)
+        image = image_in(self.item.prompt)
+        if image is None:
+            if size != seen:
+                raise ApportionError(
+                    f"the mask of the item {self.item.id!r} has the size {size}, and the model sees {seen} (height, "
+                    "width); give the image itself, so that the mask can be scaled like it, or a mask of this size."
+                )
+            return mask, pictures[0]
+        if self.explainer.processor is None:
+            return mask, pictures[0]
+        scaled = processed_map(mask.long().numpy(), image, self.explainer.processor) > 0
+        if tuple(scaled.shape) != seen:
+            raise ApportionError(
+                f"the mask of the item {self.item.id!r} becomes {tuple(scaled.shape)} and the image {seen} (height, "
+                "width), so they do not fit."
+            )
+        return scaled, pictures[0]
 
     @cached_property
     def leave_one_out(self) -> Attribution:
@@ -184,9 +242,13 @@ class Case:
         """Who plays among an attribution's features: tokens, or groups of tokens that are then removed together."""
         prompt = self.question.prompts[0]
         playing = {i for group in self.players.groups for i in group}
-        place = {(prompt.features[i].part, p): i for i in sorted(playing) for p in prompt.features[i].positions}
+        place = {
+            (prompt.features[i].part, prompt.features[i].image, p): i
+            for i in sorted(playing)
+            for p in prompt.features[i].positions
+        }
         keys = [
-            [(feature.part, position) for position in _positions(feature, prompt.padding[0])]
+            [(feature.part, feature.image, position) for position in _positions(feature, prompt.padding[0])]
             for feature in attribution.features
         ]
         groups = [tuple(place[key] for key in of_feature if key in place) for of_feature in keys]
@@ -199,7 +261,9 @@ class Case:
 
 def _positions(feature: Feature, padding: int) -> tuple[int, ...]:
     """Where a feature of a result stands in the prompt without the padding that the result has back on its left."""
-    return feature.positions if feature.part == "decoder" else tuple(p - padding for p in feature.positions)
+    if feature.part == "decoder" or not feature.of_text:
+        return feature.positions
+    return tuple(p - padding for p in feature.positions)
 
 
 def _overlaps(feature: Feature, region: Region, text: str) -> bool:

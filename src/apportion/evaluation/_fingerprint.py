@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -45,6 +46,11 @@ def _pieces(value: Any) -> Iterator[bytes]:
         plain = value.detach().cpu()
         yield f"tensor {plain.dtype} {tuple(plain.shape)}".encode()
         yield (plain.float() if plain.dtype is torch.bfloat16 else plain).contiguous().numpy().tobytes()
+    elif isinstance(value, np.ndarray) and value.dtype != object:
+        yield f"array {value.dtype} {value.shape}".encode()
+        yield np.ascontiguousarray(value).tobytes()
+    elif type(value).__module__.startswith("PIL."):
+        yield from _pieces(np.asarray(value))
     elif isinstance(value, Mapping):
         yield f"mapping of {len(value)}".encode()
         for key in value:

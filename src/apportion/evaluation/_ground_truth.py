@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from apportion._errors import ApportionError
 from apportion.evaluation._case import Case
 from apportion.evaluation._measure import Column, Found, Measure
 from apportion.evaluation._registry import register_measure
+from apportion.games import Players
 from apportion.methods import Method
 
 
@@ -22,6 +24,10 @@ from apportion.methods import Method
 @dataclass(frozen=True, kw_only=True)
 class GroundTruth(Measure):
     """Where the known cause stands when the players are ranked by falling signed relevance.
+
+    Of an image, only its own parts are ranked, not the words beside it. A part is of the cause where at least half of
+    its pixels are inside the mask (see `Case.truth_of`); the mass counts by pixels: a part's positive relevance is
+    spread evenly over its pixels, and what falls inside the mask counts.
 
     Players of equal relevance are in random order, and each number is its expectation, in closed form: a constant
     relevance scores exactly as a random order does. The cause is found with its best-ranked player.
@@ -50,14 +56,23 @@ class GroundTruth(Measure):
     def of(self, case: Case, attribution: Attribution, method: Method) -> Found:
         """All scores of the attribution's ranking."""
         ranked = case.ranked(attribution)
-        truth = case.truth_of(ranked.players)
+        truth, scores = case.truth_of(ranked.players), ranked.scores
+        parts = truth.double()
+        if case.item.mask is not None:
+            parts, mine = case.inside(ranked.players), _of_images(case, ranked.players)
+            truth, scores, parts = truth[mine], scores[mine], parts[mine]
         return {
-            "mrr": reciprocal_rank(ranked.scores, truth),
-            **{f"pg{k}": pointing_game(ranked.scores, truth, k) for k in (1, 2, 3)},
-            "rma": relevance_mass_accuracy(ranked.scores, truth),
-            "rra": relevance_rank_accuracy(ranked.scores, truth),
-            "probes": probes_needed(ranked.scores, truth),
+            "mrr": reciprocal_rank(scores, truth),
+            **{f"pg{k}": pointing_game(scores, truth, k) for k in (1, 2, 3)},
+            "rma": relevance_mass_accuracy(scores, truth, parts),
+            "rra": relevance_rank_accuracy(scores, truth),
+            "probes": probes_needed(scores, truth),
         }
+
+
+def _of_images(case: Case, players: Players) -> Bool[Tensor, " players"]:
+    features = case.question.prompts[0].features
+    return torch.tensor([all(features[i].image is not None for i in group) for group in players.groups])
 
 
 def reciprocal_rank(scores: Float[Tensor, " players"], truth: Bool[Tensor, " players"]) -> float:
@@ -98,12 +113,19 @@ def pointing_game(scores: Float[Tensor, " players"], truth: Bool[Tensor, " playe
     return 1 - math.prod((tied - hits - place) / (tied - place) for place in range(places))
 
 
-def relevance_mass_accuracy(scores: Float[Tensor, " players"], truth: Bool[Tensor, " players"]) -> float:
-    r"""$\sum_{i \in \text{truth}} R_i^+ / \sum_i R_i^+$; 0 where no relevance is positive.
+def relevance_mass_accuracy(
+    scores: Float[Tensor, " players"],
+    truth: Bool[Tensor, " players"],
+    parts: Float[Tensor, " players"] | None = None,
+) -> float:
+    r"""$\sum_i p_i R_i^+ / \sum_i R_i^+$, $p_i$ being the part of a player that is of the cause.
+
+    It is 0 where no relevance is positive.
 
     Args:
         scores: The relevance.
         truth: Which players are the cause.
+        parts: How much of each player is, from 0 to 1; by default all of those in `truth`, and nothing of others.
 
     Raises:
         ApportionError: No player is the cause, or a score is not finite.
@@ -114,7 +136,8 @@ def relevance_mass_accuracy(scores: Float[Tensor, " players"], truth: Bool[Tenso
     if largest == 0:
         return 0.0
     positive = positive / largest  # the sum of very large or small numbers stays one
-    return (positive[truth].sum() / positive.sum()).item()
+    inside = positive[truth].sum() if parts is None else positive @ parts.to(positive)
+    return (inside / positive.sum()).item()
 
 
 def relevance_rank_accuracy(scores: Float[Tensor, " players"], truth: Bool[Tensor, " players"]) -> float:

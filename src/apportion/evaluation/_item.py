@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from apportion._errors import ApportionError
 from apportion._target import AnyTarget, Unit, as_targets
+from apportion.models._regions import AnyRegions
 
 Region = tuple[int, int]
 """From a character of the prompt's text up to another, which is not included."""
@@ -18,12 +24,15 @@ class Item:
 
     Args:
         id: Its name, by which a run that goes on knows what is done; each item's is different.
-        prompt: As `Explainer.explain` takes it; a text where `truth` is given.
+        prompt: As `Explainer.explain` takes it; a text, or with an image, where `truth` is given.
         target: As there; so are `contrast`, `unit` and `position`.
         contrast: See there.
         unit: See there.
         position: See there.
-        truth: Where in the prompt's text the cause stands, such as a verb's subject; empty where it is not known.
+        truth: Where in the prompt's text the cause stands, such as a verb's subject; or a mask of the prompt's image,
+            (height, width), true where the cause is seen, of the size of the image as it was given (or as the model
+            sees it); empty where it is not known.
+        regions: How images are divided, as in `Explainer.explain`.
         groups: What a summary may be broken down by, such as the number of attractors.
     """
 
@@ -33,8 +42,33 @@ class Item:
     contrast: str | int | tuple[str | int, ...] | None = None
     unit: Unit = "logit"
     position: int | str | None = None
-    truth: tuple[Region, ...] = ()
+    truth: tuple[Region, ...] | Any = ()
+    regions: AnyRegions = "patches"
     groups: Mapping[str, str | int | bool] = field(default_factory=dict)
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether it says where the cause stands."""
+        return self.mask is not None or bool(self.truth)
+
+    @property
+    def mask(self) -> Bool[Tensor, "height width"] | None:
+        """Where in the image the cause is seen; None where `truth` tells of a text, or of nothing.
+
+        Raises:
+            ApportionError: It is neither places in a text nor a mask, or the mask is empty.
+        """
+        if isinstance(self.truth, tuple | list):
+            return None
+        mask = torch.as_tensor(self.truth)
+        if mask.ndim != 2 or mask.dtype != torch.bool:
+            raise ApportionError(
+                f"the truth of the item {self.id!r} has the shape {tuple(mask.shape)} and type {mask.dtype}; give "
+                "places in a text as tuples, or a mask of the image (height, width) of true and false."
+            )
+        if not bool(mask.any()):
+            raise ApportionError(f"the mask of the item {self.id!r} is true nowhere, so it shows no cause.")
+        return mask
 
     @property
     def asked(self) -> AnyTarget:

@@ -10,9 +10,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from apportion._errors import ApportionError
 from apportion._target import UNITS, Span, Target
 from apportion.evaluation._item import Item, Region
+from apportion.models._images import as_image, is_image
+from apportion.models._regions import check_regions
 
 _FIELDS = [field.name for field in fields(Item)]
 
@@ -23,6 +27,9 @@ def read_items(path: str | os.PathLike[str]) -> Iterator[Item]:
     Every line is an object with the fields of `Item`; only `prompt` must be there. A target is a token's or class's
     name or id, or `{"span": text or ids, "unit": unit}` for a `Span`. A place of `truth` is `[start, end]`, or a text
     that occurs once in the prompt. Without an `id`, an item is called by its file and line.
+
+    A picture is named by its file, `"cat.png"` or `{"image": "cat.png", "text": …}`, and so is the mask that is the
+    truth of one (white where the cause is seen); files are looked for beside this one first.
 
     Args:
         path: The file, UTF-8; empty lines are passed over.
@@ -35,7 +42,7 @@ def read_items(path: str | os.PathLike[str]) -> Iterator[Item]:
     for number, line in numbered_lines(path):
         found = True
         try:
-            yield _item(_record(line), default_id=f"{path.name}:{number}")
+            yield _item(_with_pictures(_record(line), path.parent), default_id=f"{path.name}:{number}")
         except ApportionError as error:
             raise ApportionError(f"{path}, line {number}: {error}") from error
     if not found:
@@ -149,14 +156,42 @@ def _item(record: Mapping[str, Any], *, default_id: str) -> Item:
         contrast=_contrast(record.get("contrast")),
         unit=record.get("unit", "logit"),
         position=record.get("position"),
-        truth=tuple(_region(prompt, place) for place in _listed("truth", record.get("truth", []))),
+        truth=_truth(prompt, record.get("truth", [])),
+        regions=record.get("regions", "patches"),
         groups=_groups(record.get("groups", {})),
     )
     _check("position", item.position, item.position is None or _is_output(item.position), "a number or a word")
     _check("unit", item.unit, item.unit in UNITS, " or ".join(map(repr, UNITS)))
+    _check(
+        "regions", item.regions, _is_output(item.regions), "'patches', 'pixels', 'visual-tokens' or a side in pixels"
+    )
+    check_regions(item.regions)
     # Refuses what does not go together, such as a Span and a contrast.
     _ = item.asked
     return item
+
+
+def _with_pictures(record: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A record whose names of picture files are paths from here."""
+    prompt, truth = record.get("prompt"), record.get("truth")
+    if isinstance(prompt, dict):
+        prompt = {name: _beside(value, folder) for name, value in prompt.items()}
+    else:
+        prompt = _beside(prompt, folder)
+    return {**record, "prompt": prompt, **({} if truth is None else {"truth": _beside(truth, folder)})}
+
+
+def _beside(name: Any, folder: Path) -> Any:
+    if isinstance(name, list):
+        return [_beside(one, folder) for one in name]
+    return str(folder / name) if isinstance(name, str) and is_image(name) and (folder / name).exists() else name
+
+
+def _truth(prompt: Any, truth: Any) -> Any:
+    """Places in a text, or the mask in a picture's file."""
+    if isinstance(truth, str) and is_image(truth):
+        return np.asarray(as_image(truth).convert("L")) > 127
+    return tuple(_region(prompt, place) for place in _listed("truth", truth))
 
 
 def _check(field: str, value: Any, fits: bool, what: str) -> None:
@@ -173,10 +208,12 @@ def _prompt(prompt: Any) -> Any:
     is_list = isinstance(prompt, list) and bool(prompt)
     chat = is_list and all(isinstance(one, dict) and {"role", "content"} <= set(one) for one in prompt)
     ids = is_list and all(isinstance(one, int) and not isinstance(one, bool) for one in prompt)
-    if not (isinstance(prompt, str) or chat or ids):
+    mixed = isinstance(prompt, dict) and bool(prompt) and set(prompt) <= {"text", "image", "images"}
+    if not (isinstance(prompt, str) or chat or ids or mixed):
         given = "is missing" if prompt is None else f"is {prompt!r}"
         raise ApportionError(
-            f"the field 'prompt' {given}; give a text, a list of chat messages, or a list of token ids."
+            f"the field 'prompt' {given}; give a text, a list of chat messages, a list of token ids, or a "
+            "picture's file."
         )
     return prompt
 
@@ -234,6 +271,14 @@ def _groups(groups: Any) -> dict[str, str | int | bool]:
 def _written(item: Item) -> dict[str, Any]:
     """An item as JSON has it; what is as it would be anyway is left out."""
     written: dict[str, Any] = {"id": item.id, "prompt": _prompt_written(item), **_target_written(item)}
+    if item.mask is not None:
+        raise ApportionError(
+            f"the item {item.id!r} cannot be written, its truth is a mask; keep that as a picture and name its file."
+        )
+    if not isinstance(item.regions, str | int):
+        raise ApportionError(f"the item {item.id!r} cannot be written, its regions are a map; a file holds names.")
+    if item.regions != "patches":
+        written["regions"] = item.regions
     if item.truth:
         written["truth"] = [list(region) for region in item.truth]
     if item.groups:
@@ -243,11 +288,13 @@ def _written(item: Item) -> dict[str, Any]:
 
 def _prompt_written(item: Item) -> Any:
     try:
-        return _prompt(list(item.prompt) if isinstance(item.prompt, tuple) else item.prompt)
-    except ApportionError as error:
+        found = _prompt(list(item.prompt) if isinstance(item.prompt, tuple) else item.prompt)
+        json.dumps(found)  # which may hold a picture
+        return found
+    except (ApportionError, TypeError) as error:
         raise ApportionError(
             f"the item {item.id!r} cannot be written, its prompt is a {type(item.prompt).__name__}; a file holds "
-            "texts, chats and lists of token ids."
+            "texts, chats, lists of token ids and the names of pictures' files."
         ) from error
 
 

@@ -96,7 +96,7 @@ class LayerAgreement(Measure):
         if stack is None or not isinstance(method, Propagation):
             return {"layer_spearman_mean": math.nan, "layer_pearson_mean": math.nan}
         places = [place for group in case.players.groups for place in group]
-        relevance = stack.relevance(method.composite)
+        relevance = stack.relevance(method.rules(case.question.head.model))
         found = []
         for layer in self._chosen(len(stack.paths)):
             removed = case.shared(

@@ -87,7 +87,7 @@ class Run:
         except Exception as error:
             error.add_note(f"while the model read the item {item.id!r}")
             raise
-        measures = [measure for measure in self.measures if item.truth or not measure.needs_truth]
+        measures = [measure for measure in self.measures if item.has_truth or not measure.needs_truth]
         rows = []
         for label in self.labels:
             try:

@@ -1,10 +1,16 @@
 """Games over coalitions of features: maskers, payoffs and estimators."""
 
 from apportion.games._banzhaf import sampled_banzhaf as sampled_banzhaf
+from apportion.games._drop_tokens import DropTokens as DropTokens
 from apportion.games._estimate import Estimate as Estimate
 from apportion.games._exact import exact_banzhaf as exact_banzhaf
 from apportion.games._exact import exact_shapley as exact_shapley
 from apportion.games._game import Game as Game
+from apportion.games._image_masker import Blur as Blur
+from apportion.games._image_masker import ImageMasker as ImageMasker
+from apportion.games._image_masker import Inpaint as Inpaint
+from apportion.games._image_masker import MeanColour as MeanColour
+from apportion.games._image_masker import ZeroPixels as ZeroPixels
 from apportion.games._masker import AnyMasker as AnyMasker
 from apportion.games._masker import AttentionMask as AttentionMask
 from apportion.games._masker import Delete as Delete
@@ -12,7 +18,9 @@ from apportion.games._masker import Masker as Masker
 from apportion.games._masker import MeanEmbedding as MeanEmbedding
 from apportion.games._masker import Replace as Replace
 from apportion.games._masker import ZeroEmbedding as ZeroEmbedding
-from apportion.games._masker import as_masker as as_masker
+from apportion.games._masker_names import as_masker as as_masker
+from apportion.games._mixed_masker import Mixed as Mixed
+from apportion.games._mixed_masker import in_prompt as in_prompt
 from apportion.games._payoff import Payoff as Payoff
 from apportion.games._payoff import presence as presence
 from apportion.games._payoff import target_payoff as target_payoff

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, final
 from weakref import WeakKeyDictionary
@@ -126,7 +124,7 @@ class AttentionMask(Masker):
         for part, kept in _by_part(prompt, present).items():
             if bool(kept.all()):
                 continue
-            name = "decoder_attention_mask" if part.startswith("decoder") else "attention_mask"
+            name = f"{part.removesuffix('input_ids')}attention_mask" if part.endswith("input_ids") else "attention_mask"
             _check_attention(head, name)
             last = _first_row(question, example) if part == read_part and head.kind in ("causal", "seq2seq") else None
             if not bool((kept if last is None else kept[: last + 1]).any()):
@@ -239,37 +237,18 @@ class MeanEmbedding(Masker):
         return _embedded_variant(question, example, present, mean=True)
 
 
-MASKERS: Mapping[str, type[Masker]] = {
-    "auto": Auto,
-    "delete": Delete,
-    "attention-mask": AttentionMask,
-    "replace": Replace,
-    "zero": ZeroEmbedding,
-    "mean": MeanEmbedding,
-}
-
-
-def as_masker(masker: AnyMasker) -> Masker:
-    """The masker of a name; `"replace(pad)"` and `"replace(0)"` say by which token.
+def _by_part(prompt: Prompt, present: Tensor) -> dict[str, Tensor]:
+    """For each input of tokens which of them are present.
 
     Raises:
-        ApportionError: There is no masker of that name.
+        ApportionError: A part of an image is absent, which a masker of text leaves as it is.
     """
-    if isinstance(masker, Masker):
-        return masker
-    if masker in MASKERS:
-        return MASKERS[masker]()
-    by = re.fullmatch(r"replace\(\s*(?:token\s*=\s*)?['\"]?(\w+)['\"]?\s*\)", masker)
-    if by is None:
+    if not bool(present[: prompt.before_tokens].all()):
         raise ApportionError(
-            f"there is no masker {masker!r}; the maskers are {', '.join(MASKERS)} and, to name a token, replace(pad)."
+            "a part of an image is absent, and this masker is for text; name one for images beside it, such as "
+            "'delete+mean'."
         )
-    return Replace(int(by[1]) if by[1].isdecimal() else by[1])  # type: ignore[arg-type]
-
-
-def _by_part(prompt: Prompt, present: Tensor) -> dict[str, Tensor]:
-    """For each input of tokens which of them are present."""
-    pieces = present.split(list(prompt.parts.values()))
+    pieces = present[prompt.before_tokens :].split(list(prompt.parts.values()))
     return {part: kept.to(prompt.inputs[part].device) for part, kept in zip(prompt.parts, pieces, strict=True)}
 
 
@@ -291,6 +270,7 @@ def _beside(prompt: Prompt, part: str) -> list[str]:
         for name, value in prompt.inputs.items()
         if isinstance(value, Tensor)
         and name.startswith("decoder") == decoder
+        and name.startswith("other_") == part.startswith("other_")
         and value.ndim >= 2
         and (value.shape[1] == length or name == part or _is_square(value, length))
     ]
@@ -314,9 +294,9 @@ def _filler(head: Head, part: str) -> Any:
     """The token, or its embedding, that stands alone where nothing is left."""
     tokenizer, config = tokenizer_of(head.processor), getattr(head.model, "config", None)
     for name in ("bos_token_id", "cls_token_id", "eos_token_id", "pad_token_id"):
-        for source in (tokenizer, config):
+        for source in (tokenizer, config, getattr(config, "text_config", None)):
             found = getattr(source, name, None)
-            if isinstance(found, int):
+            if isinstance(found, int) and 0 <= found < _rows_of_embedding(head):
                 return found if part.endswith("input_ids") else _embedding_of(head, found)
     raise ApportionError(
         "deleting leaves no token for the target to be read at, and neither tokenizer nor configuration names one that "
@@ -327,9 +307,14 @@ def _filler(head: Head, part: str) -> Any:
 def layers_without_attention(model: nn.Module) -> list[str]:
     """The kinds of a model's layers in which tokens meet otherwise than by attention, as its configuration tells."""
     config = getattr(model, "config", None)
-    layers = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
-    others = sorted({str(kind) for kind in layers if "attention" not in str(kind) or "linear" in str(kind)})
-    return others or (["another kind"] if getattr(config, "num_attention_heads", None) is None else [])
+    nested = [part for name in ("text_config", "vision_config") if (part := getattr(config, name, None)) is not None]
+    configs = nested if nested and getattr(config, "num_attention_heads", None) is None else [config, *nested]
+    kinds: set[str] = set()
+    for one in configs:
+        layers = getattr(one, "layer_types", None) or getattr(one, "layers_block_type", None) or ()
+        others = {str(kind) for kind in layers if "attention" not in str(kind) or "linear" in str(kind)}
+        kinds |= others or ({"another kind"} if getattr(one, "num_attention_heads", None) is None else set())
+    return sorted(kinds)
 
 
 def _check_attention(head: Head, name: str) -> None:

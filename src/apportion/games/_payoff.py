@@ -9,13 +9,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from apportion._question import Question
-from apportion.games._masker import AnyMasker, as_masker
+from apportion.games._masker import AnyMasker
+from apportion.games._masker_names import as_masker
+from apportion.games._mixed_masker import in_prompt
 from apportion.games._players import Players
 
 Payoff = Callable[[Bool[Tensor, "coalitions players"]], Float[Tensor, "coalitions targets"]]
 
 #: How many changed prompts are made before they are read, so that embeddings of many do not fill the memory.
 _MADE_AT_ONCE = 512
+_IMAGES_AT_ONCE = 64
 
 
 def target_payoff(question: Question, example: int, players: Players, masker: AnyMasker) -> Payoff:
@@ -27,13 +30,14 @@ def target_payoff(question: Question, example: int, players: Players, masker: An
         players: Who plays in that prompt.
         masker: How the others are made absent.
     """
-    chosen = as_masker(masker).resolved(question)
+    chosen = in_prompt(as_masker(masker), question)
+    made = _IMAGES_AT_ONCE if question.prompts[example].canvases else _MADE_AT_ONCE
 
     def payoff(coalitions: Bool[Tensor, "coalitions players"]) -> Float[Tensor, "coalitions targets"]:
         present = presence(players, coalitions, len(question.prompts[example].features))
         values = [
             question.evaluate(example, [chosen.variant(question, example, row) for row in some])
-            for some in present.split(_MADE_AT_ONCE)
+            for some in present.split(made)
         ]
         return torch.cat(values)
 

@@ -16,7 +16,8 @@ from apportion._target import Span
 from apportion.models._prompt import tokenizer_of
 
 AnyPlayers = str | Sequence[str] | Mapping[str, str | Sequence[int]]
-"""`"tokens"`, `"words"`, `"sentences"`, or spans as `Attribution.spans` takes them."""
+"""`"tokens"` or `"patches"` (every feature of the prompt), `"words"`, `"sentences"`, or spans as `Attribution.spans`
+takes them. Parts of an image play one by one unless spans name them together; `regions` chooses what they are."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,14 @@ class Players:
 def players_of(question: Question, example: int, players: AnyPlayers = "tokens") -> Players:
     """Who plays in one of a question's prompts.
 
-    Template tokens, the answer that a `Span` explains, the mask token that the target reads and the token that starts
-    a decoder are always present.
+    Template tokens, tokens that hold the place of an image, the answer that a `Span` explains, the mask token that the
+    target reads and the token that starts a decoder are always present.
 
     Args:
         question: With its targets.
         example: Which of its prompts.
-        players: `"tokens"`, `"words"`, `"sentences"`, or spans as `Attribution.spans` takes them; then only the spans
-            play, and everything outside is always present.
+        players: `"tokens"` or `"patches"` (every feature), `"words"`, `"sentences"`, or spans as `Attribution.spans`
+            takes them; then only the spans play, and everything outside is always present.
 
     Raises:
         ApportionError: Nothing is left to play, or a span does not fit the prompt or holds nothing that can be absent.
@@ -62,7 +63,9 @@ def players_of(question: Question, example: int, players: AnyPlayers = "tokens")
             )
         if playing and (name is not None or isinstance(players, str)):
             # Within a group only what may be absent plays; the rest stands by itself.
-            found.append((playing, group_feature(features, (name, playing), kind), True))
+            of_image = all(features[i].image is not None for i in playing)
+            made: FeatureKind = "region" if of_image and name is not None else kind
+            found.append((playing, group_feature(features, (name, playing), made), True))
             found += [([i], features[i], False) for i in indices if i in always]
         else:
             found.append((indices, group_feature(features, (name, indices), kind), False))
@@ -89,28 +92,29 @@ def to_features(players: Players, values: Float[Tensor, "players targets"]) -> F
 def _groups(features: Sequence[Feature], players: AnyPlayers) -> list[Group]:
     if not isinstance(players, str):
         return span_groups(features, players)
-    if players == "tokens":
+    if players in ("tokens", "patches"):
         return [(None, [i]) for i in range(len(features))]
     if players == "words":
         return word_groups(features)
     if players == "sentences":
         return sentence_groups(features)
     raise ApportionError(
-        f"players={players!r} is not known; use 'tokens', 'words', 'sentences', or spans of the prompt."
+        f"players={players!r} is not known; use 'tokens', 'patches', 'words', 'sentences', or spans of the prompt."
     )
 
 
 def _always_present(question: Question, example: int) -> set[int]:
     prompt, head = question.prompts[example], question.head
     always = {i for i, feature in enumerate(prompt.features) if feature.template}
-    names = list(prompt.parts)
-    starts = prompt.starts
+    names, starts = list(prompt.parts), prompt.starts
     always |= {start for name, start in starts.items() if name.startswith("decoder") and prompt.parts[name]}
+    if not names:
+        return always  # an image alone
     first = starts[next((name for name in names if head.kind == "seq2seq" and name.startswith("decoder")), names[0])]
     mask = getattr(tokenizer_of(head.processor), "mask_token_id", None)
     for target, rows in zip(question.targets, question.rows[example], strict=True):
         if isinstance(target, Span):
             always |= {first + row for row in rows[1:]}  # each row predicts the token after it
         elif head.kind == "masked" and mask is not None and names[0] == "input_ids":
-            always |= {row for row in rows if prompt.ids[row] == mask}
+            always |= {first + row for row in rows if prompt.ids[row] == mask}
     return always

@@ -1,5 +1,6 @@
 """First-order methods: which share of a target each feature gets."""
 
+from apportion.methods._default import default_method as default_method
 from apportion.methods._method import About as About
 from apportion.methods._method import Method as Method
 from apportion.methods._method import Shares as Shares
@@ -10,10 +11,12 @@ from apportion.methods._registry import as_method as as_method
 from apportion.methods._registry import method_names as method_names
 from apportion.methods._registry import register as register
 from apportion.methods._registry import required_options as required_options
+from apportion.methods._shifted import Shifted as Shifted
 from apportion.methods.backward import CPLRP as CPLRP
 from apportion.methods.backward import GIM as GIM
 from apportion.methods.backward import PALRP as PALRP
 from apportion.methods.backward import AttnLRP as AttnLRP
+from apportion.methods.backward import AttnLRPVision as AttnLRPVision
 from apportion.methods.backward import ExpectedGradients as ExpectedGradients
 from apportion.methods.backward import Gradient as Gradient
 from apportion.methods.backward import InputXGradient as InputXGradient

@@ -80,6 +80,11 @@ class Method(ABC):
         """Whether the method needs to tell all modules apart, not only layers."""
         return False
 
+    @property
+    def summands(self) -> bool:
+        """Whether the method needs the summands of residual sums, which the first forward pass can keep."""
+        return False
+
     @abstractmethod
     def attribute(self, question: Question) -> Shares:
         """Find the shares of a question's targets."""

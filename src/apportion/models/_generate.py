@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, GenerationMixin
 
 from apportion._errors import ApportionError
 from apportion.models._outputs import Head
@@ -61,17 +61,21 @@ def generated_ids(
     length = prompt.inputs[name].shape[1]
     _check_length(model, length + max_new_tokens - 1, max_new_tokens)
     inputs = {key: value for key, value in prompt.inputs.items() if isinstance(value, Tensor) and head.accepts(key)}
-    inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
+    if "input_ids" in inputs:
+        inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
     drawing = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if do_sample else {}
     settings = GenerationConfig(max_new_tokens=max_new_tokens, num_beams=1, **drawing, **_token_ids(head))
     before = model.generation_config
-    devices = [inputs["input_ids"].device] if inputs["input_ids"].is_cuda else []
+    device = next(iter(inputs.values())).device
+    devices = [device] if device.type == "cuda" else []
     try:
         # transformers fills what these settings leave open from the model's own, penalties and temperatures included.
         model.generation_config = settings
         with in_evaluation(model), torch.random.fork_rng(devices), torch.no_grad():
             torch.manual_seed(seed)
-            output = model.generate(**inputs, generation_config=settings)
+            # Speech models have a way of their own to cut long recordings; one window is generated like any text.
+            generate: Any = GenerationMixin.generate if "input_features" in inputs else type(model).generate
+            output = generate(model, **inputs, generation_config=settings)
     finally:
         model.generation_config = before
     return tuple(output[0, length:].tolist())

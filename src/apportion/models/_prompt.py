@@ -10,9 +10,16 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from torch import Tensor
+from transformers import FeatureExtractionMixin
+from transformers.image_processing_base import ImageProcessingMixin
 
 from apportion._errors import ApportionError
 from apportion._features import Feature
+from apportion.models._canvas import Canvas
+from apportion.relevance._visual_tokens import NAME as VISUAL_TOKENS
+
+#: Inputs that hold images or sound rather than tokens.
+CONTINUOUS = ("pixel_values", "other_pixel_values", "pixel_values_videos", "input_features")
 
 
 @dataclass(frozen=True)
@@ -21,15 +28,17 @@ class Prompt:
 
     Args:
         inputs: The model's keyword arguments, with a batch of one.
-        features: The tokens of each input in turn, such as source and decoder.
+        features: Those of the canvases, then the tokens of each input in turn, such as source and decoder.
         parts: For each input of token ids, how many of the features are its own, in their order.
         padding: How much padding stood left and right in what the user gave, so that the result has the same length.
+        canvases: The continuous inputs that are divided into features, such as an image.
     """
 
     inputs: Mapping[str, Any]
     features: tuple[Feature, ...]
     parts: Mapping[str, int]
     padding: tuple[int, int] = (0, 0)
+    canvases: tuple[Canvas, ...] = ()
 
     @property
     def ids(self) -> list[int]:
@@ -39,12 +48,30 @@ class Prompt:
     @property
     def starts(self) -> dict[str, int]:
         """For each input of token ids, which of the features is its first."""
-        return dict(zip(self.parts, accumulate(self.parts.values(), initial=0), strict=False))
+        return dict(zip(self.parts, accumulate(self.parts.values(), initial=self.before_tokens), strict=False))
+
+    @property
+    def before_tokens(self) -> int:
+        """How many features stand before the tokens': those of the canvases."""
+        return sum(canvas.count for canvas in self.canvases)
+
+    @property
+    def at_visual_tokens(self) -> bool:
+        """Whether relevance ends at what a language part reads of images."""
+        return any(canvas.name == VISUAL_TOKENS for canvas in self.canvases)
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether relevance goes as far as an image's pixels."""
+        return any(canvas.line.endswith("image") and canvas.name != VISUAL_TOKENS for canvas in self.canvases)
 
     @property
     def length(self) -> int:
-        """The number of tokens of the first input."""
-        return self.parts[next(iter(self.parts))]
+        """The number of tokens of the first input; of patches, where there are no tokens."""
+        if self.parts:
+            return self.parts[next(iter(self.parts))]
+        rows, columns = self.canvases[0].patches or (1, self.canvases[0].count)
+        return rows * columns
 
 
 def is_batch(prompt: Any) -> bool:
@@ -59,12 +86,12 @@ def prompts_from(prompt: Any, processor: Any, *, device: torch.device) -> list[P
         ApportionError: The prompt is empty or of a type that is not known, or text is given without a tokenizer.
     """
     if isinstance(prompt, str):
-        return [_to(device, _from_text(prompt, processor))]
+        return [_to(device, prompt_of_text(prompt, processor))]
     if isinstance(prompt, Tensor):
         if prompt.is_floating_point():
             raise ApportionError("a tensor of token ids must hold integers; give embeddings as {'inputs_embeds': …}.")
         return _from_tensors({"input_ids": prompt if prompt.ndim == 2 else prompt[None]}, processor, device)
-    if isinstance(prompt, Mapping) or hasattr(prompt, "data"):
+    if isinstance(prompt, Mapping):  # what tokenizers return is one
         return _from_tensors(dict(prompt), processor, device)
     if isinstance(prompt, list | tuple):
         if not prompt:
@@ -85,7 +112,18 @@ def _to(device: torch.device, prompt: Prompt) -> Prompt:
     return replace(prompt, inputs=moved)
 
 
-def _from_text(text: str, processor: Any, *, add_special_tokens: bool = True) -> Prompt:
+def prompt_of_text(text: str, processor: Any, *, add_special_tokens: bool = True, length: int | None = None) -> Prompt:
+    """A text, tokenised once.
+
+    Args:
+        text: Not empty.
+        processor: A tokenizer, or what holds one.
+        add_special_tokens: Whether the tokenizer adds its own.
+        length: How many tokens it is padded to, for a model that reads padding as it reads words, without a mask.
+
+    Raises:
+        ApportionError: It is empty or longer than `length`, or there is no tokenizer.
+    """
     tokenizer = tokenizer_of(processor)
     if tokenizer is None:
         raise ApportionError(
@@ -99,7 +137,14 @@ def _from_text(text: str, processor: Any, *, add_special_tokens: bool = True) ->
         add_special_tokens=add_special_tokens,
         return_offsets_mapping=fast,
         return_special_tokens_mask=True,
+        **({} if length is None else {"padding": "max_length", "max_length": length}),
     )
+    if length is not None:
+        encoded.pop("attention_mask", None)
+        if encoded["input_ids"].shape[1] > length:
+            raise ApportionError(
+                f"the text has {encoded['input_ids'].shape[1]} tokens; the model reads {length}. Shorten it."
+            )
     offsets = encoded.pop("offset_mapping")[0].tolist() if fast else None
     special = encoded.pop("special_tokens_mask")[0].tolist()
     inputs = dict(encoded)
@@ -138,10 +183,26 @@ def features_of_ids(ids: Sequence[int], tokenizer: Any, *, part: str = "text") -
     if tokenizer is None:
         return tuple(Feature(label=f" {token}", positions=(i,), part=part) for i, token in enumerate(ids))
     special = set(getattr(tokenizer, "all_special_ids", ()))
+    labels = [_token_text(token, tokenizer, first=i == 0) for i, token in enumerate(ids)]
     return tuple(
-        Feature(label=_token_text(token, tokenizer, first=i == 0), positions=(i,), part=part, template=token in special)
-        for i, token in enumerate(ids)
+        Feature(
+            label=f" {label}" if i and not label[:1].isspace() and _apart(ids[i - 1], token, tokenizer) else label,
+            positions=(i,),
+            part=part,
+            template=token in special,
+        )
+        for i, (token, label) in enumerate(zip(ids, labels, strict=True))
     )
+
+
+def _apart(before: int, token: int, tokenizer: Any) -> bool:
+    """Whether a tokenizer whose tokens carry no spaces, such as one of whole words, puts one between these two."""
+    if min(before, token) < 0 or token in getattr(tokenizer, "all_special_ids", ()):
+        return False
+    one, other, both = (
+        tokenizer.decode(ids, clean_up_tokenization_spaces=False) for ids in ([before], [token], [before, token])
+    )
+    return not other.startswith(" ") and both == f"{one} {other}" and bool(other)
 
 
 def token_label(token: int, tokenizer: Any) -> str:
@@ -180,7 +241,7 @@ def _from_messages(messages: list[Mapping[str, Any]], processor: Any) -> Prompt:
         raise ApportionError("all messages are empty, so there is nothing to divide the prediction among.")
     answering = messages[-1]["role"] == "assistant"
     rendered = _rendered(messages, tokenizer, add_generation_prompt=not answering, continue_final_message=answering)
-    prompt = _from_text(rendered, processor, add_special_tokens=False)
+    prompt = prompt_of_text(rendered, processor, add_special_tokens=False)
     stretches = _places_of(contents, rendered)
     roles = [str(message["role"]) for message in messages] + ["assistant"]
     ends = _ends_of_turns(messages, rendered, tokenizer)
@@ -249,12 +310,12 @@ def _places_of(contents: Sequence[str], rendered: str) -> list[tuple[int, int]]:
 
 def _from_tensors(given: dict[str, Any], processor: Any, device: torch.device) -> list[Prompt]:
     """Prompts from the model's own inputs; padding is taken off and remembered."""
-    name = next((n for n in ("input_ids", "inputs_embeds") if n in given), None)
+    name = next((n for n in ("input_ids", "inputs_embeds", *CONTINUOUS) if n in given), None)
     if name is None:
         floats = [n for n, v in given.items() if isinstance(v, Tensor) and v.is_floating_point()]
         raise ApportionError(
-            f"the inputs hold {', '.join(map(repr, given)) or 'nothing'} but no 'input_ids'; only token inputs can be "
-            f"explained by Explainer yet{' (apportion.relevance.record takes any input)' if floats else ''}."
+            f"the inputs hold {', '.join(map(repr, given)) or 'nothing'} but none of 'input_ids', 'inputs_embeds' and "
+            f"'pixel_values'{' (apportion.relevance.record takes any input)' if floats else ''}."
         )
     tensors = {
         k: torch.as_tensor(v).to(device) if not isinstance(v, Tensor) else v.to(device)
@@ -262,6 +323,12 @@ def _from_tensors(given: dict[str, Any], processor: Any, device: torch.device) -
         if v is not None
     }
     batch, length = tensors[name].shape[:2]
+    apart = [n for n in CONTINUOUS if n in tensors and len(tensors[n]) != batch]
+    if batch > 1 and apart:
+        raise ApportionError(
+            f"{apart[0]!r} has no row for each of the {batch} examples, so they cannot be told apart; give one at a "
+            "time."
+        )
     if length == 0 or batch == 0:
         raise ApportionError("the prompt has no tokens, so there is nothing to divide the prediction among.")
     mask = tensors.get("attention_mask")
@@ -270,12 +337,12 @@ def _from_tensors(given: dict[str, Any], processor: Any, device: torch.device) -
         left, right = _padding(mask[b]) if mask is not None and mask.ndim == 2 else (0, 0)
         inputs: dict[str, Any] = {}
         for key, value in tensors.items():
-            row = value[b : b + 1] if value.ndim and value.shape[0] == batch else value
-            if row.ndim >= 2 and row.shape[1] == length and not key.startswith("decoder"):
+            row = value[b : b + 1] if value.ndim and value.shape[0] == batch and key not in apart else value
+            if row.ndim >= 2 and row.shape[1] == length and not key.startswith("decoder") and key not in CONTINUOUS:
                 row = row[:, left : length - right]
             inputs[key] = row
         features = _features_of_inputs(inputs, name, processor)
-        parts: dict[str, int] = {name: inputs[name].shape[1]}
+        parts: dict[str, int] = {} if name in CONTINUOUS else {name: inputs[name].shape[1]}
         if "decoder_input_ids" in inputs:
             parts["decoder_input_ids"] = inputs["decoder_input_ids"].shape[1]
         prompts.append(Prompt(inputs, features, parts, (left, right)))
@@ -284,6 +351,9 @@ def _from_tensors(given: dict[str, Any], processor: Any, device: torch.device) -
 
 def _features_of_inputs(inputs: Mapping[str, Any], name: str, processor: Any) -> tuple[Feature, ...]:
     tokenizer = tokenizer_of(processor)
+    if name in CONTINUOUS:
+        given = inputs.get("decoder_input_ids")
+        return () if given is None else features_of_ids(given[0].tolist(), tokenizer, part="decoder")
     if "decoder_input_ids" not in inputs:
         if name == "inputs_embeds":
             return features_of_ids(range(inputs[name].shape[1]), None)
@@ -308,5 +378,7 @@ def _padding(mask: Tensor) -> tuple[int, int]:
 
 
 def tokenizer_of(processor: Any) -> Any:
-    """The tokenizer, also when it is part of a processor; None when there is none."""
+    """The tokenizer, also when it is part of a processor; None when there is none, as in an image processor."""
+    if isinstance(processor, ImageProcessingMixin | FeatureExtractionMixin):
+        return None
     return getattr(processor, "tokenizer", processor)

@@ -108,6 +108,11 @@ class Composite:
         """The override that applies in the module with this path."""
         return next((override for override in reversed(self.overrides) if override.matches(path)), None)
 
+    @property
+    def reads_summands(self) -> bool:
+        """Whether a rule somewhere needs the summands of residual sums, which autograd does not keep."""
+        return any(c.residual != "sum" for c in (self, *(override.composite for override in self.overrides)))
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values; see `from_dict`."""
         return asdict(self)
@@ -177,7 +182,7 @@ def layer_label(path: str) -> str:
     if layer is None:
         return path or "model"
     before = path.split(f".{layer}", 1)[0].lower()
-    stack = next((name for name in ("decoder", "encoder", "vision", "visual", "text_model") if name in before), None)
+    stack = next((name for name in ("vision", "visual", "text_model", "decoder", "encoder") if name in before), None)
     return f"layer {layer}" if stack is None else f"{stack.replace('_model', '')} layer {layer}"
 
 

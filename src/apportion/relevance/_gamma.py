@@ -31,12 +31,14 @@ def residual_sum(name: str, operands: Operands, gamma: float) -> Treatment:
     def derivative(arguments: Gradients, results: Gradients) -> Gradients:
         grad = results[0]
         assert grad is not None
-        added = scale * b
+        added = b if scale == 1 else scale * b
         y = a + added
-        to_a, to_b = (1 + gamma * (z * y > 0).to(y.dtype) for z in (a, added))
-        weighted = to_a * a + to_b * added
-        factor = grad * torch.where(weighted == 0, 1.0, y / torch.where(weighted == 0, 1.0, weighted))
-        passed = (factor * to_a).to(a.dtype), (factor * to_b * scale).to(b.dtype)
+        # In place and without masks, which are slow: a residual sum is passed in every layer.
+        to_a, to_b = ((z * y).gt_(0).mul_(gamma).add_(1) for z in (a, added))
+        vanishes = y.clone().eq_(0)
+        weighted = (to_a * a).addcmul_(to_b, added).add_(vanishes)
+        factor = grad * y.add_(vanishes).div_(weighted)
+        passed = (factor * to_a).to(a.dtype), (factor * (to_b if scale == 1 else to_b * scale)).to(b.dtype)
         return tuple(None if given is None else new for given, new in zip(arguments, passed, strict=False))
 
     return Treatment(kind="residual", rule=f"γ = {gamma:g} for the summand with the sum's sign", derivative=derivative)

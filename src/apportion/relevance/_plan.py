@@ -129,7 +129,7 @@ class _Planner:
         self.tempered: list[int] = []
         self.composites = (composite, *[override.composite for override in composite.overrides])
         self.weighs = any(c.linear != "epsilon" for c in self.composites)
-        self.skips = Skips(graph, inputs, self.kinds) if any(c.residual != "sum" for c in self.composites) else None
+        self.skips = Skips(graph, inputs, self.kinds) if composite.reads_summands else None
         self._handlers: dict[Kind, Callable[[int], Treatment | None]] = {
             "product": self._product,
             "attention": self._attention,
@@ -251,14 +251,20 @@ class _Planner:
         if treatment is not None and treatment.kind == "linear map":
             return False  # it absorbs its bias's share itself
         if name in ("Convolution", "MkldnnConvolution"):
-            return len(edges) > 2 and edges[2] < 0 and node._saved_bias_sym_sizes_opt is not None
+            # Without a bias its shape is (0,).
+            return len(edges) > 2 and edges[2] < 0 and any(node._saved_bias_sym_sizes_opt or ())
+        if name == "ConstantPadNd":
+            return any(0 < amount < 2**63 for amount in node._saved_pad)  # autograd keeps −1 as 2⁶⁴ − 1
         if name in ("NativeLayerNorm", "NativeGroupNorm"):
             return edges[2] < 0 and getattr(node, "_saved_bias", True) is not None
-        if name in BATCH_NORMS or name in ("MaskedFill", "IndexFill", "ConstantPadNd"):
+        if name in BATCH_NORMS or name in ("MaskedFill", "IndexFill"):
             return True
         if name in PRODUCTS:
-            # The first argument of addmm and its like is added; it may be a bias that no leaf accounts for.
-            return not live[edges[0]] if edges[0] >= 0 else True
+            # The first argument of addmm and its like is added; it may be a bias that no leaf accounts for, or a bias
+            # added to a product that carries nothing, as where a time step is embedded.
+            return not (edges[0] >= 0 and live[edges[0]]) or not any(
+                edges[k] >= 0 and live[edges[k]] for k in PRODUCTS[name]
+            )
         if name == "Rsub" and len(edges) == 1:
             return True  # a number less the argument
         return any(j < 0 or not live[j] for j in edges)

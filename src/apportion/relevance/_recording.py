@@ -7,47 +7,27 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._C._autograd import _get_sequence_nr
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
 from apportion._errors import ApportionError
 from apportion.relevance._composite import is_layer
 from apportion.relevance._graph import Visit
+from apportion.relevance._leaf import Leaf, Role
 from apportion.relevance._site import Site, site_watched, the_site
+from apportion.relevance._visual_tokens import visual_tokens_watched
 
-Role = Literal["tokens", "inputs", "positions", "token types", "biases", "constants"]
+#: Computes something more from what a model returned.
+Then = Callable[[Any], Any]
 
 #: From the path of a module that embeds tokens (or the name of an input of embeddings), the name of the model's input
 #: that it looked up and what it returned, to what the model shall compute with instead, in the same shape.
 Embedded = Callable[[str, str, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """Something that can receive relevance: an embedding of the inputs, an input itself, or a parameter that is added.
-
-    Args:
-        name: Path of the module or parameter, or the input's name.
-        role: The line of the ledger that it belongs to.
-        value: What the model computed with.
-        edge: Where its gradient arrives.
-        variable: The tensor at the end of the graph that stands for it.
-        ids: For tokens, the name of the model's input that was looked up.
-        added: Whether it is a parameter that counts only where it is added.
-    """
-
-    name: str
-    role: Role
-    value: Tensor
-    edge: GradientEdge
-    variable: Tensor
-    ids: str | None = None
-    added: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +41,8 @@ class Recording:
         start: The number of the first node.
         rotary: Whether cosines and sines of rotary embeddings are among the leaves.
         site: The output of a module whose gradient is wanted.
+        then: What was computed from the model's output, as part of the graph.
+        visual: Whether what the model makes of images before its language part reads it is among the leaves.
     """
 
     output: Any
@@ -69,6 +51,8 @@ class Recording:
     start: int
     rotary: bool = False
     site: Site | None = None
+    then: Then | None = None
+    visual: bool = False
 
 
 def record_forward(
@@ -80,6 +64,8 @@ def record_forward(
     embedded: Embedded | None = None,
     rotary: bool = False,
     site: str | None = None,
+    then: Then | None = None,
+    visual: bool = False,
 ) -> Recording:
     """Run the model once, with its parameters frozen, its dropout off and its graph kept.
 
@@ -92,10 +78,12 @@ def record_forward(
         embedded: Puts other embeddings in the place of the tokens' own.
         rotary: Whether cosines and sines of rotary embeddings become leaves as well.
         site: Path or pattern of one module whose output is kept.
+        then: Computes something more from the model's output, as part of the graph; its result is the output.
+        visual: Whether relevance ends at visual tokens, what the model's language part reads of images.
 
     Raises:
-        ApportionError: The model is compiled, or has no weights to compute with; or `site` is not one module that
-            runs once.
+        ApportionError: The model is compiled, or has no weights to compute with; `site` is not one module that runs
+            once; or the model makes no visual tokens.
     """
     modules = usable_modules(model)
     leaves: list[Leaf] = []
@@ -106,14 +94,16 @@ def record_forward(
         _frozen(modules, leaves),
         _watched(modules, watch, detail=detail),
         _watched_rotation(modules, leaves) if rotary else contextlib.nullcontext(),
+        visual_tokens_watched(model, leaves) if visual else contextlib.nullcontext(),
         site_watched(modules, site) as sites,
     ):
         arguments = {name: _input_leaf(name, value, leaves, embedded) for name, value in inputs.items()}
         start = _get_sequence_nr()
         with contextlib.nullcontext() if around is None else around(start):
             output = model(**arguments)
+            output = output if then is None else then(output)
     reached = None if site is None else the_site(site, sites)
-    return Recording(output, tuple(leaves), tuple(watch.visits), start, rotary, reached)
+    return Recording(output, tuple(leaves), tuple(watch.visits), start, rotary, reached, then, visual)
 
 
 def usable_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -186,8 +176,8 @@ def _additive_role(last: str) -> Role | None:
         return "biases"
     if last.startswith(("pos_", "position_", "positional_")) or last.endswith(("_pos", "_position", "_positions")):
         return "positions"
-    if last.endswith("_token") or last == "class_embedding":
-        return "constants"
+    if last.endswith(("_token", "_tokens")) or last == "class_embedding":
+        return "special tokens"
     return None
 
 
@@ -201,6 +191,8 @@ def _watched(modules: list[tuple[str, nn.Module]], watch: _Watch, *, detail: boo
             if is_token_module or isinstance(module, nn.Embedding):
                 hook = watch.embed(path, is_token_module=is_token_module)
                 handles.append(module.register_forward_hook(hook, with_kwargs=True))
+            elif type(module).__name__ == "Timesteps":
+                handles.append(module.register_forward_hook(watch.number(path)))
             if detail or is_layer(path):
                 enter = watch.enter(path, type(module).__name__)
                 handles.append(module.register_forward_pre_hook(enter, prepend=True))
@@ -277,6 +269,20 @@ class _Watch:
         i = self._open.pop()
         self.visits[i].end = _get_sequence_nr()
 
+    def number(self, path: str) -> Callable[..., Any]:
+        """Cuts the graph behind the sines and cosines of a number, such as a diffusion model's time step."""
+
+        def hook(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
+            number = arguments[0] if arguments else None
+            ids = next(
+                (name for name in ("guidance", "timestep") if _comes_from(number, self.inputs.get(name))), "timestep"
+            )
+            source = output.detach().requires_grad_(True)
+            self.leaves.append(Leaf(path, "inputs", source.detach(), get_gradient_edge(source), source, ids))
+            return source.clone()
+
+        return hook
+
     def embed(self, path: str, *, is_token_module: bool) -> Callable[..., Any]:
         def hook(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Any:
             if not isinstance(output, Tensor) or output.requires_grad or not output.is_floating_point():
@@ -298,6 +304,13 @@ class _Watch:
             return source.clone()
 
         return hook
+
+
+def _comes_from(number: Any, given: Any) -> bool:
+    """Whether one number is another, up to the thousand that some models multiply it by."""
+    if not isinstance(number, Tensor) or not isinstance(given, Tensor) or number.shape != given.shape:
+        return False
+    return any(torch.allclose(number.double(), given.double() * factor) for factor in (1, 1000))
 
 
 def _refuse_turned(ids: Tensor, given: Any) -> None:
@@ -328,13 +341,15 @@ def _matching_input(ids: Tensor | None, inputs: Mapping[str, Any]) -> str | None
     """The name of the model's input that holds the same integers, if one does."""
     if ids is None or ids.is_floating_point():
         return None
-    for name, value in inputs.items():
-        if not name.endswith("input_ids") or not isinstance(value, Tensor):
-            continue
-        if value is ids or (value.numel() == ids.numel() and torch.equal(value.reshape(ids.shape).to(ids), ids)):
+    given = {n: v for n, v in inputs.items() if n.endswith("input_ids") and isinstance(v, Tensor)}
+    for name, value in given.items():
+        # The very tensor, or a view of some of it, such as one codebook of several. First of all, since two inputs may
+        # hold the same integers.
+        if value is ids or value.untyped_storage().data_ptr() == ids.untyped_storage().data_ptr():
             return name
-        if value.untyped_storage().data_ptr() == ids.untyped_storage().data_ptr():
-            return name  # a view of some of them, such as one codebook of several
+    for name, value in given.items():
+        if value.numel() == ids.numel() and torch.equal(value.reshape(ids.shape).to(ids), ids):
+            return name
     return None
 
 
@@ -343,8 +358,8 @@ def _input_leaf(name: str, value: Any, leaves: list[Leaf], embedded: Embedded | 
     if not isinstance(value, Tensor) or not value.is_floating_point() or "mask" in name:
         return value
     role: Role = "tokens" if name.endswith("inputs_embeds") else "inputs"
-    if role == "tokens" and embedded is not None:
+    if embedded is not None:
         value = embedded(name, name, value.detach())
     leaf = value.detach().requires_grad_(True)
-    leaves.append(Leaf(name, role, leaf.detach(), get_gradient_edge(leaf), leaf, name if role == "tokens" else None))
+    leaves.append(Leaf(name, role, leaf.detach(), get_gradient_edge(leaf), leaf, name))
     return leaf.clone()

@@ -93,7 +93,8 @@ def _gelu(node: Any) -> Slope:
 def _gelu_gate(z: Tensor, approximate: str) -> Tensor:
     if approximate == "tanh":
         return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
-    return torch.special.ndtr(z)
+    # The normal distribution function, in place after the first step: `torch.special.ndtr` takes half as long again.
+    return torch.erf(z * math.sqrt(0.5)).add_(1).mul_(0.5)
 
 
 def _elu(node: Any) -> Slope:

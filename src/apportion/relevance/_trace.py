@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -20,11 +20,14 @@ from apportion.relevance._audit import Audit
 from apportion.relevance._capture import Capture
 from apportion.relevance._composite import GRADIENT, Composite
 from apportion.relevance._diagnosis import in_weights, on_the_way_back, on_the_way_forward
+from apportion.relevance._gamma import Operands
 from apportion.relevance._graph import Graph, Node, Places
 from apportion.relevance._hooks import Accounts, attach, attach_constant
+from apportion.relevance._leaf import Leaf
 from apportion.relevance._plan import ADDED, LIVE, Plan, plan_treatments
-from apportion.relevance._recording import Embedded, Leaf, Recording, record_forward
+from apportion.relevance._recording import Embedded, Recording, Then, record_forward
 from apportion.relevance._site import Site
+from apportion.relevance._summands import SUMS, Summands
 
 #: How many targets go back in one batched pass, so that memory does not grow with their number.
 TARGETS_AT_ONCE = 16
@@ -38,6 +41,9 @@ def record(
     embedded: Embedded | None = None,
     rotary: bool = False,
     site: str | None = None,
+    then: Then | None = None,
+    visual: bool = False,
+    summands: bool = False,
 ) -> Trace:
     """Run a model once, as it is, and keep the graph; see `Trace`.
 
@@ -52,12 +58,28 @@ def record(
             that it looked up and what it returned, to a tensor of the same shape.
         rotary: Whether the cosines and sines of rotary embeddings can receive relevance, as positions.
         site: Path of a module, or a pattern that matches one, whose output's gradient is wanted.
+        then: Computes something more from the model's output, to which rules apply as to the model; its result is the
+            trace's output.
+        visual: Whether relevance ends at visual tokens, what a vision-language model's language part reads of images.
+        summands: Whether the summands of sums are kept, which a composite with `residual="gamma"` reads; without, they
+            come from a second forward pass.
 
     Raises:
         ApportionError: The model is compiled or has weights on the meta device.
     """
-    recording = record_forward(model, inputs, detail=detail, embedded=embedded, rotary=rotary, site=site)
-    return Trace(model, inputs, recording, embedded)
+    kept = Summands() if summands else None
+    recording = record_forward(
+        model,
+        inputs,
+        detail=detail,
+        around=None if kept is None else lambda _: kept,
+        embedded=embedded,
+        rotary=rotary,
+        site=site,
+        then=then,
+        visual=visual,
+    )
+    return Trace(model, inputs, recording, embedded, kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +124,19 @@ class Trace:
         inputs: What it ran on.
         recording: What the pass left.
         embedded: What it put in the place of the tokens' own embeddings.
+        summands: What sums ran with, if that was kept.
     """
 
     def __init__(
-        self, model: nn.Module, inputs: Mapping[str, Any], recording: Recording, embedded: Embedded | None = None
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Any],
+        recording: Recording,
+        embedded: Embedded | None = None,
+        summands: Summands | None = None,
     ) -> None:
         self.model, self.inputs, self.recording, self.embedded = model, inputs, recording, embedded
+        self.summands = summands
         #: How often the model ran again for values that autograd does not keep.
         self.repeated = 0
         self._graphs: dict[tuple[Node, ...], Graph] = {}
@@ -200,7 +229,7 @@ class Trace:
     def gradients(
         self, outputs: Tensor | Sequence[Tensor], seeds: Tensor | Sequence[Tensor], *, keep_graph: bool = True
     ) -> dict[str, Float[Tensor, "targets ..."]]:
-        """The plain derivative of the targets by every embedding of tokens, as autograd finds it, without a rule.
+        """The plain derivative of the targets by every embedding of tokens and every input, without a rule.
 
         Args:
             outputs: As in `propagate`; so are `seeds` and `keep_graph`.
@@ -221,7 +250,7 @@ class Trace:
                 self.gradients(outputs, some, keep_graph=keep_graph or more) for some, more in _some_at_once(seeds)
             ]
             return _along_targets(pieces)
-        tokens = {name: leaf for name, leaf in self.leaves.items() if leaf.role == "tokens"}
+        tokens = {name: leaf for name, leaf in self.leaves.items() if leaf.role in ("tokens", "inputs")}
         found = self._gradients_of(tokens, outputs, seeds, keep_graph)
         if not all(bool(gradient.isfinite().all()) for gradient in found.values()):
             raise NonFiniteRelevance(
@@ -242,14 +271,26 @@ class Trace:
         """Where a number became NaN or infinite: in the weights, on the way forward, or on the way back."""
         found = in_weights(self.model)
         if found is None and not all(bool(output.isfinite().all()) for output in outputs):
-            found = on_the_way_forward(
-                self.model, lambda: record_forward(self.model, self.inputs, embedded=self.embedded)
-            )
+            found = on_the_way_forward(self.model, lambda: self._again(detail=True))
         if found is not None:
             return found
         singles = [[seed[target : target + 1] for seed in seeds] for target in range(len(seeds[0]))]
         return on_the_way_back(
             plan, self.places, lambda: [self._backward(outputs, single, plan, True) for single in singles]
+        )
+
+    def _again(self, *, detail: bool, around: Callable[[int], Any] | None = None) -> None:
+        """The same forward pass once more."""
+        first = self.recording
+        record_forward(
+            self.model,
+            self.inputs,
+            detail=detail,
+            around=around,
+            embedded=self.embedded,
+            rotary=first.rotary,
+            then=first.then,
+            visual=first.visual,
         )
 
     def _graph(self, outputs: Sequence[Tensor]) -> Graph:
@@ -266,7 +307,9 @@ class Trace:
         graph = self._graph(outputs)
         leaves = {leaf.variable: ADDED if leaf.added else LIVE for leaf in self.recording.leaves}
         inputs = [leaf.variable for leaf in self.recording.leaves if leaf.role in ("tokens", "inputs")]
-        plan = plan_treatments(graph, leaves, composite, self.places, inputs=inputs)
+        kept = self._kept_operands(graph, composite)
+        plan = plan_treatments(graph, leaves, composite, self.places, kept, inputs)
+        self._forget_plain_sums(plan, kept)
         constants = plan.constants if ledger else []
         if not plan.unresolved and not constants:
             return plan, {}
@@ -281,9 +324,8 @@ class Trace:
             )
             return captures[0]
 
-        rotary = self.recording.rotary
         self.repeated += 1
-        record_forward(self.model, self.inputs, detail=False, around=around, embedded=self.embedded, rotary=rotary)
+        self._again(detail=False, around=around)
         (capture,) = captures
         operands = {i: capture.operands[numbers[i]] for i in plan.unresolved if numbers[i] in capture.operands}
         if len(operands) < len(plan.unresolved):
@@ -291,9 +333,22 @@ class Trace:
                 "the model did not compute the same operations twice, so what they ran with cannot be read."
             )
         if operands:
-            again = plan_treatments(graph, leaves, composite, self.places, operands, inputs)
+            again = plan_treatments(graph, leaves, composite, self.places, {**kept, **operands}, inputs)
             plan = replace(again, constants=plan.constants)
         return plan, {i: capture.constants[numbers[i]] for i in constants if numbers[i] in capture.constants}
+
+    def _kept_operands(self, graph: Graph, composite: Composite) -> dict[int, Operands]:
+        """What the first pass kept of a graph's sums, where the composite has a rule for them."""
+        if self.summands is None or not composite.reads_summands:
+            return {}
+        return self.summands.of(graph.nodes, [i for i, name in enumerate(graph.names) if name in SUMS])
+
+    def _forget_plain_sums(self, plan: Plan, kept: Collection[int]) -> None:
+        """Give back what was kept of sums that are no residual sums, such as rotations."""
+        if self.summands is not None:
+            treatments = plan.treatments
+            plain = [i for i in kept if (treatment := treatments[i]) is None or treatment.kind != "residual"]
+            self.summands.forget(plan.graph.nodes, plain)
 
     def _backward(
         self, outputs: Sequence[Tensor], seeds: Sequence[Tensor], plan: Plan, keep_graph: bool

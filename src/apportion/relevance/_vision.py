@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -50,6 +51,25 @@ def attnlrp_vision(model: nn.Module, *, mlp: float = 0.05, patches: float = 0.25
     overrides = [Override(composite=at_patches, modules=convolutions[0])]
     overrides += [Override(composite=in_mlp, modules=pattern) for pattern in _patterns(maps, linears)]
     return replace(ATTNLRP, name="attnlrp-vision", overrides=tuple(overrides))
+
+
+def vision_tower(model: nn.Module) -> str | None:
+    """A pattern of the paths of the part that looks at images; `"*"` where that is the whole model, None without one.
+
+    It is the smallest part around the first convolution of images, or linear map of patches, that has layers.
+    """
+    if "pixel_values" not in inspect.signature(model.forward).parameters:
+        return None
+    if "input_ids" not in inspect.signature(model.forward).parameters:
+        return "*"
+    first = next((p for p, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Conv3d) or _embeds(p, m)), None)
+    tower = "" if first is None else _tower(first, model)
+    return f"{tower}*" if tower else None
+
+
+def _embeds(path: str, module: nn.Module) -> bool:
+    """Whether a linear map makes patches, as in models whose inputs are rows of patches already."""
+    return isinstance(module, nn.Linear) and "patch_embed" in path
 
 
 def _tower(convolution: str, model: nn.Module) -> str:

@@ -17,6 +17,11 @@ from apportion.report._generation import generation_text as generation_text
 from apportion.report._html import html_fragment as html_fragment
 from apportion.report._html import html_page as html_page
 from apportion.report._page import page as page
+from apportion.report._pairwise import pairwise_fragment as pairwise_fragment
+from apportion.report._pairwise import pairwise_page as pairwise_page
+from apportion.report._pairwise_figure import pairwise_figure as pairwise_figure
+from apportion.report._pairwise_terminal import pairwise_terminal as pairwise_terminal
+from apportion.report._pairwise_terminal import pairwise_text as pairwise_text
 from apportion.report._recommendation import recommendation_terminal as recommendation_terminal
 from apportion.report._recommendation import recommendation_text as recommendation_text
 from apportion.report._terminal import terminal as terminal

@@ -12,11 +12,12 @@ from apportion.report._colour import DARK, LIGHT, largest_size, strength
 from apportion.report._html import LONG, environment, step_of, steps_of
 from apportion.report._labels import ends_line, visible
 from apportion.report._numbers import signed
+from apportion.report._plate_view import Drawing, largest_on, rounded
+from apportion.report._plates import plates_of, text_members
 from apportion.report._reading import readings
 
-# Targets times features that a page may hold, at about 10 bytes each, and digits of each share.
+# Targets times features that a page may hold, at about 10 bytes each.
 MAX_CELLS = 1_000_000
-DIGITS = 5
 
 
 def answer_page(attribution: Attribution) -> str:
@@ -32,23 +33,28 @@ def _context(attribution: Attribution) -> dict[str, Any]:
     shown = readings(attribution, at_most=at_most)
     total = summed(attribution)
     (view,) = readings(total)
-    largest = largest_size(total.scores.tolist())
     features = attribution.features
+    text = text_members(features)
+    largest = largest_size([view.scores[i] for i in text])
+    plates = plates_of(features, attribution.pictures)
+    drawing = Drawing(members=True)
+    views = [drawing.view(plate, view, largest_on(plates, [view]), several=len(plates) > 1) for plate in plates]
     targets = [
         {
             "feature": reading.target.feature,
             "label": visible(reading.target.label),
             "value": signed(reading.target.value, abs(reading.target.value)),
-            "scores": [_rounded(score) for score in reading.scores],
+            "scores": [rounded(score) for score in reading.scores],
             "residual": None if reading.accounts is None else reading.accounts.relative_residual,
         }
         for reading in shown
     ]
     rows = {target["feature"]: t for t, target in enumerate(targets)}
+    written = [(block.heading, [text[k] for k in block.members]) for block in blocks_of([features[i] for i in text])]
     blocks = [
         {
-            "heading": block.heading,
-            "thinking": features[block.members[0]].part == THINKING,
+            "heading": heading,
+            "thinking": features[members[0]].part == THINKING,
             "cells": [
                 {
                     "index": i,
@@ -58,10 +64,10 @@ def _context(attribution: Attribution) -> dict[str, Any]:
                     "template": features[i].template,
                     "ends_line": ends_line(features[i]),
                 }
-                for i in block.members
+                for i in members
             ],
         }
-        for block in blocks_of(features)
+        for heading, members in written
     ]
     return {
         "scope": "apportion",
@@ -77,17 +83,21 @@ def _context(attribution: Attribution) -> dict[str, Any]:
             "label": total.target.label,
             "value": signed(total.target.value, abs(total.target.value)),
             "unit": total.target.unit,
-            "scores": [_rounded(score) for score in view.scores],
+            "scores": [rounded(score) for score in view.scores],
         },
         "blocks": blocks,
-        "long": len(features) > LONG,
+        "plates": views,
+        "pictures": drawing.content if plates else None,
+        **drawing.style,
+        "long": len(text) > LONG,
         "hidden": len(attribution) - len(shown),
         "content": {
             "targets": targets,
-            "labels": [visible(feature.label) for feature in features],
-            "places": [place(feature) for feature in features],
+            "text": text,
+            "labels": ["" if feature.image is not None else visible(feature.label) for feature in features],
+            "places": ["" if feature.image is not None else place(feature) for feature in features],
             "templates": [i for i, feature in enumerate(features) if feature.template],
-            "edges": [block.members[0] for block in blocks_of(features)][1:],
+            "edges": [len(text) - sum(len(later) for _, later in written[k:]) for k in range(1, len(written))],
             "unit": attribution.explained[0].unit,
             "steps": (len(steps_of(LIGHT)) - 1) // 2,
         },
@@ -98,7 +108,3 @@ def _apart(label: str) -> dict[str, str]:
     """A label and the space that it begins with, which stands before its colour."""
     shown = label.lstrip(" ") or label
     return {"space": label[: len(label) - len(shown)], "label": shown}
-
-
-def _rounded(score: float) -> float:
-    return float(f"{score:.{DIGITS}g}")

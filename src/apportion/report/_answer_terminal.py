@@ -9,6 +9,7 @@ from apportion._attribution import Attribution
 from apportion.report._colour import sign_colour
 from apportion.report._labels import short
 from apportion.report._numbers import signed
+from apportion.report._plates import plates_of, text_members
 from apportion.report._reading import readings
 
 MAX_TOKENS = 60
@@ -20,20 +21,25 @@ def answer_table(attribution: Attribution, *, coloured: bool) -> Table:
     """The tokens of an answer with their values and the earlier tokens with the largest shares."""
     shown = readings(attribution, at_most=MAX_TOKENS)
     largest = max((abs(reading.target.value) for reading in shown), default=0.0)
+    text, plates = set(text_members(attribution.features)), plates_of(attribution.features, attribution.pictures)
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
-    for _ in range(SOURCES):
+    for _ in range(SOURCES + bool(plates)):
         table.add_column(no_wrap=True, overflow="ellipsis")
     unit = shown[0].target.unit
-    table.add_row(*(Text(text, style="dim") for text in ("token", unit, "largest shares", "", "")))
+    names = ["token", unit, *(["images"] if plates else []), "largest shares", "", ""]
+    table.add_row(*(Text(name, style="dim") for name in names))
     for reading in shown:
         feature = reading.features[reading.target.feature or 0]
         cells = [
             Text(short(feature.label, LABEL), style="dim" if feature.template else "bold"),
             Text(signed(reading.target.value, largest)),
         ]
-        for i in reading.order[:SOURCES]:
+        if plates:
+            amount = sum(reading.scores[i] for plate in plates for i in plate.members)
+            cells.append(Text(signed(amount, largest), style=sign_colour(amount) if coloured else "dim"))
+        for i in [i for i in reading.order if i in text][:SOURCES]:
             if reading.scores[i] != 0:
                 share = Text(short(reading.features[i].label, LABEL))
                 colour = sign_colour(reading.scores[i]) if coloured else ""

@@ -13,6 +13,8 @@ from apportion.report._colour import DARK, LIGHT
 from apportion.report._html import LONG, PREDICTIONS, View, environment, step_of, steps_of, view_of
 from apportion.report._labels import visible
 from apportion.report._numbers import percent, signed
+from apportion.report._plate_view import Drawing, PlateView, largest_on
+from apportion.report._plates import plates_of, text_members
 from apportion.report._reading import readings
 
 # More targets than this are for `Comparison[name][i]`, one by one.
@@ -22,22 +24,23 @@ FAVOURITES = 3
 
 def comparison_page(comparison: Comparison) -> str:
     """The comparison as one HTML file that asks nothing of the network and follows the reader's light or dark."""
-    return environment().get_template("comparison_page.html").render(_context(comparison, "apportion"))
+    return environment().get_template("comparison_page.html").render(_context(comparison, "apportion", scripted=True))
 
 
 def comparison_fragment(comparison: Comparison) -> str:
     """The comparison for a notebook's output: needs no script, and its styles hold for itself alone."""
     scope = f"apportion-{secrets.token_hex(4)}"
-    return environment().get_template("comparison.html").render(_context(comparison, scope))
+    return environment().get_template("comparison.html").render(_context(comparison, scope, scripted=False))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Card:
-    """One method's picture of the text, and where its colour scale ends."""
+    """One method's view of the text, if there is one, with the ends of its colour scale, and its maps of the images."""
 
     name: str
     scale: str
-    view: View
+    view: View | None
+    plates: tuple[PlateView, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +57,13 @@ class _Row:
     backward: str
 
 
-def _context(comparison: Comparison, scope: str) -> dict[str, Any]:
+def _context(comparison: Comparison, scope: str, *, scripted: bool) -> dict[str, Any]:
     every = list(comparison.values())
     first = every[0]
+    text = text_members(first.features)
+    drawing = Drawing(scripted=scripted, small=True)
     targets = first.explained[:MAX_TARGETS]
+    cards = [[_card(name, comparison[name], t, drawing) for name in comparison] for t in range(len(targets))]
     return {
         "scope": scope,
         "light": steps_of(LIGHT),
@@ -70,7 +76,7 @@ def _context(comparison: Comparison, scope: str) -> dict[str, Any]:
                 "label": visible(target.label),
                 "value": signed(target.value, abs(target.value)),
                 "unit": target.unit,
-                "cards": [_card(name, comparison[name], t) for name in comparison],
+                "cards": cards[t],
             }
             for t, target in enumerate(targets)
         ],
@@ -82,14 +88,24 @@ def _context(comparison: Comparison, scope: str) -> dict[str, Any]:
         "shared": (passes(comparison.shared.forward), f"{comparison.shared.seconds:.2f}"),
         "refused": [(name, str(error)) for name, error in comparison.refused.items()],
         "correlations": _correlations(comparison),
-        "long": len(first.features) > LONG,
+        "long": len(text) > LONG,
+        "text": bool(text),
+        "pictures": drawing.content if drawing.photos and scripted else None,
+        **drawing.style,
     }
 
 
-def _card(name: str, attribution: Attribution, target: int) -> _Card:
-    view = view_of(name, readings(attribution)[target])
-    lowest = view.most_negative if bool((attribution.scores < 0).any()) else "0"
-    return _Card(name=name, scale=f"{lowest} … {view.most_positive}", view=view)
+def _card(name: str, attribution: Attribution, target: int, drawing: Drawing) -> _Card:
+    text = text_members(attribution.features)
+    every = readings(attribution)
+    plates = plates_of(attribution.features, attribution.pictures)
+    largest = largest_on(plates, every)
+    shown = tuple(drawing.view(plate, every[target], largest, several=len(plates) > 1) for plate in plates)
+    if not text:
+        return _Card(name=name, scale="", view=None, plates=shown)
+    view = view_of(name, readings(attribution, of=text)[target])
+    lowest = view.most_negative if bool((attribution.scores[..., text] < 0).any()) else "0"
+    return _Card(name=name, scale=f"{lowest} … {view.most_positive}", view=view, plates=shown)
 
 
 def _row(name: str, attribution: Attribution) -> _Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apportion._comparison import Comparison
 from apportion._errors import ApportionError
@@ -11,11 +11,17 @@ from apportion.report._colour import LIGHT
 from apportion.report._figure import LABEL, MAX_TICKS, VERBATIM, colour_map, fonts
 from apportion.report._labels import short, visible
 from apportion.report._numbers import signed
+from apportion.report._paint import strengths
+from apportion.report._plate_figure import SIDE, overlay
+from apportion.report._plate_view import TOP, largest_on, order_of
+from apportion.report._plates import plates_of, text_members
 from apportion.report._reading import readings
 
 if TYPE_CHECKING:
     import matplotlib.axes
     import matplotlib.figure
+
+MAPS_IN_A_ROW = 4
 
 
 def comparison_figure(comparison: Comparison) -> matplotlib.figure.Figure:
@@ -29,6 +35,10 @@ def comparison_figure(comparison: Comparison) -> matplotlib.figure.Figure:
     except ImportError as error:
         raise ApportionError("a figure needs matplotlib: pip install 'apportion[figures]'.") from error
     first = next(iter(comparison.values()))
+    if plates_of(first.features, first.pictures):
+        canvas = _of_images(Figure, comparison)
+        _heading(canvas, comparison)
+        return canvas
     alike = {name: a for name, a in comparison.items() if len(a.features) == len(first.features)}
     count, features = len(comparison), len(first.features)
     side = 0.42 * count
@@ -45,11 +55,43 @@ def comparison_figure(comparison: Comparison) -> matplotlib.figure.Figure:
     for axes in (shares, agreement):
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
+    _heading(canvas, comparison)
+    return canvas
+
+
+def _of_images(make: Any, comparison: Comparison) -> Any:
+    """A map for each method and picture, each on its own scale; text has its bars in `Attribution.plot`."""
+    count = len(comparison)
+    columns = min(MAPS_IN_A_ROW, count)
+    several = max(len(a.pictures) or 1 for a in comparison.values())
+    rows = -(-count // columns) * several
+    side = 0.42 * count
+    wide = columns * (SIDE * 0.8 + 0.2)
+    canvas = make(figsize=(wide + side + 2, max(rows * (SIDE * 0.8 + 0.4), side + 1.5) + 0.7), layout="constrained")
+    left, right = canvas.subfigures(1, 2, width_ratios=[wide, side + 2])
+    axes = left.subplots(rows, columns, squeeze=False)
+    for place in axes.flat:
+        place.set_axis_off()
+    for k, (name, attribution) in enumerate(comparison.items()):
+        plates = plates_of(attribution.features, attribution.pictures)
+        reading = readings(attribution, at_most=1)[0]
+        largest = largest_on(plates, [reading])
+        for i, plate in enumerate(plates[:several]):
+            place = axes[k // columns * several + i][k % columns]
+            overlay(place, plate, strengths(plate.of(reading.scores), largest), order_of(plate, reading)[:TOP])
+            words = sum(abs(reading.scores[j]) for j in text_members(attribution.features))
+            label = f"{name}\nup to {signed(largest, largest)}" + (" (and text)" if words else "")
+            place.set_title(label, fontsize=8, loc="left", parse_math=False)
+    _agreement(right.add_subplot(), comparison)
+    return canvas
+
+
+def _heading(canvas: Any, comparison: Comparison) -> None:
+    first = next(iter(comparison.values()))
     target = first.explained[0]
     heading = f"{short(target.label, 2 * LABEL)}   {signed(target.value, abs(target.value))} {target.unit}"
     model = f"\n{visible(first.model)}" if first.model else ""
     canvas.suptitle(heading + model, x=0.01, ha="left", fontsize=10, color=LIGHT.ink, **VERBATIM)
-    return canvas
 
 
 def _agreement(axes: matplotlib.axes.Axes, comparison: Comparison) -> None:

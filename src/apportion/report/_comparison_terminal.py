@@ -16,6 +16,9 @@ from apportion.report._comparison import favourites, passes, tokens_hold
 from apportion.report._console import Report, as_text
 from apportion.report._labels import cut, visible
 from apportion.report._numbers import signed
+from apportion.report._plate_terminal import plate_lines
+from apportion.report._plate_view import largest_on
+from apportion.report._plates import plates_of, text_members
 from apportion.report._reading import readings
 from apportion.report._terminal import LABEL, MAX_STRIP_OF_SEVERAL, strip
 
@@ -44,11 +47,20 @@ def _report(comparison: Comparison, width: int, *, coloured: bool) -> Iterator[R
     if len(first) > 1:
         yield Text(f"the first of {len(first)} targets; take a method's attribution by its name for the others", "dim")
     for name, attribution in comparison.items():
-        if len(attribution.features) <= MAX_STRIP_OF_SEVERAL:
-            yield Text()
-            yield Text(name, style="bold")
-            text = Group(*strip(readings(attribution, at_most=1)[0], coloured=coloured))
-            yield Padding(text, (0, 0, 0, 2))
+        text, plates = text_members(attribution.features), plates_of(attribution.features, attribution.pictures)
+        if not plates and len(text) > MAX_STRIP_OF_SEVERAL:
+            continue
+        yield Text()
+        yield Text(name, style="bold")
+        parts: list[RenderableType] = []
+        if plates:
+            reading = readings(attribution, at_most=1)[0]
+            largest = largest_on(plates, [reading])
+            for plate in plates:
+                parts += plate_lines(plate, reading, largest, coloured=coloured, compact=True)
+        if 0 < len(text) <= MAX_STRIP_OF_SEVERAL:
+            parts += strip(readings(attribution, at_most=1, of=text)[0], coloured=coloured)
+        yield Padding(Group(*parts), (0, 0, 0, 2))
     yield Text()
     yield _methods(comparison)
     shared = comparison.shared

@@ -1,9 +1,10 @@
-"""The figure: bars for a short text, a strip of coloured features for a long one, a heat map for several targets."""
+"""The figure: bars for a short text, a strip of coloured features for a long one, a heat map for several targets;
+above them the pictures with their maps."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -13,6 +14,9 @@ from apportion._errors import ApportionError
 from apportion.report._colour import LIGHT, sign_colour
 from apportion.report._labels import cut, ends_line, short, visible
 from apportion.report._numbers import signed
+from apportion.report._plate_figure import FLAT, draw_maps, maps_size
+from apportion.report._plate_view import largest_on
+from apportion.report._plates import Plate, plates_of, text_members
 from apportion.report._reading import Reading, readings
 
 if TYPE_CHECKING:
@@ -59,13 +63,9 @@ def figure(attribution: Attribution) -> matplotlib.figure.Figure:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ApportionError("a figure needs matplotlib: pip install 'apportion[figures]'.") from error
-    shown = readings(attribution)
-    if len(shown) > 1:
-        canvas = _heat_map(Figure, shown)
-    elif len(attribution.features) <= MAX_BARS:
-        canvas = _bars(Figure, shown[0])
-    else:
-        canvas = _strip(Figure, shown[0])
+    plates = plates_of(attribution.features, attribution.pictures)
+    shown = readings(attribution, of=text_members(attribution.features))
+    canvas = _with_maps(Figure, plates, readings(attribution), shown) if plates else _text(Figure, shown)
     heading = _title(shown[0]) if len(shown) == 1 else f"{len(shown)} targets"
     model = f" of {visible(attribution.model)}" if attribution.model else ""
     canvas.suptitle(
@@ -74,7 +74,39 @@ def figure(attribution: Attribution) -> matplotlib.figure.Figure:
     return canvas
 
 
-def _bars(make: type[matplotlib.figure.Figure], reading: Reading) -> matplotlib.figure.Figure:
+def _text(make: Callable[..., Any], shown: Sequence[Reading]) -> Any:
+    """What shows the text: a figure, or what `make` gives instead of one."""
+    if len(shown) > 1:
+        return _heat_map(make, shown)
+    return _bars(make, shown[0]) if len(shown[0].features) <= MAX_BARS else _strip(make, shown[0])
+
+
+def _with_maps(
+    make: Callable[..., Any], plates: Sequence[Plate], every: Sequence[Reading], shown: Sequence[Reading]
+) -> Any:
+    """A figure of the pictures and their maps, and beneath them the text, where there is one."""
+    wide, tall = maps_size(len(every))
+    tall *= sum(FLAT if plate.wide else 1 for plate in plates)
+    largest = largest_on(plates, every)
+    if not shown[0].features:
+        canvas = make(figsize=(wide, tall + 0.6), layout="constrained")
+        draw_maps(canvas, plates, every, largest)
+        return canvas
+    made: list[Any] = []
+
+    def beneath(figsize: tuple[float, float], layout: str) -> Any:
+        size = (max(wide, figsize[0]), tall + 0.6 + figsize[1])
+        canvas = make(figsize=size, layout=layout)
+        above, below = canvas.subfigures(2, 1, height_ratios=[tall, figsize[1]])
+        draw_maps(above, plates, every, largest)
+        made.append(canvas)
+        return below
+
+    _text(beneath, shown)
+    return made[0]
+
+
+def _bars(make: Callable[..., Any], reading: Reading) -> Any:
     count = len(reading.features)
     canvas = make(figsize=(7.2, 1.3 + 0.26 * count), layout="constrained")
     axes = canvas.add_subplot()
@@ -116,7 +148,7 @@ def _bars(make: type[matplotlib.figure.Figure], reading: Reading) -> matplotlib.
     return canvas
 
 
-def _strip(make: type[matplotlib.figure.Figure], reading: Reading) -> matplotlib.figure.Figure:
+def _strip(make: Callable[..., Any], reading: Reading) -> Any:
     """The text in lines, each feature on its colour; a cell of the character grid is one unit wide."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
@@ -181,7 +213,7 @@ def _headings(reading: Reading, placed: Sequence[tuple[int, str, int, int]]) -> 
     return [(block.heading, first_lines[block.members[0]] - 1) for block in reading.blocks if block.heading]
 
 
-def _heat_map(make: type[matplotlib.figure.Figure], shown: Sequence[Reading]) -> matplotlib.figure.Figure:
+def _heat_map(make: Callable[..., Any], shown: Sequence[Reading]) -> Any:
     features = shown[0].features
     size = (min(24.0, 2.5 + 0.24 * len(features)), min(24.0, 2.2 + 0.26 * len(shown)))
     canvas = make(figsize=size, layout="constrained")
@@ -204,7 +236,7 @@ def _heat_map(make: type[matplotlib.figure.Figure], shown: Sequence[Reading]) ->
 
 
 def _colour_bar(
-    canvas: matplotlib.figure.Figure,
+    canvas: Any,
     axes: matplotlib.axes.Axes,
     reading: Reading,
     *,

@@ -13,6 +13,7 @@ from apportion.report._blocks import blocks_of
 from apportion.report._console import as_text
 from apportion.report._html import environment
 from apportion.report._labels import ends_line, visible
+from apportion.report._plates import text_members
 
 
 def generation_terminal(features: Sequence[Feature], answered: int, model: str) -> RenderableType:
@@ -34,6 +35,8 @@ def generation_text(features: Sequence[Feature], answered: int, model: str) -> s
 def generation_html(features: Sequence[Feature], answered: int, model: str) -> str:
     """The same for a notebook's output."""
 
+    features = _text(features)
+
     def token(i: int) -> tuple[str, str, bool]:
         return visible(features[i].label), _style(features, i, answered), ends_line(features[i])
 
@@ -42,6 +45,7 @@ def generation_html(features: Sequence[Feature], answered: int, model: str) -> s
 
 
 def _lines(features: Sequence[Feature], answered: int, model: str) -> Iterator[RenderableType]:
+    features = _text(features)
     title = Text(visible(model), style="bold")
     yield title.append(f"  {answered} new {'token' if answered == 1 else 'tokens'}", style="not bold dim")
     for block in blocks_of(features):
@@ -54,6 +58,10 @@ def _lines(features: Sequence[Feature], answered: int, model: str) -> Iterator[R
             if ends_line(features[i]) and i != block.members[-1]:
                 text.append("\n")
         yield Padding(text, (0, 0, 0, 2 if block.heading else 0))
+
+
+def _text(features: Sequence[Feature]) -> list[Feature]:
+    return [features[i] for i in text_members(features)]
 
 
 def _style(features: Sequence[Feature], i: int, answered: int) -> str:

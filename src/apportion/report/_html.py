@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import cycle
 from typing import Any
 
 import jinja2
+import torch
 
 from apportion._attribution import Attribution
 from apportion.report._accounts import Accounts, Row
@@ -18,6 +19,8 @@ from apportion.report._blocks import place
 from apportion.report._colour import DARK, LIGHT, Scale
 from apportion.report._labels import cut, ends_line, visible
 from apportion.report._numbers import exact, percent, precise, signed
+from apportion.report._plate_view import Drawing, PlateView, largest_on, order_of
+from apportion.report._plates import Plate, plates_of, text_members
 from apportion.report._reading import Reading, readings
 
 # The scale in steps, so that a page has one style rule per step instead of one per feature.
@@ -35,20 +38,36 @@ FRAGMENT_CELLS = 8_000
 MAX_TARGETS = 256
 # Neighbouring segments of the ledger differ in strength, in this order for each sign.
 SHADES = (0.75, 0.5, 0.3)
+# Numbers of images that a page and a notebook's output may hold, at about 8 bytes each.
+PAGE_PATCHES = 1_000_000
+FRAGMENT_PATCHES = 200_000
+# More parts of images than this have no row each in the table of all numbers.
+MAX_ROWS = 400
 # The single biases behind a line of the ledger can be hundreds.
 MAX_PARTS = 40
 
 
 def html_page(attribution: Attribution) -> str:
     """The attribution as one HTML file that asks nothing of the network and follows the reader's light or dark."""
-    return environment().get_template("page.html").render(_context(attribution, "apportion", cells=PAGE_CELLS))
+    budget = _Budget(cells=PAGE_CELLS, patches=PAGE_PATCHES, scripted=True)
+    return environment().get_template("page.html").render(_context(attribution, "apportion", budget))
 
 
 def html_fragment(attribution: Attribution) -> str:
     """The attribution for a notebook's output: needs no script, and its styles hold for itself alone."""
     # A name of its own, since the same attribution may be shown twice in one notebook.
     scope = f"apportion-{secrets.token_hex(4)}"
-    return environment().get_template("report.html").render(_context(attribution, scope, cells=FRAGMENT_CELLS))
+    budget = _Budget(cells=FRAGMENT_CELLS, patches=FRAGMENT_PATCHES, scripted=False)
+    return environment().get_template("report.html").render(_context(attribution, scope, budget))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Budget:
+    """What a page may hold: targets times features of the text, the same of images, and whether it has a script."""
+
+    cells: int
+    patches: int
+    scripted: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +88,7 @@ class _Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Bar:
+class Bar:
     """One row of the largest shares, or one segment of the ledger: `left` and `width` in percent of its track."""
 
     name: str
@@ -88,22 +107,33 @@ class View:
 
     name: str
     blocks: tuple[tuple[str, tuple[_Cell, ...]], ...]
-    top: tuple[_Bar, ...]
+    top: tuple[Bar, ...]
     more: str
     most_negative: str
     most_positive: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Books:
+class Books:
     """The ledger as a bar and a table; `zero` and `total_at` in percent of the bar."""
 
-    segments: tuple[_Bar, ...]
+    segments: tuple[Bar, ...]
     zero: float
     total_at: float
     total: str
     residual: str
     relative_residual: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Regions:
+    """The largest shares of a picture's regions; `map` is the script's, and `members` are the regions in it."""
+
+    heading: str
+    map: int | None
+    members: tuple[int, ...]
+    top: tuple[Bar, ...]
+    more: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +144,10 @@ class _Panel:
     value: str
     unit: str
     views: tuple[View, ...]
+    plates: tuple[PlateView, ...]
+    regions: tuple[_Regions, ...]
     divided_name: str
-    ledger: _Books | None
+    ledger: Books | None
 
 
 @cache
@@ -129,15 +161,27 @@ def environment() -> jinja2.Environment:
     )
 
 
-def _context(attribution: Attribution, scope: str, *, cells: int) -> dict[str, Any]:
-    at_most = min(MAX_TARGETS, max(1, cells // max(1, len(attribution.features))))
-    tokens = readings(attribution, at_most=at_most)
-    words = attribution.words()
-    if len(words.features) == len(attribution.features):
-        grains = [("tokens", tokens)]
-    else:
-        grains = [("tokens", tokens), ("words", readings(words, at_most=at_most))]
-    panels = [_panel(reading, [(name, grain[i]) for name, grain in grains]) for i, reading in enumerate(tokens)]
+def _context(attribution: Attribution, scope: str, budget: _Budget) -> dict[str, Any]:
+    text = text_members(attribution.features)
+    plates = plates_of(attribution.features, attribution.pictures)
+    patches = sum(len(plate.members) for plate in plates)
+    at_most = min(MAX_TARGETS, budget.cells // max(1, len(text)), budget.patches // max(1, patches))
+    every = readings(attribution, at_most=max(1, at_most))
+    grains = [("tokens", readings(attribution, at_most=len(every), of=text) if plates else every)] if text else []
+    words = _of_text(attribution, text).words() if text else attribution
+    if text and len(words.features) != len(text):
+        grains.append(("words", readings(words, at_most=len(every))))
+    # A share is a part of the whole, also where the text is only a part of what it is divided among.
+    if plates:
+        grains = [(name, [replace(r, sizes=o.sizes) for r, o in zip(g, every, strict=True)]) for name, g in grains]
+    drawing = Drawing(scripted=budget.scripted)
+    largest = largest_on(plates, every)
+    panels = []
+    for i, reading in enumerate(every):
+        views = tuple(view_of(name, grain[i]) for name, grain in grains)
+        shown = tuple(drawing.view(plate, reading, largest, several=len(plates) > 1) for plate in plates)
+        regions = tuple(_regions(plate, reading, one, largest) for plate, one in zip(plates, shown, strict=True))
+        panels.append(_panel(reading, views, shown, regions))
     return {
         "scope": scope,
         "light": steps_of(LIGHT),
@@ -151,10 +195,29 @@ def _context(attribution: Attribution, scope: str, *, cells: int) -> dict[str, A
         "panels": panels,
         "hidden": len(attribution) - len(panels),
         "grains": [name for name, _ in grains],
-        "numbers": len(attribution.features) <= FEW,
-        "long": len(attribution.features) > LONG,
-        "table": _raw_table(attribution, tokens),
+        "numbers": len(text) <= FEW,
+        "long": len(text) > LONG,
+        "table": _raw_table(attribution, every, plates),
+        "pictures": drawing.content if plates and budget.scripted else None,
+        **drawing.style,
     }
+
+
+def _of_text(attribution: Attribution, members: Sequence[int]) -> Attribution:
+    """The shares of some features alone, with the accounts of all."""
+    kept = torch.tensor(list(members), dtype=torch.long)
+
+    def of(values: torch.Tensor | None) -> torch.Tensor | None:
+        return None if values is None else values.index_select(-1, kept)
+
+    return replace(
+        attribution,
+        scores=attribution.scores.index_select(-1, kept),
+        position_scores=of(attribution.position_scores),
+        standard_errors=of(attribution.standard_errors),
+        features=tuple(attribution.features[i] for i in members),
+        explained=tuple(replace(e, feature=None) for e in attribution.explained),
+    )
 
 
 def steps_of(scale: Scale) -> list[tuple[str, str, str]]:
@@ -168,15 +231,35 @@ def step_of(at: float) -> str:
     return "z" if step == 0 else f"{'n' if step < 0 else 'p'}{abs(step)}"
 
 
-def _panel(reading: Reading, grains: Sequence[tuple[str, Reading]]) -> _Panel:
+def _panel(
+    reading: Reading, views: tuple[View, ...], plates: tuple[PlateView, ...], regions: tuple[_Regions, ...]
+) -> _Panel:
     target = reading.target
     return _Panel(
         label=cut(visible(target.label), LABEL),
         value=signed(target.value, abs(target.value)),
         unit=target.unit,
-        views=tuple(view_of(name, grain) for name, grain in grains),
+        views=views,
+        plates=plates,
+        regions=regions,
         divided_name=reading.divided_name,
-        ledger=None if reading.accounts is None else _books(reading, reading.accounts),
+        ledger=None if reading.accounts is None else books_of(reading, reading.accounts),
+    )
+
+
+def _regions(plate: Plate, reading: Reading, view: PlateView, largest: float) -> _Regions:
+    order = order_of(plate, reading)
+    scaled = replace(reading, largest=largest)
+    hidden = order[TOP:]
+    rest = sum((reading.scores[plate.members[m]] for m in hidden), 0.0)
+    return _Regions(
+        heading=f"Largest {plate.noun}" + (f" of {plate.picture.label}" if view.label else ""),
+        map=view.map,
+        members=tuple(order[:TOP]),
+        top=tuple(
+            bar_of(scaled, plate.members[m], rank, len(plate.members)) for rank, m in enumerate(order[:TOP], start=1)
+        ),
+        more=f"{len(hidden)} more, together {signed(rest, largest)}" if hidden else "",
     )
 
 
@@ -207,20 +290,20 @@ def view_of(name: str, reading: Reading) -> View:
     return View(
         name=name,
         blocks=tuple(blocks),
-        top=tuple(_top(reading, i, rank) for rank, i in enumerate(reading.order[:TOP], start=1)),
+        top=tuple(bar_of(reading, i, rank) for rank, i in enumerate(reading.order[:TOP], start=1)),
         more=f"{len(hidden)} more, together {rest}" if hidden else "",
         most_negative=signed(-reading.largest, reading.largest),
         most_positive=signed(reading.largest, reading.largest),
     )
 
 
-def _tip(reading: Reading, i: int, rank: int) -> str:
+def _tip(reading: Reading, i: int, rank: int, count: int | None = None) -> str:
     share = reading.share(reading.scores[i])
     lines = [
         f"“{cut(visible(reading.features[i].label), LABEL)}”",
         f"{precise(reading.scores[i])} {reading.target.unit}",
-        f"rank {rank} of {len(reading.scores)}",
-        place(reading.features[i]),
+        f"rank {rank} of {len(reading.scores) if count is None else count}",
+        place(reading.features[i]) if reading.features[i].of_text else "",
     ]
     if share is not None:
         lines.insert(2, f"{percent(share)} of {reading.divided_name}")
@@ -231,10 +314,10 @@ def _tip(reading: Reading, i: int, rank: int) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _top(reading: Reading, i: int, rank: int) -> _Bar:
+def bar_of(reading: Reading, i: int, rank: int, count: int | None = None) -> Bar:
     share = reading.share(reading.scores[i])
     at = reading.strength(i)
-    return _Bar(
+    return Bar(
         name=visible(reading.features[i].label),
         number=signed(reading.scores[i], reading.largest),
         share="" if share is None else percent(share),
@@ -242,11 +325,11 @@ def _top(reading: Reading, i: int, rank: int) -> _Bar:
         step=step_of(math.copysign(0.6, at)),
         left=round(50 + min(0.0, 50 * at), 3),
         width=round(50 * abs(at), 3),
-        tip=_tip(reading, i, rank),
+        tip=_tip(reading, i, rank, count),
     )
 
 
-def _books(reading: Reading, accounts: Accounts) -> _Books:
+def books_of(reading: Reading, accounts: Accounts) -> Books:
     """The ledger's segments: what takes away stands to the left of zero, what adds to the right."""
     amounts = [row.amount for row in accounts.rows]
     below, above = (sum(abs(amount) for amount in amounts if (amount < 0) is negative) for negative in (True, False))
@@ -262,7 +345,7 @@ def _books(reading: Reading, accounts: Accounts) -> _Books:
         shown = "" if share is None else percent(share)
         tip = [visible(row.name), f"{precise(row.amount)} {reading.target.unit}", shown and f"{shown} of the total"]
         segments.append(
-            _Bar(
+            Bar(
                 name=visible(row.name),
                 number=signed(row.amount, accounts.largest),
                 share=shown,
@@ -273,7 +356,7 @@ def _books(reading: Reading, accounts: Accounts) -> _Books:
                 parts=_parts(row),
             )
         )
-    return _Books(
+    return Books(
         segments=tuple(segments),
         zero=round(100 * below / span, 3),
         # The residual could carry the total out of the bar.
@@ -291,20 +374,29 @@ def _parts(row: Row) -> tuple[tuple[str, str], ...]:
     return tuple(parts)
 
 
-def _raw_table(attribution: Attribution, shown: Sequence[Reading]) -> dict[str, Any]:
-    """Every number with all its digits: a row per feature, a column per target."""
+def _raw_table(attribution: Attribution, shown: Sequence[Reading], plates: Sequence[Plate]) -> dict[str, Any]:
+    """Every number with all its digits: a row per feature, a column per target.
+
+    Many parts of images have no rows: a page of fifty thousand pixels would not open.
+    """
+    parts = {i for plate in plates for i in plate.members}
+    if len(parts) <= MAX_ROWS:
+        parts = set()
     dtype = attribution.scores.dtype
+    kept = [i for i in range(len(attribution.features)) if i not in parts]
     columns: list[tuple[str, list[str]]] = []
     for reading in shown:
         name = "share" if len(shown) == 1 else visible(reading.target.label)
-        columns.append((name, [exact(score, dtype) for score in reading.scores]))
+        columns.append((name, [exact(reading.scores[i], dtype) for i in kept]))
         if reading.position_scores is not None:
-            positions = [exact(score, dtype) for score in reading.position_scores]
+            positions = [exact(reading.position_scores[i], dtype) for i in kept]
             columns.append(("position embedding" if len(shown) == 1 else f"{name}, position embedding", positions))
+    features = attribution.features
     return {
         "columns": [name for name, _ in columns],
         "rows": [
-            (i, visible(feature.label), place(feature), [values[i] for _, values in columns])
-            for i, feature in enumerate(attribution.features)
+            (i, visible(features[i].label), place(features[i]), [values[k] for _, values in columns])
+            for k, i in enumerate(kept)
         ],
+        "left": len(parts),
     }

@@ -35,3 +35,9 @@ def exact(value: float, dtype: torch.dtype) -> str:
 def percent(fraction: float) -> str:
     """A signed percentage with one decimal."""
     return f"{100 * fraction:+.1f}%".replace("-", "−")
+
+
+def grid_of(count: int) -> tuple[int, int]:
+    """Rows and columns of the grid nearest to a square that holds so many cells."""
+    columns = math.isqrt(max(0, count - 1)) + 1
+    return -(-count // columns), columns

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+
+import torch
+from torch import Tensor
 
 from apportion._attribution import Attribution, Explained
 from apportion._features import Feature
@@ -25,6 +29,7 @@ class Reading:
         largest: Where the colour scale of the report ends: the largest size among all its targets.
         blocks: The features in reading order under their headings.
         accounts: The ledger, where the method keeps one.
+        sizes: The sum of the sizes of all shares, also of features that this reading leaves out.
     """
 
     target: Explained
@@ -35,6 +40,7 @@ class Reading:
     largest: float
     blocks: tuple[Block, ...]
     accounts: Accounts | None
+    sizes: float
 
     @cached_property
     def order(self) -> tuple[int, ...]:
@@ -47,7 +53,7 @@ class Reading:
 
         Without a ledger the shares need not sum to the target, and may have been rescaled.
         """
-        return sum(map(abs, self.scores), 0.0) if self.accounts is None else self.accounts.total
+        return self.sizes if self.accounts is None else self.accounts.total
 
     @property
     def divided_name(self) -> str:
@@ -63,27 +69,42 @@ class Reading:
         return strength(self.scores[i], self.largest)
 
 
-def readings(attribution: Attribution, *, at_most: int | None = None) -> list[Reading]:
-    """One reading per target, for the first `at_most` targets; all share one colour scale."""
-    largest = largest_size(attribution.scores.flatten().tolist())
-    blocks = blocks_of(attribution.features)
+def readings(attribution: Attribution, *, at_most: int | None = None, of: Sequence[int] | None = None) -> list[Reading]:
+    """One reading per target, for the first `at_most` targets; all share one colour scale.
+
+    Args:
+        attribution: What is shown.
+        at_most: How many targets.
+        of: Only these features, such as those of the text.
+    """
+    members = range(len(attribution.features)) if of is None else of
+    features = tuple(attribution.features[i] for i in members)
+    columns = None if of is None else torch.tensor(list(of), dtype=torch.long)
+
+    def kept(values: Tensor) -> Tensor:
+        return values if columns is None else values.index_select(-1, columns.to(values.device))
+
+    largest = largest_size(kept(attribution.scores).flatten().tolist())
+    blocks = blocks_of(features)
     shown: list[Reading] = []
     for one in attribution:
         if at_most is not None and len(shown) == at_most:
             break
         positions, errors = (
-            None if values is None else tuple(values.tolist()) for values in (one.position_scores, one.standard_errors)
+            None if values is None else tuple(kept(values).tolist())
+            for values in (one.position_scores, one.standard_errors)
         )
         shown.append(
             Reading(
                 target=one.target,
-                features=one.features,
-                scores=tuple(one.scores.tolist()),
+                features=features,
+                scores=tuple(kept(one.scores).tolist()),
                 position_scores=positions,
                 standard_errors=errors,
                 largest=largest,
                 blocks=blocks,
                 accounts=None if one.ledger is None else accounts_of(one.ledger),
+                sizes=sum(map(abs, one.scores.tolist()), 0.0),
             )
         )
     return shown

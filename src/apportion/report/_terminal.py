@@ -18,6 +18,9 @@ from apportion.report._colour import EITHER, sign_colour
 from apportion.report._console import Report, as_text
 from apportion.report._labels import ends_line, short, visible
 from apportion.report._numbers import percent, signed
+from apportion.report._plate_terminal import plate_lines
+from apportion.report._plate_view import largest_on
+from apportion.report._plates import plates_of, text_members
 from apportion.report._reading import Reading, readings
 
 MAX_TARGETS = 6
@@ -44,18 +47,20 @@ def terminal_text(attribution: Attribution) -> str:
 
 
 def _report(attribution: Attribution, *, coloured: bool) -> Iterator[RenderableType]:
-    shown = readings(attribution, at_most=None if len(attribution) == 1 else MAX_TARGETS)
     yield _title(attribution)
     if of_answer(attribution):
         yield from _answer(attribution, coloured=coloured)
         return
+    shown = readings(attribution, at_most=MAX_TARGETS, of=text_members(attribution.features))
     if len(shown) == 1:
         yield from _whole(shown[0], attribution, coloured=coloured)
         return
+    maps = _Maps(attribution)
     yield from _prediction(attribution)
-    for reading in shown:
+    for t, reading in enumerate(shown):
         yield Text()
         yield from _compact(reading, coloured=coloured)
+        yield from maps.lines(t, coloured=coloured, compact=True)
     if hidden := len(attribution) - len(shown):
         yield Text()
         noun = "target" if hidden == 1 else "targets"
@@ -63,9 +68,13 @@ def _report(attribution: Attribution, *, coloured: bool) -> Iterator[RenderableT
 
 
 def _answer(attribution: Attribution, *, coloured: bool) -> Iterator[RenderableType]:
-    (total,) = readings(summed(attribution))
+    whole = summed(attribution)
+    (total,) = readings(whole, of=text_members(attribution.features))
     yield _target(total)
     yield Text()
+    if (maps := _Maps(whole)).plates:
+        yield from maps.lines(0, coloured=coloured)
+        yield Text()
     yield from strip(total, coloured=coloured)
     yield Text()
     yield answer_table(attribution, coloured=coloured)
@@ -74,20 +83,25 @@ def _answer(attribution: Attribution, *, coloured: bool) -> Iterator[RenderableT
 def _whole(reading: Reading, attribution: Attribution, *, coloured: bool) -> Iterator[RenderableType]:
     yield _target(reading)
     yield from _prediction(attribution)
-    yield Text()
-    yield from strip(reading, coloured=coloured)
-    yield Text()
-    yield Text("largest shares", style="dim")
-    yield Padding(_top(reading, coloured=coloured), (0, 0, 0, 2))
+    maps = _Maps(attribution)
+    if maps.plates:
+        yield Text()
+        yield from maps.lines(0, coloured=coloured)
+    if reading.features:
+        yield Text()
+        yield from strip(reading, coloured=coloured)
+        yield Text()
+        yield Text("largest shares of the text" if maps.plates else "largest shares", style="dim")
+        yield Padding(_top(reading, coloured=coloured), (0, 0, 0, 2))
     if reading.accounts is not None:
         yield Text()
         yield Text("ledger", style="dim")
-        yield Padding(_ledger(reading, reading.accounts), (0, 0, 0, 2))
+        yield Padding(ledger_table(reading, reading.accounts), (0, 0, 0, 2))
 
 
 def _compact(reading: Reading, *, coloured: bool) -> Iterator[RenderableType]:
     yield _target(reading)
-    if len(reading.features) <= MAX_STRIP_OF_SEVERAL:
+    if 0 < len(reading.features) <= MAX_STRIP_OF_SEVERAL:
         yield from strip(reading, coloured=coloured)
     line = Text(style="dim")
     for i in reading.order[:TOP_OF_SEVERAL]:
@@ -95,6 +109,19 @@ def _compact(reading: Reading, *, coloured: bool) -> Iterator[RenderableType]:
     if reading.accounts is not None:
         line.append(f"residual {reading.accounts.relative_residual:.0e} relative".replace("-", "−"))
     yield line
+
+
+class _Maps:
+    """The pictures of an attribution, and the colour scale that all of its targets share."""
+
+    def __init__(self, attribution: Attribution) -> None:
+        self.plates = plates_of(attribution.features, attribution.pictures)
+        self.readings = readings(attribution, at_most=MAX_TARGETS) if self.plates else []
+        self.largest = largest_on(self.plates, self.readings)
+
+    def lines(self, target: int, *, coloured: bool, compact: bool = False) -> Iterator[RenderableType]:
+        for plate in self.plates:
+            yield from plate_lines(plate, self.readings[target], self.largest, coloured=coloured, compact=compact)
 
 
 def _title(attribution: Attribution) -> Text:
@@ -154,7 +181,7 @@ def _mark(strength: float) -> str:
 
 
 def _top(reading: Reading, *, coloured: bool) -> Table:
-    table = _table("left", "right", "right", "left", "left")
+    table = grid("left", "right", "right", "left", "left")
     for i in reading.order[:TOP]:
         feature, score, strength = reading.features[i], reading.scores[i], reading.strength(i)
         share = reading.share(score)
@@ -162,13 +189,13 @@ def _top(reading: Reading, *, coloured: bool) -> Table:
         if reading.standard_errors is not None:
             amount.append(f" ± {reading.standard_errors[i]:.2g}", style="dim")
         place = f"at {feature.positions[0]}" if feature.positions else ""
-        bar = Text(_bar(strength), style=sign_colour(score) if coloured else "")
+        drawn = Text(bar(strength), style=sign_colour(score) if coloured else "")
         table.add_row(
             short(feature.label, LABEL),
             Text(place, style="dim"),
             amount,
             Text("" if share is None else percent(share), style="dim", justify="right"),
-            bar,
+            drawn,
         )
     hidden = len(reading.scores) - TOP
     if hidden > 0:
@@ -177,7 +204,7 @@ def _top(reading: Reading, *, coloured: bool) -> Table:
     return table
 
 
-def _bar(strength: float) -> str:
+def bar(strength: float) -> str:
     """A bar of up to `BAR` cells, solid where the share adds and hatched where it takes away."""
     cells = abs(strength) * BAR
     if strength < 0:
@@ -186,8 +213,8 @@ def _bar(strength: float) -> str:
     return "█" * whole + " ▏▎▍▌▋▊▉"[eighths].strip()
 
 
-def _ledger(reading: Reading, accounts: Accounts) -> Table:
-    table = _table("left", "right", "right")
+def ledger_table(reading: Reading, accounts: Accounts) -> Table:
+    table = grid("left", "right", "right")
     for row in accounts.rows:
         share = reading.share(row.amount)
         table.add_row(
@@ -202,7 +229,7 @@ def _ledger(reading: Reading, accounts: Accounts) -> Table:
     return table
 
 
-def _table(*justify: JustifyMethod) -> Table:
+def grid(*justify: JustifyMethod) -> Table:
     table = Table.grid(padding=(0, 3, 0, 0))
     for column, side in enumerate(justify):
         # In a narrow terminal the labels in front wrap, so that the numbers keep their digits.

@@ -1,5 +1,6 @@
 """Backward methods: relevance or gradients, sent back through the model's own graph."""
 
+from apportion.methods.backward._attnlrp_vision import AttnLRPVision as AttnLRPVision
 from apportion.methods.backward._expected_gradients import ExpectedGradients as ExpectedGradients
 from apportion.methods.backward._gim import GIM as GIM
 from apportion.methods.backward._gradient import Gradient as Gradient

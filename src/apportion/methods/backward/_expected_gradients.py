@@ -14,8 +14,9 @@ from apportion._ledger import Ledger
 from apportion._question import Question
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
+from apportion.methods.backward._baseline import layout_at, refilled
 from apportion.methods.backward._counts import check_batch_size, check_count
-from apportion.methods.backward._neighbourhood import Neighbourhood, Point
+from apportion.methods.backward._neighbourhood import Neighbourhood, Place, Point
 from apportion.models._prompt import prompts_from
 
 
@@ -31,14 +32,16 @@ class ExpectedGradients(Method):
     r"""The target's difference to its mean at references, by gradients on the lines between (GradientSHAP).
 
     $R_i = E_{x' \sim D,\, \alpha \sim U(0, 1)}[(x_i - x'_i) \cdot \nabla_i f(x' + \alpha (x - x'))]$, summed over the
-    dimensions of token i's embedding. In the ledger $f(x)$ = tokens + mean target at the references + sampling gap,
-    where the gap is what the samples miss of the expectation; it shrinks as one over the root of their number.
+    dimensions of token i's embedding, or over the elements of region i of an image. In the ledger $f(x)$ = tokens (or
+    image) + mean target at the references + sampling gap, where the gap is what the samples miss of the expectation; it
+    shrinks as one over the root of their number.
 
     Args:
         samples: Draws of a reference and an $\alpha$, at least 2.
         references: What $x'$ is drawn from: texts, or lists of token ids, at least as long as the prompt, of which as
             many tokens as the prompt has count from the beginning. By default each place gets the embedding of a
-            token drawn from the whole vocabulary, every token as likely as another.
+            token drawn from the whole vocabulary, every token as likely as another. Each pixel of an image gets the
+            colours of another pixel of it, drawn likewise; references of images are not known.
         seed: Of the draws.
         batch_size: How many samples run as one batch; by default as many as make about 2,000 tokens.
 
@@ -75,10 +78,13 @@ class ExpectedGradients(Method):
         generator = torch.Generator().manual_seed(self.seed)
         tokens = self._drawn(near, generator)
         alphas = torch.rand(self.samples, generator=generator).tolist()
+        seeds = torch.randint(2**31, (self.samples,), generator=generator)
 
         def reference(sample: int) -> Point:
             return {
                 place: near.embeddings(place, tokens[place[1]][sample, : x.shape[:-1].numel()]).reshape(x.shape)
+                if near.canvas(place) is None
+                else mixed(near, place, int(seeds[sample]))
                 for place, x in near.here.items()
             }
 
@@ -89,7 +95,7 @@ class ExpectedGradients(Method):
         for sample, gradients in enumerate(near.derivatives(self.samples, between)):
             start = reference(sample)
             by_sample.append(
-                near.shares({place: ((x - start[place]) * gradients[place]).sum(-1) for place, x in near.here.items()})
+                near.shares({place: (x - start[place]) * gradients[place] for place, x in near.here.items()})
             )
         each = torch.stack(by_sample)
         scores, errors = each.mean(0), each.std(0) / self.samples**0.5
@@ -113,6 +119,11 @@ class ExpectedGradients(Method):
         self, near: Neighbourhood, references: Sequence[str] | Sequence[Sequence[int]], generator: torch.Generator
     ) -> dict[str, Int[Tensor, "sample place"]]:
         (prompt,) = near.question.prompts
+        if prompt.canvases:
+            raise ApportionError(
+                "references are texts or lists of token ids, and this prompt has an image; leave them out, so that "
+                "colours are drawn from its own."
+            )
         if len(prompt.parts) > 1:
             raise ApportionError(
                 f"references stand for one text, but this model reads {' and '.join(prompt.parts)}; leave them out, so "
@@ -139,6 +150,18 @@ class ExpectedGradients(Method):
         if not 0 <= min(ids) <= max(ids) < known:
             raise ApportionError(f"the reference {reference!r} has tokens outside the vocabulary (0 to {known - 1}).")
         return torch.tensor(ids[:length])
+
+
+def mixed(near: Neighbourhood, place: Place, seed: int) -> Tensor:
+    """A canvas whose pixels have the colours of others of the same image, drawn with replacement."""
+    layout, value = layout_at(near, place), near.here[place]
+    generator = torch.Generator().manual_seed(seed)
+    images = []
+    for image in layout.images(value):
+        pixels = image.flatten(0, 1)
+        drawn = torch.randint(len(pixels), (len(pixels),), generator=generator)
+        images.append(pixels[drawn.to(pixels.device)].reshape(image.shape))
+    return refilled(layout, images, value)
 
 
 def _checked(references: Sequence[str] | Sequence[Sequence[int]]) -> tuple[str, ...] | tuple[tuple[int, ...], ...]:

@@ -12,7 +12,7 @@ from apportion._question import Question
 from apportion.methods._method import Shares
 from apportion.methods._registry import register
 from apportion.methods.backward._baseline import baseline_point, check_baseline
-from apportion.methods.backward._neighbourhood import Neighbourhood, by_place
+from apportion.methods.backward._neighbourhood import Neighbourhood, by_place, moves
 from apportion.methods.backward._propagation import Propagation
 from apportion.relevance import GIM as GIM_RULES
 from apportion.relevance import Composite, Propagated
@@ -35,8 +35,8 @@ class GIM(Propagation):
 
     Args:
         temperature: T of the softmaxes' derivative; 1 is the derivative itself.
-        baseline: b: `"zero"`, `"mean"`, a special token such as `"pad"`, or a token id. The authors' code takes the
-            token of a space.
+        baseline: b: `"zero"`, `"mean"`, a special token such as `"pad"`, a token id, or an image's `"blur"`; see
+            `IntegratedGradients`. The authors' code takes the token of a space.
 
     Raises:
         ApportionError: An option does not fit.
@@ -73,17 +73,20 @@ class GIM(Propagation):
             return shares
         neighbourhood = Neighbourhood(question, batch_size=None, doing="baseline")
         point = baseline_point(neighbourhood, self.baseline)
-        tokens = {k: g for k, g in propagated.gradients.items() if k in propagated.leaves}
-        tokens = {k: g for k, g in tokens.items() if propagated.leaves[k].role == "tokens"}
-        gradients = by_place(question.trace, tokens)
-        nothing = {place: x.new_zeros(neighbourhood.targets, *x.shape[:-1]) for place, x in point.items()}
+        moving = {k: g for k, g in propagated.gradients.items() if k in propagated.leaves}
+        moving = {k: g for k, g in moving.items() if moves(propagated.leaves[k], question)}
+        gradients = by_place(question.trace, moving)
+        nothing = {place: x.new_zeros(neighbourhood.targets, *x.shape) for place, x in point.items()}
         removed = neighbourhood.shares(
-            nothing | {place: (point[place] * gradient).sum(-1) for place, gradient in gradients.items()}
+            nothing | {place: point[place] * gradient for place, gradient in gradients.items()}
         )
         ledger = shares.ledger
         if ledger is not None:
-            amount = removed.to(torch.float64).sum(-1)
-            lines = {**ledger.lines, "tokens": ledger.lines["tokens"] - amount, "baseline": amount}
-            details = {line: entries for line, entries in ledger.details.items() if line != "tokens"}
+            zero = torch.zeros_like(ledger.total)
+            other = neighbourhood.ledger(removed, zero, name="baseline", gap="gap").lines
+            own = [line for line in other if line in ledger.lines]  # of images, tokens and special tokens
+            lines = {line: amount - other[line] if line in own else amount for line, amount in ledger.lines.items()}
+            lines["baseline"] = removed.to(torch.float64).sum(-1)
+            details = {line: entries for line, entries in ledger.details.items() if line not in own}
             ledger = replace(ledger, lines=lines, details=details)
         return replace(shares, scores=[shares.scores[0] - removed.to(shares.scores[0])], ledger=ledger)

@@ -1,4 +1,4 @@
-"""Gradient: how steeply the target changes with each token's embedding."""
+"""Gradient: how steeply the target changes with each token's embedding, or with each region of an image."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from apportion._errors import ApportionError
 from apportion._question import Question
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
-from apportion.methods.backward._neighbourhood import by_place
-from apportion.methods.backward._tokens import shares_of_tokens
+from apportion.methods.backward._neighbourhood import by_place, moves, shares_of_elements
 
 NORMS = ("l2", "l1")
 
@@ -26,10 +25,11 @@ NORMS = ("l2", "l1")
 class Gradient(Method):
     r"""The norm of the target's gradient at each token's embedding: $\lVert \partial f / \partial x_i \rVert$.
 
-    Scores are never negative and do not sum to the target: they rank the tokens by how sensitive the target is.
+    Of an image's region, $x_i$ are all channels of all its pixels, so a larger region tends to a larger norm.
+    Scores are never negative and do not sum to the target: they rank the features by how sensitive the target is.
 
     Args:
-        norm: Over the embedding's dimensions, `"l2"` or `"l1"`.
+        norm: Over the embedding's dimensions or the region's elements, `"l2"` or `"l1"`.
 
     Raises:
         ApportionError: There is no such norm.
@@ -50,9 +50,12 @@ class Gradient(Method):
         read = question.read
         found = question.trace.gradients(read.outputs, read.seeds, keep_graph=not question.last_method)
         question.passes.backward += len(question.targets) * len(question.prompts)
-        sizes = [
-            (ids, gradient.square().sum(-1) if self.norm == "l2" else gradient.abs().sum(-1))
-            for (_, ids), gradient in by_place(question.trace, found).items()
-        ]
-        scores = [shares_of_tokens(sizes, question, b) for b in range(len(question.prompts))]
+        leaves = {name: question.trace.leaves[name] for name in found}
+        moving = {name: gradient for name, gradient in found.items() if moves(leaves[name], question)}
+        tokens = {name: gradient for name, gradient in moving.items() if leaves[name].role == "tokens"}
+        gradients = [(ids, gradient) for (_, ids), gradient in by_place(question.trace, tokens).items()]
+        # Visual tokens of several images, and of several layers, are leaves of their own.
+        gradients += [(str(leaves[name].ids), gradient) for name, gradient in moving.items() if name not in tokens]
+        sizes = [(ids, size.square() if self.norm == "l2" else size.abs()) for ids, size in gradients]
+        scores = [shares_of_elements(sizes, question, b) for b in range(len(question.prompts))]
         return Shares(scores=[amount.sqrt() for amount in scores] if self.norm == "l2" else scores)

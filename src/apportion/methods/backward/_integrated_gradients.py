@@ -41,9 +41,10 @@ class IntegratedGradients(Method):
     r"""The target's difference to a baseline, by the gradients on the straight line between the two.
 
     $R_i = (x_i - x'_i) \cdot \int_0^1 \nabla_i f(x' + \alpha (x - x'))\,d\alpha$, summed over the dimensions of token
-    i's embedding. All tokens' embeddings move together, those of a decoder too; embeddings of positions and token
-    types stay. In the ledger $f(x)$ = tokens + target at the baseline + completeness gap, where the gap is
-    $f(x) - f(x') - \sum_i R_i$: what the sum over steps misses of the integral. It shrinks with more steps.
+    i's embedding, or over the elements of region i of an image. Images and all tokens' embeddings move together, those
+    of a decoder too; embeddings of positions and token types stay. In the ledger $f(x)$ = tokens (or image) + target at
+    the baseline + completeness gap, where the gap is $f(x) - f(x') - \sum_i R_i$: what the sum over steps misses of the
+    integral. It shrinks with more steps.
 
     Look at the gap before the scores. A model that normalises its embeddings first, as Llama does, jumps right beside
     the zero baseline, where no point of a sum lies; `"mean"` starts where it changes slowly. Deep models may bend so
@@ -52,7 +53,9 @@ class IntegratedGradients(Method):
     Args:
         steps: Points at which the gradient is taken.
         baseline: Each token's $x'$: `"zero"`, the `"mean"` of the embedding matrix's rows, the embedding of the
-            tokenizer's `"pad"`, `"mask"`, `"unk"`, `"eos"` or `"bos"` token, or that of a token id.
+            tokenizer's `"pad"`, `"mask"`, `"unk"`, `"eos"` or `"bos"` token, or that of a token id. Of an image:
+            `"zero"` after normalisation, the `"mean"` of its own pixels, or `"blur"`, itself blurred. With `"blur"`
+            words begin at zero, and with a token images do.
         quadrature: `"gauss-legendre"`, or steps of equal length: `"riemann-right"` (the paper's eq. 3),
             `"riemann-left"`, `"riemann-midpoint"`, `"trapezoid"`.
         batch_size: How many steps run as one batch; by default as many as make about 2,000 tokens.
@@ -96,7 +99,7 @@ class IntegratedGradients(Method):
         for weight, gradients in zip(weights.tolist(), near.derivatives(self.steps, point), strict=True):
             for place, gradient in gradients.items():
                 integral[place] += weight * gradient
-        scores = near.shares({place: (way[place] * integral[place]).sum(-1) for place in way})
+        scores = near.shares({place: way[place] * integral[place] for place in way})
         elsewhere = near.values(1, lambda _: baseline)[0]
         return scores, near.ledger(scores, elsewhere, name="target at the baseline", gap="completeness gap")
 

@@ -1,4 +1,4 @@
-"""A neighbourhood: one example read at other embeddings of its tokens, several points as one batch."""
+"""A neighbourhood: one example read at other embeddings and other images, several points as one batch."""
 
 from __future__ import annotations
 
@@ -9,28 +9,36 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from apportion._computed import Computed
 from apportion._errors import ApportionError
 from apportion._ledger import Ledger
 from apportion._progress import progress
 from apportion._question import TOKENS_AT_ONCE, Question
 from apportion._target import Span, Target
+from apportion.methods.backward._modality import by_modality
 from apportion.methods.backward._tokens import shares_of_tokens
+from apportion.models._canvas import Canvas
 from apportion.models._running import in_evaluation
-from apportion.relevance import Trace, record
+from apportion.relevance import Trace
+from apportion.relevance._leaf import Leaf
 from apportion.relevance._recording import token_embedding
+from apportion.relevance._visual_tokens import DEEP
+from apportion.relevance._visual_tokens import NAME as VISUAL_TOKENS
 
 #: Where tokens are embedded: the module's path, and the input that it looks up (encoder-decoders share a module).
+#: Of a canvas: its name twice.
 Place = tuple[str, str]
-#: Embeddings by place, or what belongs to each of them.
+#: Embeddings and canvases by place, or what belongs to each of them.
 Point = Mapping[Place, Tensor]
 
 _ROWS_AT_ONCE = 8192
 
 
 class Neighbourhood:
-    """One example, and the targets at points around it in the space of its token embeddings.
+    """One example, and the targets at points around it in the space of its token embeddings and canvases.
 
-    Only what was looked up for tokens moves; embeddings of positions and token types, and other inputs, stay.
+    Only what was looked up for tokens moves, and images; embeddings of positions and token types, and other inputs,
+    stay.
 
     Args:
         question: About one example.
@@ -38,28 +46,37 @@ class Neighbourhood:
         doing: What the progress bar says.
 
     Raises:
-        ApportionError: The model does not embed all of the example's tokens.
+        ApportionError: The model does not embed all of the example's tokens, or images end at visual tokens.
     """
 
     def __init__(self, question: Question, *, batch_size: int | None, doing: str) -> None:
         self.question, self._doing, self._batch_size = question, doing, batch_size
         self.targets = len(question.targets)
-        tokens = (leaf for leaf in question.trace.leaves.values() if leaf.role == "tokens")
-        #: The example's own embeddings, in at least float32.
-        self.here: Point = {(leaf.name, leaf.ids or ""): _wide(leaf.value) for leaf in tokens}
+        if VISUAL_TOKENS in (canvas.name for canvas in question.prompts[0].canvases):
+            raise ApportionError(
+                "this method changes what the model is given, which visual tokens are not: use regions='patches', or "
+                "gradient, input-x-gradient or attnlrp for visual tokens."
+            )
+        moving = (leaf for leaf in question.trace.leaves.values() if moves(leaf, question))
+        #: The example's own embeddings and canvases, in at least float32.
+        self.here: Point = {(leaf.name, leaf.ids or ""): _wide(leaf.value) for leaf in moving}
         # What could not be told apart in the end is refused before the work.
-        self.shares({place: x.new_zeros(self.targets, *x.shape[:-1]) for place, x in self.here.items()})
+        self.shares({place: x.new_zeros(self.targets, *x.shape) for place, x in self.here.items()})
 
     def shares(self, amounts: Point) -> Float[Tensor, "targets feature"]:
-        """Shares by feature of what each place received: by target, in the shape that the model gave the ids."""
-        return shares_of_tokens([(ids, amount) for (_, ids), amount in amounts.items()], self.question, 0)
+        """Shares by feature of what each place's elements received, with an axis of targets in front."""
+        return shares_of_elements([(ids, amount) for (_, ids), amount in amounts.items()], self.question, 0)
+
+    def canvas(self, place: Place) -> Canvas | None:
+        """The canvas that a place is; None for one of tokens."""
+        return next((canvas for canvas in self.question.prompts[0].canvases if canvas.name == place[1]), None)
 
     def derivatives(self, count: int, point: Callable[[int], Point]) -> Iterator[Point]:
-        """The derivative of the targets by the embeddings, at one point after the other.
+        """The derivative of the targets by the embeddings and canvases, at one point after the other.
 
         Args:
             count: How many points there are.
-            point: The embeddings at one of them.
+            point: The embeddings and canvases at one of them.
 
         Yields:
             By place the derivative, with an axis of targets in front.
@@ -90,17 +107,22 @@ class Neighbourhood:
         name: str,
         gap: str,
     ) -> Ledger:
-        """The accounts of a difference of targets: what the tokens and the other end have, and what a sum missed.
+        """The accounts of a difference of targets: what the features and the other end have, and what a sum missed.
 
         Args:
-            scores: The tokens' shares of the difference.
+            scores: The features' shares of the difference.
             elsewhere: The targets at the other end.
             name: The line of the other end.
-            gap: The line of what the tokens' shares miss of the difference, since an integral became a sum.
+            gap: The line of what the shares miss of the difference, since an integral became a sum.
         """
+        (prompt,) = self.question.prompts
         total = torch.tensor(self.question.read.values[0], dtype=torch.float64)
-        tokens = scores.double().sum(-1)
-        return Ledger(total=total, lines={"tokens": tokens, name: elsewhere, gap: total - elsewhere - tokens})
+        shared = scores.double()
+        images, tokens = shared[:, : prompt.before_tokens].sum(-1), shared[:, prompt.before_tokens :].sum(-1)
+        lines = {"inputs": images} if prompt.canvases else {}
+        lines |= {"tokens": tokens} if prompt.parts else {}
+        lines |= {name: elsewhere, gap: total - elsewhere - shared.sum(-1)}
+        return by_modality(Ledger(total=total, lines=lines), prompt, shared)
 
     def known(self, place: Place) -> int:
         """How many tokens a place has embeddings for.
@@ -138,16 +160,49 @@ class Neighbourhood:
         return module
 
     def _batches(self, count: int) -> Iterator[range]:
-        usual = max(1, TOKENS_AT_ONCE // (max(self.question.prompts[0].parts.values()) * self.targets))
+        usual = max(1, TOKENS_AT_ONCE // (_places(self.question) * self.targets))
         size = (self._batch_size or usual) if self._rows_are_apart() else 1
         starts = range(0, count, size)
         for start in progress(starts, self._doing, show=self.question.progress and len(starts) > 1):
             yield range(start, min(start + size, count))
 
     def _rows_are_apart(self) -> bool:
-        """Whether several points may run as a batch: targets and embeddings must both have a row for each."""
-        outputs = all(isinstance(target, Target | Span) for target in self.question.targets)
-        return outputs and all(x.ndim == 3 and x.shape[0] == 1 for x in self.here.values())
+        """Whether several points may run as a batch: targets, embeddings and canvases must all have a row for each."""
+        # A model of pairs compares every image of a batch with every text, so that its rows are not apart.
+        alone = Computed if self.question.head.kind == "dual-encoder" else Target | Span | Computed
+        rows = all(isinstance(target, alone) for target in self.question.targets)
+        return rows and all(
+            x.shape[0] == 1 and (x.ndim == 3 if (canvas := self.canvas(place)) is None else canvas.batched)
+            for place, x in self.here.items()
+        )
+
+
+def moves(leaf: Leaf, question: Question) -> bool:
+    """Whether a leaf is one of those that features stand for: embeddings of tokens, and canvases."""
+    return leaf.role == "tokens" or leaf.ids in {DEEP, *(canvas.name for canvas in question.prompts[0].canvases)}
+
+
+def shares_of_elements(
+    amounts: Sequence[tuple[str, Tensor]], question: Question, example: int
+) -> Float[Tensor, "targets feature"]:
+    """Shares by feature of what single elements received.
+
+    Args:
+        amounts: As in `shares_of_tokens`, but the last axis of what tokens received is that of their embeddings.
+        question: The batch that was looked up.
+        example: Which of its examples.
+    """
+    whole = {*(canvas.name for canvas in question.prompts[example].canvases), DEEP}
+    return shares_of_tokens(
+        [(ids, amount if ids in whole else amount.sum(-1)) for ids, amount in amounts], question, example
+    )
+
+
+def _places(question: Question) -> int:
+    """How many places the longest of the model's sequences has, about."""
+    (prompt,) = question.prompts
+    grids = [rows * columns for rows, columns in (canvas.patches or (1, 1) for canvas in prompt.canvases)]
+    return max([*prompt.parts.values(), *grids, 1])
 
 
 def by_place(trace: Trace, gradients: Mapping[str, Tensor]) -> dict[Place, Tensor]:
@@ -172,10 +227,11 @@ class _Moved(Question):
     @cached_property
     def trace(self) -> Trace:
         """The recorded forward pass at the points."""
-        self.passes.forward += len(self.prompts)
-        return record(self.head.model, self.inputs, detail=False, embedded=self._embedded)
+        return self.recorded(detail=False, embedded=self._embedded)
 
     def _embedded(self, path: str, ids: str, output: Tensor) -> Tensor:
+        if (path, ids) not in self._points[0]:
+            return output  # an input that is no part of the space
         return torch.stack([point[path, ids] for point in self._points]).reshape(output.shape).to(output)
 
 

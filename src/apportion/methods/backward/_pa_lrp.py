@@ -13,7 +13,7 @@ from apportion._question import Question
 from apportion.methods._method import Shares
 from apportion.methods._registry import register
 from apportion.methods.backward._propagation import Propagation
-from apportion.relevance import PA_LRP, Propagated, Trace, record
+from apportion.relevance import PA_LRP, Propagated, Trace
 
 
 @register(
@@ -90,8 +90,7 @@ class _Turned(Question):
     @cached_property
     def trace(self) -> Trace:
         """The recorded forward pass."""
-        self.passes.forward += 1
-        return record(self.head.model, self.inputs, detail=self.detail, rotary=True)
+        return self.recorded(detail=self.detail, rotary=True)
 
     def in_detail(self) -> Question:
         """The same, with a forward pass that tells all modules apart."""

@@ -7,14 +7,16 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from apportion._errors import NonFiniteRelevance, UnknownOperation
 from apportion._question import Question
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods._target_function import with_target_function
+from apportion.methods.backward._modality import by_modality
 from apportion.methods.backward._tokens import shares_of_tokens
+from apportion.models._prompt import Prompt
 from apportion.relevance import ATTNLRP, CP_LRP, GRADIENT, NAMED, Composite, Propagated
 
 
@@ -51,13 +53,26 @@ class Propagation(Method):
         """Overrides by a pattern of modules may name any module."""
         return any(override.modules != "*" for override in self.composite.overrides)
 
+    @property
+    def summands(self) -> bool:
+        """The gamma rule for residual sums reads them."""
+        return self.composite.reads_summands
+
+    def rules(self, model: nn.Module) -> Composite:
+        """The composite for a model; some methods read from its structure where their rules belong."""
+        return self.composite
+
     def attribute(self, question: Question) -> Shares:
         """Propagate relevance to the embeddings of the question's tokens."""
         single = len(question.prompts) == 1
         read, repeated = question.read, question.trace.repeated
         try:
             propagated = question.trace.propagate(
-                read.outputs, read.seeds, self.composite, ledger=single, keep_graph=not question.last_method
+                read.outputs,
+                read.seeds,
+                self.rules(question.head.model),
+                ledger=single,
+                keep_graph=not question.last_method,
             )
         except (NonFiniteRelevance, UnknownOperation):
             if question.detail:
@@ -70,11 +85,12 @@ class Propagation(Method):
 
     def _shares(self, propagated: Propagated, question: Question) -> Shares:
         ledger = propagated.ledger
+        scores = [of_tokens(propagated, question, b) for b in range(len(question.prompts))]
         if ledger is not None:
-            ledger = with_target_function(ledger, question)
+            ledger = by_modality(with_target_function(ledger, question), question.prompts[0], scores[0])
         return Shares(
-            scores=[_of_tokens(propagated, question, b) for b in range(len(question.prompts))],
-            position_scores=[_of_positions(propagated, question, b) for b in range(len(question.prompts))],
+            scores=scores,
+            position_scores=[of_positions(propagated, question, b) for b in range(len(question.prompts))],
             ledger=ledger,
         )
 
@@ -173,20 +189,22 @@ class InputXGradient(Propagation):
         super().__init__(GRADIENT)
 
 
-def _of_tokens(propagated: Propagated, question: Question, example: int) -> Tensor:
+def of_tokens(propagated: Propagated, question: Question, example: int) -> Tensor:
     """Scores by target and feature: the relevance of every embedding that was looked up for a token."""
     amounts = [
         (leaf.ids, propagated.relevance[name])
         for name, leaf in propagated.leaves.items()
-        if leaf.role == "tokens" and leaf.ids is not None
+        if leaf.role in ("tokens", "inputs") and leaf.ids is not None
     ]
     return shares_of_tokens(amounts, question, example)
 
 
-def _of_positions(propagated: Propagated, question: Question, example: int) -> Tensor | None:
+def of_positions(propagated: Propagated, question: Question, example: int) -> Tensor | None:
     """Scores of position embeddings that stand one to a token; None where the model has none."""
     prompt = question.prompts[example]
-    targets = len(question.targets)
+    if not prompt.parts:
+        return None
+    targets = len(next(iter(propagated.relevance.values())))
     scores = torch.zeros(targets, len(prompt.features), dtype=torch.float64)
     found = False
     for leaf, amount in propagated.relevance.items():
@@ -194,7 +212,7 @@ def _of_positions(propagated: Propagated, question: Question, example: int) -> T
         if details.role != "positions" or details.added or "relative" in leaf.lower():
             continue
         part = next((p for p in prompt.parts if p.startswith("decoder")), None) if "decoder" in leaf else None
-        part = part or next(iter(prompt.parts))
+        part = part or _side(leaf, question, prompt) or next(iter(prompt.parts))
         by_place = amount.reshape(targets, -1, amount.shape[-1])
         if amount.shape[-1] != question.inputs[part].shape[1] or by_place.shape[1] not in (1, len(question.prompts)):
             continue
@@ -206,3 +224,12 @@ def _of_positions(propagated: Propagated, question: Question, example: int) -> T
     if not found:
         return None
     return scores.to(propagated.relevance[next(iter(propagated.relevance))].dtype)
+
+
+def _side(leaf: str, question: Question, prompt: Prompt) -> str | None:
+    """Of a pair whose sides one model reads in turn: which side's tokens a look-up of positions stands beside."""
+    if "other_input_ids" not in prompt.parts:
+        return None
+    module = leaf.partition("#")[0]
+    calls = [name for name in question.trace.leaves if name.partition("#")[0] == module]
+    return "input_ids" if calls.index(leaf) < len(calls) / 2 else "other_input_ids"

@@ -15,7 +15,7 @@ from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.backward._tokens import shares_of_tokens
 from apportion.models._prompt import Prompt, prompts_from
-from apportion.relevance import RELP, Propagated, Trace, record
+from apportion.relevance import RELP, Propagated, Trace
 from apportion.relevance._recording import token_embedding
 
 
@@ -139,8 +139,7 @@ class _AtSite(Question):
     @cached_property
     def trace(self) -> Trace:
         """The recorded forward pass."""
-        self.passes.forward += 1
-        return record(self.head.model, self.inputs, detail=self.detail, site=self.site)
+        return self.recorded(detail=self.detail, site=self.site)
 
 
 def _changed(clean: Tensor, corrupt: Tensor, gradient: Tensor | None, question: Question) -> Tensor:

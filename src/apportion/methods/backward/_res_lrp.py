@@ -14,7 +14,7 @@ from apportion.relevance import RES_LRP, Override
     "res-lrp",
     family="backward",
     conserves="exactly",
-    cost="2 forward, 1 backward",
+    cost="1 forward, 1 backward",
     source="Berend, Achtibat et al. 2026",
 )
 class ResLRP(Propagation):
@@ -22,7 +22,8 @@ class ResLRP(Propagation):
 
     For y = a + b, element by element, $R_a = w(a) a / (w(a) a + w(b) b) R_y$ with $w(z) = 1 + \gamma [z y > 0]$: two
     large summands that cancel no longer pass on shares that are much larger than what they share. Exactly
-    conservative. The summands are read from a second forward pass, since autograd does not keep them.
+    conservative. Autograd does not keep the summands, so the forward pass does; only what a model overwrites later is
+    read from a second one.
 
     A residual sum is one that adds a branch to what the branch was computed from; see `docs/rules.md`.
 

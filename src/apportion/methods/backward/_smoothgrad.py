@@ -1,4 +1,4 @@
-"""SmoothGrad: the gradient averaged over noise added to the embeddings."""
+"""SmoothGrad: the gradient averaged over noise added to embeddings and images."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ SCORES = ("l2", "l1", "input-x-gradient")
 class SmoothGrad(Method):
     r"""The mean gradient over noisy copies of the input, $\bar g_i = \frac1n \sum_s \nabla_i f(x + \epsilon_s)$.
 
-    Noise $\epsilon_s \sim N(0, \sigma^2)$ is added to each token's embedding. One gradient a sample is kept in memory
-    until the end, since the standard errors need them.
+    Noise $\epsilon_s \sim N(0, \sigma^2)$ is added to each token's embedding and to each element of an image. One
+    gradient a sample is kept in memory until the end, since the standard errors need them.
 
     Args:
         samples: Noisy copies, at least 2.
-        noise: $\sigma$ as a part of the range (largest less smallest number) of the prompt's embeddings, the paper's
-            "noise level" $\sigma / (x_{max} - x_{min})$; it recommends 0.1 to 0.2 for images.
-        score: What is made of the mean gradient at a token: its norm, `"l2"` or `"l1"`, never negative; or
-            `"input-x-gradient"`, its product with the token's embedding, with a sign. The paper shows the size of the
-            gradient, and its section 2.2 leaves the product open.
+        noise: $\sigma$ as a part of the range (largest less smallest number) of the prompt's embeddings, or of its
+            image; the paper's "noise level" $\sigma / (x_{max} - x_{min})$, of which it recommends 0.1 to 0.2 for
+            images.
+        score: What is made of the mean gradient at a token or region: its norm, `"l2"` or `"l1"`, never negative; or
+            `"input-x-gradient"`, its product with the input, with a sign. The paper shows the size of the gradient,
+            and its section 2.2 leaves the product open.
         seed: Of the noise.
         batch_size: How many samples run as one batch; by default as many as make about 2,000 tokens.
 
@@ -99,9 +100,7 @@ class SmoothGrad(Method):
             mean = torch.stack(gradients).mean(0)
             along[place] = {"l2": mean, "l1": mean.sign(), "input-x-gradient": near.here[place]}[self.score]
         samples = range(self.samples)
-        return torch.stack(
-            [near.shares({place: (along[place] * drawn[place][s]).sum(-1) for place in along}) for s in samples]
-        )
+        return torch.stack([near.shares({place: along[place] * drawn[place][s] for place in along}) for s in samples])
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:

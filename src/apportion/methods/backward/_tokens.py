@@ -1,22 +1,26 @@
-"""Shares of tokens: what the embeddings of an example's tokens received, by target and feature."""
+"""Shares of features: what an example's token embeddings and canvases received, by target and feature."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from apportion._errors import ApportionError
 from apportion._question import Question
+from apportion.models._canvas import Canvas
+from apportion.relevance._visual_tokens import DEEP
+from apportion.relevance._visual_tokens import NAME as VISUAL_TOKENS
 
 
 def shares_of_tokens(amounts: Sequence[tuple[str, Tensor]], question: Question, example: int) -> Tensor:
     """Shares by target and feature of one example.
 
     Args:
-        amounts: For each look-up of tokens the name of the model's input, and what each place received: an axis of
-            targets, then the axes that the model gave the ids.
+        amounts: For each look-up of tokens, and for each canvas, the name of the model's input, and what each place
+            received: an axis of targets, then the axes that the model gave the ids, or those of the input.
         question: The batch that was looked up.
         example: Which of its examples.
 
@@ -24,7 +28,7 @@ def shares_of_tokens(amounts: Sequence[tuple[str, Tensor]], question: Question, 
         ApportionError: No embedding of an input was seen, or padding received something.
     """
     prompt = question.prompts[example]
-    pieces = []
+    pieces = [_of_canvas(canvas, amounts, question, example) for canvas in prompt.canvases]
     for name, count in prompt.parts.items():
         found = [_by_place(amount, question, name) for ids, amount in amounts if ids == name]
         if not found:
@@ -39,7 +43,32 @@ def shares_of_tokens(amounts: Sequence[tuple[str, Tensor]], question: Question, 
                 "explain one text at a time (batch_size=1)."
             )
         pieces.append(total[:, :count])
-    return torch.cat(pieces, 1).cpu()
+    return torch.cat([piece.cpu() for piece in pieces], 1)
+
+
+def _of_canvas(
+    canvas: Canvas, amounts: Sequence[tuple[str, Tensor]], question: Question, example: int
+) -> Float[Tensor, "targets feature"]:
+    """What a canvas's features received."""
+    found = [amount for name, amount in amounts if name == canvas.name]
+    if not found:
+        raise ApportionError(
+            f"{type(question.head.model).__name__} makes no use of {canvas.name!r}, so its features cannot get shares."
+        )
+    if canvas.name == VISUAL_TOKENS:
+        # A tensor an image; what later layers read has the same places.
+        rows = _rows(found)
+        later = [amount for name, amount in amounts if name == DEEP]
+        if later:
+            rows = rows + _rows(later).reshape(len(rows), -1, rows.shape[1]).sum(1)
+        return canvas.summed(rows[..., None])
+    mine = [amount[:, example : example + 1] if canvas.batched else amount for amount in found]
+    return torch.stack([canvas.summed(amount) for amount in mine]).sum(0)
+
+
+def _rows(amounts: Sequence[Tensor]) -> Float[Tensor, "targets row"]:
+    """What the rows of several tensors received."""
+    return torch.cat([amount.flatten(1, -2).sum(-1) for amount in amounts], 1)
 
 
 def _by_place(amount: Tensor, question: Question, name: str) -> Tensor:

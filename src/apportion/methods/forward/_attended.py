@@ -12,10 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from apportion._computed import Outputs
 from apportion._errors import ApportionError
 from apportion._question import Question
 from apportion.models._attention import Heads, attention_through
-from apportion.relevance import Trace, record
+from apportion.models._prompt import Prompt
+from apportion.relevance import Trace
 
 #: How far outputs computed through our attention may be from the model's own, as a part of the largest.
 TOLERANCE = 1e-4
@@ -50,6 +52,9 @@ def _tensors(output: Any) -> Iterator[Tensor]:
     """All tensors in a model's output, in their order."""
     if isinstance(output, Tensor):
         yield output
+    elif isinstance(output, Outputs):
+        yield output.logits
+        yield from _tensors(output.output)
     elif isinstance(output, dict | tuple | list):
         for item in output.values() if isinstance(output, dict) else output:
             yield from _tensors(item)
@@ -83,12 +88,13 @@ class Attended:
             calls.append(Attention(heads.module, paths.get(heads.module, ""), heads, probabilities, mixed))
             return mixed, probabilities
 
-        with attention_through(question.head.model, attend):
-            self.trace: Trace = record(question.head.model, question.inputs, detail=False)
-        question.passes.forward += 1
+        #: What attention of another kind made of all places for one query, and how much it looked at each.
+        self.pools: list[tuple[Tensor, Tensor | None]] = []
+        with attention_through(question.head.model, attend), _pools_seen(question.head.model, self.pools):
+            self.trace: Trace = question.recorded(detail=False)
         if not all(call.mixed.requires_grad for call in calls):
             raise ApportionError(
-                f"{self._model} computes some of its attention without derivatives, so how tokens reach the output "
+                f"{self.model} computes some of its attention without derivatives, so how tokens reach the output "
                 "cannot be followed there; leave-one-out serves it."
             )
         self.attentions = calls
@@ -103,25 +109,28 @@ class Attended:
                 (mine - output).detach().abs().max() > tolerance * output.detach().abs().max()
             ):
                 raise ApportionError(
-                    f"{self._model} does not compute its attention as softmax(scores)·values everywhere, so its "
+                    f"{self.model} does not compute its attention as softmax(scores)·values everywhere, so its "
                     "attention maps would not be the model's; attnlrp, input-x-gradient or leave-one-out serve it."
                 )
         return found
 
     @property
-    def _model(self) -> str:
+    def model(self) -> str:
+        """The name of the model's class, for errors."""
         return type(self.question.head.model).__name__
 
     def self_attentions(self, method: str) -> list[Attention]:
         """The calls of a model that is one stack of self-attention over the prompt's tokens, first layer first.
 
         Raises:
-            ApportionError: It has an encoder and a decoder, or its attention sees something else than the tokens.
+            ApportionError: It has an encoder and a decoder, its attention sees something else than the tokens, or the
+                prompt has an image.
         """
         prompt = self.question.prompts[0]
+        refuse_images(prompt, method)
         if len(prompt.parts) > 1:
             raise ApportionError(
-                f"{method} is for one stack of self-attention, and {self._model} has an encoder and a decoder; "
+                f"{method} is for one stack of self-attention, and {self.model} has an encoder and a decoder; "
                 "chefer, attnlrp or leave-one-out serve it."
             )
         for call in self.attentions:
@@ -144,7 +153,7 @@ class Attended:
     def gradients(self, target: int) -> list[Tensor]:
         """The derivative of a target by the probabilities of each call, (head, query, key)."""
         probabilities = [call.probabilities for call in self.attentions]
-        found = self._backward(self.outputs, [seed[target] for seed in self.question.read.seeds], probabilities)
+        found = self.backward(self.outputs, [seed[target] for seed in self.question.read.seeds], probabilities)
         return [torch.zeros_like(p[0]) if g is None else g[0] for p, g in zip(probabilities, found, strict=True)]
 
     @cached_property
@@ -168,7 +177,7 @@ class Attended:
             expected = [(last, row) for row in rows] or [place for place in direct if place[0] == last]
             if mixing or not expected or set(direct) - set(expected):
                 raise ApportionError(
-                    f"{self._model} mixes tokens in other ways than attention, which attention maps do not show; "
+                    f"{self.model} mixes tokens in other ways than attention, which attention maps do not show; "
                     "attnlrp, input-x-gradient or leave-one-out serve it."
                 )
             row = torch.zeros(length, dtype=torch.float64)
@@ -181,8 +190,8 @@ class Attended:
         parts = self.question.prompts[0].parts
         leaves = [leaf for leaf in self.trace.leaves.values() if leaf.role == "tokens" and leaf.ids in parts]
         seeds = [torch.ones_like(output) for output in outputs] if seeds is None else seeds
-        with _cut(self.attentions):
-            gradients = self._backward(outputs, seeds, [leaf.variable for leaf in leaves])
+        with cut(self.attentions):
+            gradients = self.backward(outputs, seeds, [leaf.variable for leaf in leaves])
         found: set[tuple[str, int]] = set()
         for leaf, gradient in zip(leaves, gradients, strict=True):
             if gradient is not None:
@@ -190,7 +199,8 @@ class Attended:
                 found |= {(str(leaf.ids), place) for place in places.tolist()}
         return sorted(found)
 
-    def _backward(self, outputs: list[Tensor], seeds: list[Tensor], inputs: list[Tensor]) -> tuple[Tensor | None, ...]:
+    def backward(self, outputs: list[Tensor], seeds: list[Tensor], inputs: list[Tensor]) -> tuple[Tensor | None, ...]:
+        """The derivative of outputs by tensors of the graph; None for one that they do not depend on."""
         self.question.passes.backward += 1
         return torch.autograd.grad(outputs, inputs, seeds, retain_graph=True, allow_unused=True)
 
@@ -200,8 +210,37 @@ def _ends(heads: Heads) -> list[Tensor]:
     return [tensor[:, :, -1] for tensor in (heads.query, heads.key, heads.value)]
 
 
+def refuse_images(prompt: Prompt, method: str) -> None:
+    """Refuse a prompt with an image.
+
+    Raises:
+        ApportionError: It has one.
+    """
+    if prompt.canvases:
+        raise ApportionError(
+            f"{method} takes layers of text apart and this prompt has an image; use res-lrp, attnlrp, chefer, rollout "
+            "or integrated-gradients."
+        )
+
+
 @contextmanager
-def _cut(attentions: list[Attention]) -> Iterator[None]:
+def _pools_seen(model: nn.Module, pools: list[tuple[Tensor, Tensor | None]]) -> Iterator[None]:
+    """What torch's own attention modules return is noted; models use them to pool places, as SigLIP does."""
+
+    def note(module: nn.Module, arguments: Any, output: Any) -> None:
+        pools.append((output[0], output[1]))
+
+    found = [module for module in model.modules() if isinstance(module, nn.MultiheadAttention)]
+    handles = [module.register_forward_hook(note) for module in found]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def cut(attentions: list[Attention]) -> Iterator[None]:
     """Nothing goes back through any attention."""
     handles = [call.mixed.register_hook(torch.zeros_like) for call in attentions]
     try:

@@ -12,7 +12,8 @@ from apportion._errors import ApportionError
 from apportion._question import Question
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
-from apportion.methods.forward._attended import Attended, Attention
+from apportion.methods.forward._attended import Attended, Attention, refuse_images
+from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
 
 
 @register(
@@ -31,6 +32,10 @@ class Chefer(Method):
     rows. Encoder-decoders follow eq. 7-10, with the relevance of the encoder's tokens for the decoder's as the scores
     of the source.
 
+    Of an image the places are its patches and the model's own tokens (CLS, registers), whose part is no feature's and
+    left out. A region of several patches gets their sum. In a model of pairs each tower has its own R, for the same
+    similarity.
+
     Args:
         identity: Whether scores begin from R = I as in the paper, which gives the predicting position 1 for being
             itself; without, that 1 is taken off again.
@@ -47,14 +52,20 @@ class Chefer(Method):
 
     def _scores(self, question: Question) -> Float[Tensor, "targets _"]:
         seen = Attended(question)
-        two_stacks = len(question.prompts[0].parts) > 1
+        if len(question.prompts[0].parts) < 2:
+            return sum_of([stack.laid(self._rows(stack, seen)) for stack in stacks_of(seen, self.name)])
+        refuse_images(question.prompts[0], f"{self.name} of encoder-decoders")
         rows = []
         for target, start in enumerate(seen.reading):
-            row = _two_stacks(seen, target, start) if two_stacks else _one_stack(seen, target, start)
+            row = _two_stacks(seen, target, start)
             if not self.identity:
                 row[-len(start) :] -= start
             rows.append(row)
         return torch.stack(rows)
+
+    def _rows(self, stack: Stack, seen: Attended) -> Float[Tensor, "targets places"]:
+        rows = torch.stack([_one_stack(stack, seen, target) for target in range(len(stack.reading))])
+        return rows if self.identity else rows - stack.reading
 
 
 def weighted_attention(probabilities: Tensor, gradient: Tensor) -> Float[Tensor, "query key"]:
@@ -62,10 +73,9 @@ def weighted_attention(probabilities: Tensor, gradient: Tensor) -> Float[Tensor,
     return (probabilities[0].detach() * gradient).clamp(min=0).double().mean(0).cpu()
 
 
-def _one_stack(seen: Attended, target: int, start: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
-    calls = seen.self_attentions("chefer")
-    row = start.clone()
-    for call, gradient in zip(reversed(calls), reversed(seen.gradients(target)), strict=True):
+def _one_stack(stack: Stack, seen: Attended, target: int) -> Float[Tensor, " places"]:
+    calls, row = stack.calls(seen), stack.reading[target].clone()
+    for call, gradient in zip(reversed(calls), reversed(stack.gradients(seen, target)), strict=True):
         row = row + row @ weighted_attention(call.probabilities, gradient)
     return row
 

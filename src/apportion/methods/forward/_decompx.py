@@ -17,11 +17,12 @@ from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods._target_function import with_target_function
 from apportion.methods.backward._tokens import shares_of_tokens
-from apportion.methods.forward._attended import Attended, outputs_read
+from apportion.methods.forward._attended import Attended, outputs_read, refuse_images
 from apportion.methods.forward._components import components_of_outputs
 from apportion.methods.forward._layer_inputs import first_layers, reading_through
 from apportion.relevance import CP_LRP, Trace
-from apportion.relevance._recording import Leaf, record_forward
+from apportion.relevance._leaf import Leaf
+from apportion.relevance._recording import record_forward
 
 Bias = Literal["token", "absdot", "none"]
 
@@ -71,6 +72,7 @@ class DecompX(Method):
         return Shares(scores=[scores for scores, _ in found], ledger=ledger)
 
     def _of_example(self, question: Question) -> tuple[Tensor, Ledger]:
+        refuse_images(question.prompts[0], self.name)
         seen = Attended(question)
         _ = seen.reading  # refuses a model that mixes tokens in other ways than attention
         firsts = first_layers(seen)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from apportion._errors import ApportionError
 from apportion._question import Question
-from apportion.methods.forward._attended import Attended
+from apportion.methods.forward._attended import Attended, refuse_images
 from apportion.models._anatomy import Anatomy, anatomy
 from apportion.models._watching import OTHERS, same, tolerance_of
 
@@ -22,6 +22,7 @@ def described(question: Question) -> Anatomy:
         ApportionError: A part was not found or does not rebuild the model, or the stream has other places than tokens.
     """
     model = question.head.model
+    refuse_images(question.prompts[0], "this method")
     found = anatomy(model, question.inputs)
     question.passes.forward += 1
     ours, theirs = _outputs(found.output), _outputs(question.trace.output).detach()

@@ -12,6 +12,7 @@ from apportion._question import Question
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.forward._attended import Attended
+from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
 
 
 @register(
@@ -26,7 +27,7 @@ class GradRollout(Method):
 
     In each layer $\bar A = \left(\frac1H \sum_h \nabla A_h \odot A_h\right)^+$ and $\hat A$ is $\bar A + I$ with rows
     that sum to 1; the scores are the predicting position's row of $\hat A^L \cdots \hat A^1$, or the mean of rows
-    where a target reads several. Unlike Chefer's rule, heads may cancel and rows are scaled.
+    where a target reads several. Unlike Chefer's rule, heads may cancel and rows are scaled. Images as in `Rollout`.
 
     Source:
         Gildenblat 2020, github.com/jacobgil/vit-explain, without dropping the smallest entries; after Abnar and
@@ -39,13 +40,16 @@ class GradRollout(Method):
 
     def _scores(self, question: Question) -> Float[Tensor, "targets _"]:
         seen = Attended(question)
-        calls = seen.self_attentions(self.name)
-        rows = []
-        for target, row in enumerate(seen.reading):
-            for call, gradient in zip(reversed(calls), reversed(seen.gradients(target)), strict=True):
-                weighted = (call.probabilities[0].detach() * gradient).double().mean(0).clamp(min=0).cpu()
-                # From the last layer down: dividing by the row sums first needs no matrix with the identity.
-                scaled = row / (1 + weighted.sum(-1))
-                row = scaled + scaled @ weighted
-            rows.append(row)
-        return torch.stack(rows)
+        return sum_of([stack.laid(_rows(stack, seen)) for stack in stacks_of(seen, self.name)])
+
+
+def _rows(stack: Stack, seen: Attended) -> Float[Tensor, "targets places"]:
+    calls, rows = stack.calls(seen), []
+    for target, row in enumerate(stack.reading):
+        for call, gradient in zip(reversed(calls), reversed(stack.gradients(seen, target)), strict=True):
+            weighted = (call.probabilities[0].detach() * gradient).double().mean(0).clamp(min=0).cpu()
+            # From the last layer down: dividing by the row sums first needs no matrix with the identity.
+            scaled = row / (1 + weighted.sum(-1))
+            row = scaled + scaled @ weighted
+        rows.append(row)
+    return torch.stack(rows)

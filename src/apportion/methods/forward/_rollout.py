@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from apportion._question import Question
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.forward._attended import Attended
+from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
 
 
 @register(
@@ -28,6 +28,9 @@ class Rollout(Method):
     $\tilde A = r I + (1 - r) \frac1H \sum_h A_h$ in each layer; the scores are the predicting position's row of
     $\tilde A^L \cdots \tilde A^1$, or the mean of the rows that a target reads. They sum to 1, are the same for every
     target that reads the same row, and rank tokens: they are no amounts of the target.
+
+    Of an image the places are its patches and the model's own tokens (CLS, registers), whose part of the row is no
+    feature's and left out. A region of several patches gets their sum. In a model of pairs each tower has its own row.
 
     Args:
         residual: r, how much of a layer's output counts as passed on by the residual connection, from 0 to 1.
@@ -51,10 +54,12 @@ class Rollout(Method):
 
     def _scores(self, question: Question) -> Float[Tensor, "targets _"]:
         seen = Attended(question)
-        calls = seen.self_attentions(self.name)
+        return sum_of([stack.laid(self._rows(stack, seen)) for stack in stacks_of(seen, self.name)])
+
+    def _rows(self, stack: Stack, seen: Attended) -> Float[Tensor, "targets places"]:
         # From the last layer down, a row at a time: no products of matrices.
-        rows = torch.stack(seen.reading)
-        for call in reversed(calls):
+        rows = stack.reading
+        for call in reversed(stack.calls(seen)):
             attention = call.probabilities[0].detach().double().mean(0).cpu()
             rows = self.residual * rows + (1 - self.residual) * rows @ attention
         return rows

@@ -18,6 +18,7 @@ from apportion._question import TOKENS_AT_ONCE, Question
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.forward._attended import TOLERANCE, Attended, layer_of
+from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
 from apportion.models._attention import Heads, attention_through
 from apportion.models._running import in_evaluation
 
@@ -34,6 +35,7 @@ class ValueZeroing(Method):
 
     $C_{ts} = 1 - \cos(\tilde x_t^{\neg s}, \tilde x_t)$ at the layer's output (eq. 2), rows scaled to sum 1; the
     scores are the predicting position's row of $C^L \cdots C^1$, or the mean of rows where a target reads several.
+    Images as in `Rollout`.
 
     Source:
         Mohebbi et al. 2023, arXiv 2301.12971.
@@ -45,16 +47,19 @@ class ValueZeroing(Method):
 
     def _scores(self, question: Question) -> Float[Tensor, "targets _"]:
         seen = Attended(question)
-        attentions = seen.self_attentions(self.name)
-        rows = torch.stack(seen.reading)
-        layers = _layers(question, [call.path for call in attentions])
-        work = list(zip(layers, attentions, strict=True))[::-1]
-        for layer, attention in progress(work, "value-zeroing", show=question.progress):
-            # Where a token is not looked at, nothing may be left but rounding.
-            looked_at = (attention.probabilities[0] > 0).any(0)
-            rows = rows @ _turned(question, layer, looked_at).cpu()
-        question.passes.forward += question.prompts[0].length
-        return rows
+        return sum_of([stack.laid(_rows(question, stack, seen)) for stack in stacks_of(seen, self.name)])
+
+
+def _rows(question: Question, stack: Stack, seen: Attended) -> Float[Tensor, "targets places"]:
+    attentions, rows = stack.calls(seen), stack.reading
+    layers = _layers(question, [call.path for call in attentions])
+    work = list(zip(layers, attentions, strict=True))[::-1]
+    for layer, attention in progress(work, "value-zeroing", show=question.progress):
+        # Where a token is not looked at, nothing may be left but rounding.
+        looked_at = (attention.probabilities[0] > 0).any(0)
+        rows = rows @ _turned(question, layer, looked_at).cpu()
+    question.passes.forward += len(stack.features)
+    return rows
 
 
 @dataclass(frozen=True)

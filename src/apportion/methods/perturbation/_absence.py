@@ -8,7 +8,7 @@ from torch import Tensor
 
 from apportion._progress import progress
 from apportion._question import TOKENS_AT_ONCE, Question
-from apportion.games import Masker, Players, presence
+from apportion.games import Masker, Players, in_prompt, presence
 from apportion.methods.perturbation._prefix import PrefixReader
 
 # How many changed prompts are made before they are read, where they are long; they may be embeddings.
@@ -39,15 +39,16 @@ def drops(
         prefix_cache: Whether what stands before the first absent feature is read once, where model and masker allow.
         doing: What a progress bar says.
     """
-    masker = masker.resolved(question)
+    masker = in_prompt(masker, question)
     prompt = question.prompts[example]
     present = presence(players, coalitions, len(prompt.features))
     starts = [int(row.long().argmin()) for row in present]
-    reusing = prefix_cache and masker.keeps_prefix and len(starts) >= _WORTHWHILE
+    # An image comes before the text and its features before the tokens', so a prompt with one is read whole.
+    reusing = prefix_cache and masker.keeps_prefix and not prompt.canvases and len(starts) >= _WORTHWHILE
     reader = PrefixReader.of(question, example) if reusing else None
     full = torch.tensor(question.read.values[example], dtype=torch.float64) if reader is None else reader.full
     order = sorted(range(len(starts)), key=lambda i: starts[i])
-    size = max(_MADE_AT_ONCE, 2 * TOKENS_AT_ONCE // max(1, len(prompt.features)))
+    size = _MADE_AT_ONCE if prompt.canvases else max(_MADE_AT_ONCE, 2 * TOKENS_AT_ONCE // max(1, len(prompt.features)))
     some = [order[k : k + size] for k in range(0, len(order), size)]
     values = torch.empty(len(starts), len(question.targets), dtype=torch.float64)
     for members in progress(some, doing, show=question.progress and len(some) > 1):

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from apportion._errors import ApportionError
 from apportion._progress import progress
-from apportion._question import TOKENS_AT_ONCE, Question, Variant
+from apportion._question import TOKENS_AT_ONCE, Question, Variant, tokens_of
 from apportion._target import Span, Target
 from apportion.games import AnyPlayers, Players, players_of, to_features
+from apportion.games._drop_tokens import patch_sequence, whole_patches
 from apportion.games._masker import layers_without_attention
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
@@ -23,7 +24,7 @@ from apportion.models._prompt import Prompt
 from apportion.models._running import in_evaluation
 from apportion.relevance._recording import token_embedding
 
-#: By input of tokens, what each key's scores are multiplied by: (variants, keys).
+#: By input of tokens or patches, what each key's scores are multiplied by: (variants, keys).
 Factors = Mapping[str, Tensor]
 
 
@@ -41,7 +42,8 @@ class AtMan(Method):
     In every layer and head the scores before the softmax are multiplied, in the column of the suppressed token $k$, by
     $1 - f$; its share is the target's value less the value under this suppression. With `similarity`, tokens whose
     embedding is as similar to that of $k$ are suppressed along with it, by $1 - f s$ with their cosine $s$. What is
-    always present gets exactly 0.
+    always present gets exactly 0. Of images it serves plain stacks of patches, such as ViT, DINOv2 and both sides of
+    CLIP; there, whole patches are suppressed.
 
     Args:
         suppression: The factor $f$, above 0 and at most 1.
@@ -79,20 +81,37 @@ class AtMan(Method):
             full = torch.tensor(question.read.values[example], dtype=torch.float64)
             scores.append(to_features(players, full - values))
             features.append(players.features)
-        return Shares(scores=scores, features=None if self.players == "tokens" else features)
+        return Shares(scores=scores, features=None if self.players in ("tokens", "patches") else features)
 
     def _factors(self, question: Question, example: int, players: Players) -> Factors:
         prompt = question.prompts[example]
         similarities = self._similarities(question.head.model, prompt)
         together = torch.stack([similarities[list(group)].amax(0) for group in players.groups])
-        pieces = (1 - self.suppression * together).split(list(prompt.parts.values()), 1)
-        return dict(zip(prompt.parts, pieces, strict=True))
+        pieces = (1 - self.suppression * together[:, prompt.before_tokens :]).split(list(prompt.parts.values()), 1)
+        factors = dict(zip(prompt.parts, pieces, strict=True))
+        if prompt.canvases:
+            name, of_patches = self._of_patches(question, example, together[:, : prompt.before_tokens])
+            factors[name] = of_patches
+        return factors
+
+    def _of_patches(
+        self, question: Question, example: int, together: Float[Tensor, "players features"]
+    ) -> tuple[str, Float[Tensor, "players keys"]]:
+        """The factors of a vision transformer's keys, the tokens before its patches being left as they are."""
+        sequence, canvas = patch_sequence(question, example, "atman")
+        there = torch.stack([whole_patches(question, example, canvas, row == 0) for row in together])
+        before = torch.ones(len(there), sequence.before, dtype=torch.float64)
+        return canvas.name, torch.cat([before, 1 - self.suppression * (~there).double()], 1)
 
     def _similarities(self, model: nn.Module, prompt: Prompt) -> Float[Tensor, "features features"]:
         """How much each feature is suppressed along with each other, from 0 to 1."""
         alone = torch.eye(len(prompt.features), dtype=torch.float64)
         if self.similarity is None:
             return alone
+        if prompt.canvases:
+            raise ApportionError(
+                "`similarity` compares the embeddings of tokens; leave it out where there is an image."
+            )
         module = token_embedding(model)
         rows = []
         for part in prompt.parts:
@@ -113,11 +132,11 @@ class AtMan(Method):
 def _suppressed(question: Question, example: int, factors: Factors) -> Float[Tensor, "variants targets"]:
     """The targets' values by variant, with each key's scores multiplied by its factors."""
     prompt, rows = question.prompts[example], question.rows[example]
-    parts = _parts_of_keys(question, example)
+    parts = _parts_of_keys(question, example, {part: of_part.shape[1] for part, of_part in factors.items()})
     with attention_through(question.head.model, _plain):
         (own,) = question.evaluate(example, [Variant(prompt, rows)])
     _check_same(own, question, example)
-    count = max(1, TOKENS_AT_ONCE // prompt.length)
+    count = max(1, TOKENS_AT_ONCE // tokens_of(prompt))
     if not all(isinstance(target, Target | Span) for target in question.targets):
         count = 1  # a function of the whole output is read one prompt at a time
     firsts = range(0, len(next(iter(factors.values()))), count)
@@ -138,14 +157,14 @@ def _plain(heads: Heads) -> tuple[Tensor, Tensor | None]:
     return heads.mixed(heads.probabilities()), None
 
 
-def _parts_of_keys(question: Question, example: int) -> dict[nn.Module, str]:
-    """For each attention the input whose tokens are its keys."""
+def _parts_of_keys(question: Question, example: int, lengths: Mapping[str, int] | None = None) -> dict[nn.Module, str]:
+    """For each attention the input whose tokens or patches are its keys."""
     prompt = question.prompts[example]
     inputs = {**question.alone(example).inputs}
-    lengths = dict(prompt.parts)
+    lengths = dict(prompt.parts if lengths is None else lengths)
     if len(set(lengths.values())) < len(lengths):
         # One token more in the decoder, so that it can be told from the source by its length.
-        last = list(prompt.parts)[-1]
+        last = list(prompt.parts)[-1]  # also where there are as many patches as tokens
         longer = _with_one_more(prompt, last)
         inputs, lengths[last] = {**inputs, **longer.inputs}, lengths[last] + 1
     calls: dict[nn.Module, int] = {}

@@ -38,8 +38,8 @@ class Banzhaf(Method):
 
     Args:
         budget: How many coalitions are evaluated at most.
-        players: `"tokens"`, `"words"`, `"sentences"`, or spans as `Attribution.spans` takes them; then the scores
-            belong to these.
+        players: `"tokens"` or `"patches"` (every feature), `"words"`, `"sentences"`, or spans as `Attribution.spans`
+            takes them; then the scores belong to these.
         masker: How the others are made absent; as for leave-one-out.
         seed: Of the random coalitions.
 

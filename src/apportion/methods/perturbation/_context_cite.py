@@ -53,11 +53,13 @@ class ContextCite(Method):
 
     Args:
         players: `"sentences"`, `"words"`, `"tokens"`, spans as `Attribution.spans` takes them, or `"auto"`: sentences
-            where at least 3 of the prompt play, else words. The result's features show which.
+            where at least 3 of the prompt play, else words; parts of an image play one by one. The result's features
+            show which.
         ablations: How many random coalitions the surrogate is fitted to.
         alpha: How strongly LASSO draws weights to 0.
         link: `"auto"` or `"identity"` (the target is fitted as it is).
-        masker: How players are made absent; as for leave-one-out.
+        masker: How players are made absent; as for leave-one-out. By default words are deleted and parts of an image
+            have its mean colour.
         seed: Of the random coalitions.
 
     Source:
@@ -69,7 +71,7 @@ class ContextCite(Method):
     ablations: int = 64
     alpha: float = 0.01
     link: Literal["auto", "identity"] = "auto"
-    masker: AnyMasker = "delete"
+    masker: AnyMasker = "delete+mean"
     seed: int = 0
 
     def __post_init__(self) -> None:

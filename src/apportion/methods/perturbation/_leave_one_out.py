@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from apportion._question import Question
-from apportion.games import AnyMasker, AnyPlayers, as_masker, players_of, to_features
+from apportion.games import AnyMasker, AnyPlayers, as_masker, in_prompt, players_of, to_features
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.perturbation._absence import drops
@@ -28,9 +28,11 @@ class LeaveOneOut(Method):
 
     Args:
         masker: How a player is made absent: `"delete"`, `"attention-mask"`, `"replace"`, `"replace(pad)"`, `"zero"`,
-            `"mean"`, `"auto"` (the mask token where the tokenizer has one, else deletion), or a `Masker`.
-        players: `"tokens"`, `"words"`, `"sentences"`, or spans as `Attribution.spans` takes them (then only they play);
-            the scores belong to these.
+            `"mean"`, `"auto"` (the mask token where the tokenizer has one, else deletion), or a `Masker`. Of an image:
+            `"mean"` (its mean colour; this is `"auto"`), `"zero"`, `"blur"`, `"inpaint"`, `"drop-tokens"`. Beside an
+            image, `"delete+blur"` names one for the text and one for the image.
+        players: `"tokens"` or `"patches"` (every feature), `"words"`, `"sentences"`, or spans as `Attribution.spans`
+            takes them (then only they play); the scores belong to these.
         prefix_cache: Whether a causal model reads what stands before the absent player only once. The values are the
             same; where the model's cache is no ordinary one, each changed prompt is read whole.
 
@@ -64,6 +66,6 @@ class LeaveOneOut(Method):
             features.append(players.features)
         return Shares(
             scores=scores,
-            features=None if self.players == "tokens" else features,
-            options={"masker": as_masker(self.masker).resolved(question).name},
+            features=None if self.players in ("tokens", "patches") else features,
+            options={"masker": in_prompt(as_masker(self.masker), question).name},
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +11,14 @@ from torch import Tensor
 
 from apportion._errors import ApportionError
 from apportion._question import Question
-from apportion.games import AnyMasker, AnyPlayers, Players, as_masker, players_of, to_features
+from apportion.games import AnyMasker, AnyPlayers, Players, as_masker, in_prompt, players_of, to_features
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.perturbation._absence import drops
+from apportion.models._prompt import Prompt
+
+#: Which of the prompt's features is the grid's first, and its rows and columns.
+Grid = tuple[int, int, int]
 
 
 @register(
@@ -27,11 +32,12 @@ from apportion.methods.perturbation._absence import drops
 class Occlusion(Method):
     r"""The mean drop $f(x) - f(x \setminus W)$ over the windows $W$ that cover a player, in the target's unit.
 
-    Windows stand side by side within one input; the last one ends with it, so that every player is covered. What is
-    always present gets exactly 0.
+    Windows stand side by side within one input; the last one ends with it, so that every player is covered. On an
+    image that is divided by a grid they are squares; regions without one are absent one at a time, since their numbers
+    say nothing of what is beside what. What is always present gets exactly 0.
 
     Args:
-        window: How many neighbouring players are absent together.
+        window: How many neighbouring players are absent together; of an image, the side of a square of patches.
         stride: How far a window is moved; at most its length.
         masker: How players are made absent; as for leave-one-out.
         players: Who plays; as for leave-one-out.
@@ -61,7 +67,7 @@ class Occlusion(Method):
         scores, features = [], []
         for example in range(len(question.prompts)):
             players = players_of(question, example, self.players)
-            covered = self._windows(players)
+            covered = self._windows(players, _grids(question.prompts[example]))
             values = drops(
                 question,
                 example,
@@ -77,19 +83,55 @@ class Occlusion(Method):
             features.append(players.features)
         return Shares(
             scores=scores,
-            features=None if self.players == "tokens" else features,
-            options={"masker": as_masker(self.masker).resolved(question).name},
+            features=None if self.players in ("tokens", "patches") else features,
+            options={"masker": in_prompt(as_masker(self.masker), question).name},
         )
 
-    def _windows(self, players: Players) -> Bool[Tensor, "windows players"]:
-        """Which players each window covers."""
-        parts = [players.features[column].part for column in players.columns]
-        rows = []
-        for part in dict.fromkeys(parts):
-            first, count = parts.index(part), parts.count(part)
-            last = max(0, count - self.window)
-            for start in dict.fromkeys([*range(0, last + 1, self.stride), last]):
-                row = torch.zeros(len(parts), dtype=torch.bool)
-                row[first + start : first + min(start + self.window, count)] = True
-                rows.append(row)
-        return torch.stack(rows)
+    def _windows(self, players: Players, grids: Mapping[int, Grid] | None = None) -> Bool[Tensor, "windows players"]:
+        """Which players each window covers, given the grids of pictures that have one."""
+        grids = grids or {}
+        places: dict[tuple[str, int | None], list[int]] = {}
+        for player, column in enumerate(players.columns):
+            feature = players.features[column]
+            places.setdefault((feature.part, feature.image), []).append(player)
+        rows: list[list[int]] = []
+        for (_, image), mine in places.items():
+            numbers = [players.groups[player] for player in mine]
+            if image is None:
+                rows += [[mine[i] for i in window] for window in self._along(len(mine))]
+            elif image in grids and all(len(group) == 1 for group in numbers):
+                first, height, width = grids[image]
+                at = {group[0] - first: player for group, player in zip(numbers, mine, strict=True)}
+                for down in self._along(height):
+                    for across in self._along(width):
+                        rows.append([at[r * width + c] for r in down for c in across if r * width + c in at])
+            else:
+                rows += [[player] for player in mine]
+        covered = torch.zeros(len(rows), len(players.columns), dtype=torch.bool)
+        for row, members in enumerate(rows):
+            covered[row, members] = True
+        return covered[covered.any(1)]
+
+    def _along(self, count: int) -> list[range]:
+        """The places that each window covers on a line of so many."""
+        last = max(0, count - self.window)
+        starts = dict.fromkeys([*range(0, last + 1, self.stride), last])
+        return [range(start, min(start + self.window, count)) for start in starts]
+
+
+def _grids(prompt: Prompt) -> dict[int, Grid]:
+    """For each picture whose features form a grid, this grid."""
+    found: dict[int, Grid] = {}
+    at, image = 0, 0
+    for canvas in prompt.canvases:
+        for picture in canvas.pictures:
+            owner = picture.owner.long()
+            first, columns = int(owner[0, 0]), len(owner[0].unique())
+            rows = len(owner[:, 0].unique())
+            even = first + (owner[:, :1] - first) + (owner[:1] - first)
+            regular = owner[:, 0].unique() - first == columns * torch.arange(rows, device=owner.device)
+            if torch.equal(even, owner) and bool(regular.all()) and int(owner.max()) == first + rows * columns - 1:
+                found[image] = at + first, rows, columns
+            image += 1
+        at += canvas.count
+    return found

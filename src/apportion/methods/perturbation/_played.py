@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from apportion._question import Question
-from apportion.games import AnyMasker, AnyPlayers, Estimate, Game, Players, as_masker, target_payoff, to_features
+from apportion.games import (
+    AnyMasker,
+    AnyPlayers,
+    Estimate,
+    Game,
+    Players,
+    as_masker,
+    in_prompt,
+    target_payoff,
+    to_features,
+)
 from apportion.methods._method import Shares
 
 
@@ -47,6 +57,6 @@ def shares_of(
     return Shares(
         scores=[to_features(who, found.values) for who, found in zip(players, estimates, strict=True)],
         standard_errors=None if all(error is None for error in errors) else errors,
-        features=None if chosen == "tokens" else [who.features for who in players],
-        options={"masker": as_masker(masker).resolved(question).name},
+        features=None if chosen in ("tokens", "patches") else [who.features for who in players],
+        options={"masker": in_prompt(as_masker(masker), question).name},
     )

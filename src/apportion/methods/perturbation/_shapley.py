@@ -54,8 +54,8 @@ class Shapley(Method):
             where the budget covers all coalitions, leverage where it has at least 6 coalitions a player, and
             permutations below, which are closer then.
         budget: How many coalitions are evaluated at most.
-        players: `"tokens"`, `"words"`, `"sentences"`, or spans as `Attribution.spans` takes them; then the scores
-            belong to these.
+        players: `"tokens"` or `"patches"` (every feature), `"words"`, `"sentences"`, or spans as `Attribution.spans`
+            takes them; then the scores belong to these.
         masker: How the others are made absent; as for leave-one-out.
         seed: Of the random coalitions.
 

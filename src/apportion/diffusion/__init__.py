@@ -1,0 +1,8 @@
+"""Diffusion transformers: where they see a concept, and what one denoising step is made of."""
+
+from apportion.diffusion._concepts import ConceptMaps as ConceptMaps
+from apportion.diffusion._concepts import carrying_concepts as carrying_concepts
+from apportion.diffusion._concepts import concept_maps as concept_maps
+from apportion.diffusion._region import Region as Region
+from apportion.diffusion._step import Step as Step
+from apportion.relevance import modulation_held as modulation_held

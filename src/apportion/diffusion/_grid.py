@@ -1,0 +1,32 @@
+"""The grid of patches that a diffusion transformer cuts its picture into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from apportion._errors import ApportionError
+
+
+def patch_grid(transformer: nn.Module, inputs: Mapping[str, Any]) -> tuple[int, int]:
+    """Rows and columns of patches, from the latents' shape or, where these come as tokens, from their places.
+
+    Raises:
+        ApportionError: The latents are neither pictures nor tokens with places in rows and columns.
+    """
+    latents = inputs.get("hidden_states")
+    if isinstance(latents, Tensor) and latents.ndim == 4:
+        side = int(getattr(getattr(transformer, "config", None), "patch_size", 1))
+        return latents.shape[-2] // side, latents.shape[-1] // side
+    places = inputs.get("img_ids")
+    if isinstance(latents, Tensor) and latents.ndim == 3 and isinstance(places, Tensor) and places.shape[-1] == 3:
+        places = places[0] if places.ndim == 3 else places
+        rows, columns = (int(places[:, axis].unique().numel()) for axis in (1, 2))
+        if rows * columns == latents.shape[1]:
+            return rows, columns
+    raise ApportionError(
+        "the picture's rows and columns cannot be told from the inputs; give hidden_states as (batch, channel, height, "
+        "width), or as tokens with img_ids that place each in a full grid, as the model's own pipeline does."
+    )

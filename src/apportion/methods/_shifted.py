@@ -1,0 +1,225 @@
+"""Shift averaging: any method's scores as their mean over small translations of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._features import Feature
+from apportion._ledger import Ledger
+from apportion._question import Question
+from apportion.methods._default import default_method
+from apportion.methods._method import Method, Shares
+from apportion.methods._registry import AnyMethod, as_method, register
+from apportion.methods.backward._counts import check_count
+from apportion.models._canvas import Canvas
+from apportion.models._prompt import Prompt
+
+#: The line of the ledger for what targets change when the image is shifted.
+CHANGE = "change by shifting"
+
+
+@register(
+    "shifted",
+    family="backward",
+    conserves="with a remainder",
+    cost="count × the method's",
+    source="averaging as in Smilkov et al. 2017, arXiv 1706.03825, over shifts",
+)
+@dataclass(frozen=True)
+class Shifted(Method):
+    """Another method's scores, averaged over translations of the image by a few pixels.
+
+    Patches cut an image at places that say nothing about it. Each shift moves the image under them, and its edge is
+    repeated where it moved away. A region's score is what its content received wherever it stood: pixels keep the
+    region that they belong to. Forward methods give scores to patches; these are divided evenly among a patch's pixels
+    first.
+
+    The target stays the class that is asked for, or most likely, without a shift. Where the method keeps a ledger, its
+    lines are means over the shifts, and what the target itself changed on average is a line of its own, so that the
+    books balance against the target without a shift. Standard errors are those of the mean over shifts drawn.
+
+    Args:
+        method: A method, its name, with options where wanted, or a composite; by default the model's default method.
+        pixels: How far the image moves at most, down and across; by default half a patch.
+        count: How many shifts are drawn, at least 2, without repetition; not moving is one that may be drawn.
+        seed: Of the draws.
+
+    Raises:
+        ApportionError: An option does not fit; or the prompt has no single image of rows and columns of pixels.
+
+    Source:
+        Ours; averaging over shifts as SmoothGrad averages over noise.
+    """
+
+    method: AnyMethod | None = None
+    pixels: int | None = field(default=None, kw_only=True)
+    count: int = field(default=9, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_count("count", self.count, least=2)
+        check_count("seed", self.seed, least=0)
+        if self.pixels is not None:
+            check_count("pixels", self.pixels, least=1)
+        if self.method is None:
+            return
+        inner = as_method(self.method)
+        if isinstance(inner, Shifted):
+            raise ApportionError("shifted averages a method over shifts already; give it another method, or a count.")
+        object.__setattr__(self, "method", inner)
+        kept = inner.about.conserves
+        about = replace(type(self).about, conserves="no" if kept == "no" else "with a remainder")
+        object.__setattr__(self, "about", about)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The method and its options, and the shifts."""
+        inner = self.method
+        of = {"method": inner.name, "of": dict(inner.options)} if isinstance(inner, Method) else {"method": None}
+        return {**of, "pixels": self.pixels, "count": self.count, "seed": self.seed}
+
+    def attribute(self, question: Question) -> Shares:
+        """Average over the shifts of each example."""
+        found = [self._mean(question.alone(b)) for b in range(len(question.prompts))]
+        return Shares(
+            scores=[shares.scores[0] for shares in found],
+            position_scores=[None if s.position_scores is None else s.position_scores[0] for s in found],
+            standard_errors=[None if s.standard_errors is None else s.standard_errors[0] for s in found],
+            ledger=found[0].ledger if len(found) == 1 else None,
+            options=found[0].options,
+        )
+
+    def _mean(self, question: Question) -> Shares:
+        prompt = question.prompts[0]
+        canvas = _the_image(prompt)
+        inner = self.method if isinstance(self.method, Method) else default_method(question.head.model, pixels=True)
+        pixels = _half_a_patch(canvas) if self.pixels is None else self.pixels
+        if pixels >= min(canvas.owner.shape[-2:]):
+            raise ApportionError(
+                f"pixels={pixels} would move the image out of its {canvas.owner.shape[-2]} rows and "
+                f"{canvas.owner.shape[-1]} columns; give fewer."
+            )
+        found = [_at_shift(question, inner, canvas, offset) for offset in self._offsets(pixels)]
+        if any(shares.features is not None for shares in found):
+            raise ApportionError(f"{inner.name} divides among parts of its own, which shifts cannot be averaged over.")
+        scores = torch.stack([shares.scores[0] for shares in found])
+        positions = [None if shares.position_scores is None else shares.position_scores[0] for shares in found]
+        kept = [position for position in positions if position is not None]
+        return Shares(
+            scores=[scores.mean(0)],
+            position_scores=[torch.stack(kept).mean(0)] if len(kept) == len(found) else None,
+            standard_errors=[scores.std(0) / len(scores) ** 0.5],
+            ledger=_mean_ledger([shares.ledger for shares in found], question),
+            options={"method": inner.name, "pixels": pixels},
+        )
+
+    def _offsets(self, pixels: int) -> list[tuple[int, int]]:
+        side = 2 * pixels + 1
+        if self.count > side * side:
+            raise ApportionError(
+                f"count={self.count} is too many: there are {side * side} shifts of at most {pixels} pixels."
+            )
+        drawn = torch.randperm(side * side, generator=torch.Generator().manual_seed(self.seed))[: self.count]
+        return [(number // side - pixels, number % side - pixels) for number in drawn.tolist()]
+
+
+def _the_image(prompt: Prompt) -> Canvas:
+    """The one image of a prompt, in rows and columns.
+
+    Raises:
+        ApportionError: There is none, there are several, or its pixels do not stand in rows and columns.
+    """
+    canvas = prompt.canvases[0] if len(prompt.canvases) == 1 else None
+    value = None if canvas is None else prompt.inputs.get(canvas.name)
+    if canvas is None or value is None or value.ndim != 4 or len(value) != 1:
+        held = "no image" if not prompt.canvases else "another" if value is None else f"one of {tuple(value.shape)}"
+        raise ApportionError(
+            "shifted moves one image of shape (1, channel, height, width) down to its pixels, and this prompt has "
+            f"{held}; use the method itself."
+        )
+    return replace(canvas, owner=canvas.owner.expand(1, 1, *value.shape[2:]))
+
+
+def _half_a_patch(canvas: Canvas) -> int:
+    if canvas.patches is None:
+        raise ApportionError("the model tells no size of patches, so how far to shift is open; give pixels=8, say.")
+    height, width = canvas.owner.shape[-2:]
+    return max(1, min(height // canvas.patches[0], width // canvas.patches[1]) // 2)
+
+
+def _at_shift(question: Question, inner: Method, canvas: Canvas, offset: tuple[int, int]) -> Shares:
+    """What the method finds for the image moved by so many rows and columns, by the features of the image at rest."""
+    prompt = question.prompts[0]
+    moved = replace(canvas, owner=_moved(canvas.owner, offset))
+    # Forward methods know only the model's own patches.
+    of_patches = inner.about.family == "forward"
+    read = _in_patches(canvas) if of_patches else moved
+    inputs = {**prompt.inputs, canvas.name: _moved(prompt.inputs[canvas.name], offset)}
+    features = (*read.features, *prompt.features[canvas.count :])
+    shifted = replace(prompt, inputs=inputs, canvases=(read,), features=features)
+    asked = Question(question.head, [shifted], question.resolved[0], detail=inner.detail, rows=question.rows)
+    asked.passes, asked.summands, asked.last_method = question.passes, inner.summands, True
+    shares = inner.attribute(asked)
+    if not of_patches:
+        return shares
+    return replace(shares, scores=[_by_region(shares.scores[0], read, moved)], position_scores=None)
+
+
+def _moved(image: Tensor, offset: tuple[int, int]) -> Tensor:
+    """An image moved down and across, with its edge repeated where it moved away."""
+    (down, across), (height, width) = offset, image.shape[-2:]
+    rows = (torch.arange(height, device=image.device) - down).clamp(0, height - 1)
+    columns = (torch.arange(width, device=image.device) - across).clamp(0, width - 1)
+    return image[..., rows[:, None], columns]
+
+
+def _in_patches(canvas: Canvas) -> Canvas:
+    """The same image, divided into the model's own patches."""
+    if canvas.patches is None:
+        raise ApportionError("the model tells no grid of patches, so a forward method cannot be laid over the image.")
+    (rows, columns), (height, width) = canvas.patches, canvas.owner.shape[-2:]
+    row, column = torch.arange(height) // (height // rows), torch.arange(width) // (width // columns)
+    owner: Int[Tensor, "height width"] = row[:, None] * columns + column
+    owner = torch.where((row[:, None] < rows) & (column < columns), owner, -1)
+    features = tuple(Feature(label=f"patch {n}", kind="patch", part="image", image=0) for n in range(rows * columns))
+    return replace(canvas, owner=owner[None, None], features=features)
+
+
+def _by_region(
+    scores: Float[Tensor, "targets found"], patches: Canvas, regions: Canvas
+) -> Float[Tensor, "targets features"]:
+    """Scores of patches, divided evenly among their pixels, as scores of the regions that these belong to."""
+    of_patches, rest = scores[:, : patches.count], scores[:, patches.count :]
+    sizes = patches.owner[patches.owner >= 0].bincount(minlength=patches.count)
+    padded = torch.cat([of_patches / sizes, of_patches.new_zeros(len(scores), 1)], 1)
+    return torch.cat([regions.summed(padded[:, patches.owner]), rest], 1)
+
+
+def _mean_ledger(ledgers: Sequence[Ledger | None], question: Question) -> Ledger | None:
+    """The mean of several accounts, with what the target changed as a line."""
+    kept = [ledger for ledger in ledgers if ledger is not None]
+    if len(kept) < len(ledgers):
+        return None
+    total = torch.tensor(question.read.values[0], dtype=torch.float64)
+    mean = sum((ledger.total for ledger in kept), torch.zeros_like(total)) / len(kept)
+    lines = _means([ledger.lines for ledger in kept])
+    details = {line: _means([ledger.details.get(line, {}) for ledger in kept]) for line in lines}
+    return Ledger(
+        total=total,
+        lines={**lines, CHANGE: total - mean},
+        details={line: entries for line, entries in details.items() if entries},
+    )
+
+
+def _means(accounts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Amounts by name, averaged; what is missing counts as 0."""
+    names = dict.fromkeys(name for entries in accounts for name in entries)
+    found = {name: [entries[name] for entries in accounts if name in entries] for name in names}
+    return {name: torch.stack(amounts).sum(0) / len(accounts) for name, amounts in found.items()}

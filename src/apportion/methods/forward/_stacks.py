@@ -1,0 +1,283 @@
+"""A stack of self-attention and what its places stand for: the tokens of a text, or the patches of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion.methods.forward._attended import Attended, Attention, cut, layer_of
+from apportion.models._canvas import Canvas
+from apportion.models._layout import layout_of
+from apportion.relevance._leaf import Leaf
+from apportion.relevance._visual_tokens import NAME as VISUAL_TOKENS
+
+OTHERS = "res-lrp, attnlrp or integrated-gradients serve it"
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """One stack of self-attention.
+
+    Args:
+        numbers: Of its calls among `Attended.attentions`, first layer first.
+        reading: Which rows of its last layer each target reads, as weights that sum to 1.
+        features: For each place the number of the feature that it stands for; -1 for a place of the model's own, such
+            as CLS and registers, and for one that holds the place of an image in a text.
+        count: How many features the prompt has.
+    """
+
+    numbers: tuple[int, ...]
+    reading: Float[Tensor, "targets places"]
+    features: Int[Tensor, " places"]
+    count: int
+
+    def calls(self, seen: Attended) -> list[Attention]:
+        """Its calls, first layer first."""
+        return [seen.attentions[number] for number in self.numbers]
+
+    def gradients(self, seen: Attended, target: int) -> list[Tensor]:
+        """The derivative of a target by the probabilities of each of its calls, (head, query, key)."""
+        found = seen.gradients(target)
+        return [found[number] for number in self.numbers]
+
+    def laid(self, rows: Float[Tensor, "targets places"]) -> Float[Tensor, "targets features"]:
+        """What the places have as what the prompt's features have; patches of one region are summed."""
+        padded = rows.new_zeros(len(rows), self.count + 1).index_add(1, self.features % (self.count + 1), rows)
+        return padded[:, :-1]
+
+
+def sum_of(parts: Sequence[Float[Tensor, "targets features"]]) -> Float[Tensor, "targets features"]:
+    """Scores of several stacks, each 0 where another's features are, as those of all."""
+    return torch.stack(list(parts)).sum(0)
+
+
+def stacks_of(seen: Attended, method: str) -> list[Stack]:
+    """The stacks whose places are the prompt's features: one of a text or an image, two of a model of pairs.
+
+    What each place stands for, and which places a target reads, is found by structure: nothing may come to a place past
+    attention but what stands there, and a target reads the places through which it depends on the last attention.
+    Where an attention pools the places, they are read as much as it looks at them.
+
+    Raises:
+        ApportionError: Attention is not between the prompt's features, or the model mixes them in other ways too.
+    """
+    prompt = seen.question.prompts[0]
+    if not prompt.canvases:
+        seen.self_attentions(method)
+        numbers = tuple(range(len(seen.attentions)))
+        return [Stack(numbers, torch.stack(seen.reading), torch.arange(prompt.length), prompt.length)]
+    held = any(feature.kind == "placeholder" for feature in prompt.features)
+    if held and any(canvas.name != VISUAL_TOKENS for canvas in prompt.canvases):
+        raise ApportionError(
+            f"{method} follows the attention of one stack, and {seen.model} looks at the image in a stack of its own "
+            f"before its language part does; use regions='visual-tokens', or {OTHERS} down to the pixels."
+        )
+    found = [_stack(seen, method, numbers) for numbers in _by_stack(seen)]
+    served = torch.cat([stack.features for stack in found])
+    expected = {i for i, feature in enumerate(prompt.features) if feature.kind != "placeholder"}
+    if not expected <= set(served.tolist()) or len(served[served >= 0].unique()) < sum(
+        len(stack.features[stack.features >= 0].unique()) for stack in found
+    ):
+        raise ApportionError(
+            f"the {len(found)} stacks of {seen.model} do not each look at an input of its own, so {method} cannot lay "
+            f"their attention over the prompt; {OTHERS}."
+        )
+    return found
+
+
+def _by_stack(seen: Attended) -> list[tuple[int, ...]]:
+    """Numbers of the calls that the targets depend on, by the list of layers that they stand in."""
+    gradients = seen.backward(seen.outputs, [seed.sum(0) for seed in seen.question.read.seeds], _mixed(seen))
+    found: dict[str, list[int]] = {}
+    for number, gradient in enumerate(gradients):
+        if gradient is not None:
+            layer = layer_of(seen.attentions[number].path)
+            found.setdefault(layer.rpartition(".")[0], []).append(number)
+    return [tuple(numbers) for numbers in found.values()]
+
+
+def _mixed(seen: Attended) -> list[Tensor]:
+    return [call.mixed for call in seen.attentions]
+
+
+def _stack(seen: Attended, method: str, numbers: tuple[int, ...]) -> Stack:
+    calls = [seen.attentions[number] for number in numbers]
+    places = calls[0].probabilities.shape[2]
+    ground = _Ground.of(seen, method, calls[0], places)
+    for call in calls:
+        seen.expect(call, places, places)
+    reading = torch.stack([_rows_read(seen, target, calls[-1]) for target in range(len(seen.question.targets))])
+    alone = ground.reached(seen, [end for call in calls for end in _heads_at(call, places - 1)]) <= {places - 1}
+    first = ground.first
+    for place in range(first, min(first + 2, places)):
+        alone = alone and ground.reached(seen, _heads_at(calls[0], place)) == {place}
+    for target, row in enumerate(reading):
+        direct = ground.reached(seen, seen.outputs, [seed[target] for seed in seen.question.read.seeds])
+        alone = alone and direct - {-1} <= set(row.nonzero().flatten().tolist())
+    if not alone:
+        raise ApportionError(
+            f"{seen.model} mixes patches or tokens in other ways than attention, or in another order, which "
+            f"{method} does not show; {OTHERS}."
+        )
+    return Stack(numbers, reading, ground.features, len(seen.question.prompts[0].features))
+
+
+def _heads_at(call: Attention, place: int) -> list[Tensor]:
+    """What the heads read at a place."""
+    return [tensor[:, :, place] for tensor in (call.heads.query, call.heads.key, call.heads.value)]
+
+
+def _rows_read(seen: Attended, target: int, last: Attention) -> Float[Tensor, " places"]:
+    """The rows of a stack's last layer that a target depends on, as weights that sum to 1."""
+    seeds = [seed[target] for seed in seen.question.read.seeds]
+    pools = [output for output, _ in seen.pools]
+    gradient, *of_pools = seen.backward(seen.outputs, seeds, [last.mixed, *pools])
+    places = last.mixed.shape[2]
+    if gradient is None:
+        return torch.zeros(places, dtype=torch.float64)
+    looks = [
+        weights
+        for (_, weights), used in zip(seen.pools, of_pools, strict=True)
+        if used is not None and bool((used != 0).any())
+    ]
+    if looks and _read_by(last, seen):
+        if len(looks) > 1 or looks[0] is None or looks[0].shape != (1, 1, places):
+            raise ApportionError(f"how {seen.model} pools its places cannot be seen; {OTHERS}.")
+        return looks[0][0, 0].detach().double().cpu()
+    rows = (gradient[0] != 0).any(0).any(-1).double().cpu()
+    return rows / rows.sum().clamp(min=1)
+
+
+def _read_by(last: Attention, seen: Attended) -> bool:
+    """Whether an attention that pools looks at what comes from this stack."""
+    outputs = [output for output, _ in seen.pools]
+    (gradient,) = seen.backward(outputs, [torch.ones_like(output) for output in outputs], [last.mixed])
+    return gradient is not None
+
+
+@dataclass(frozen=True, eq=False)
+class _Ground:
+    """What a stack stands on: the leaves that it reads, and at which place each of their elements stands.
+
+    Args:
+        leaves: Tokens, canvases, and what is the model's own.
+        places: For each leaf, the place of each element, in a shape that broadcasts to it; -1 for none of its own.
+        features: For each place the number of its feature; -1 for none.
+        first: The first place that stands for a feature.
+    """
+
+    leaves: list[Leaf]
+    places: list[Int[Tensor, ...]]
+    features: Int[Tensor, " places"]
+    first: int
+
+    @classmethod
+    def of(cls, seen: Attended, method: str, call: Attention, places: int) -> _Ground:
+        prompt = seen.question.prompts[0]
+        own = [leaf for leaf in seen.trace.leaves.values() if leaf.role == "special tokens"]
+        names = {*prompt.parts, *(canvas.name for canvas in prompt.canvases)}
+        given = [leaf for leaf in seen.trace.leaves.values() if leaf.ids in names]
+        value = call.heads.value
+        gradients = seen.backward([value], [torch.ones_like(value)], [leaf.variable for leaf in given])
+        read = [leaf for leaf, gradient in zip(given, gradients, strict=True) if gradient is not None]
+        inputs = {str(leaf.ids) for leaf in read}
+        others = [torch.tensor(-1)] * len(own)
+        if inputs - {VISUAL_TOKENS} <= set(prompt.parts) and len(inputs - {VISUAL_TOKENS}) == 1:
+            (part,) = inputs - {VISUAL_TOKENS}
+            seen.expect(call, prompt.parts[part], prompt.parts[part])
+            found, features = _of_text(seen, read, part)
+            return cls([*read, *own], [*found, *others], features, 0)
+        if len(inputs) == 1:
+            (canvas,) = (canvas for canvas in prompt.canvases if canvas.name in inputs)
+            patches, features = _of_image(seen, method, canvas, call)
+            return cls([*read, *own], [patches] * len(read) + others, features, int((features >= 0).nonzero()[0]))
+        raise ApportionError(
+            f"the attention at {call.path!r} looks at {' and '.join(sorted(inputs)) or 'no input'}, whose places "
+            f"{method} cannot tell apart; {OTHERS}."
+        )
+
+    def reached(self, seen: Attended, outputs: Sequence[Tensor], seeds: Sequence[Tensor] | None = None) -> set[int]:
+        """The places that outputs depend on past all attention; -1 for what is the model's own."""
+        seeds = [torch.ones_like(output) for output in outputs] if seeds is None else list(seeds)
+        with cut(seen.attentions):
+            gradients = seen.backward(list(outputs), seeds, [leaf.variable for leaf in self.leaves])
+        found: set[int] = set()
+        for place, gradient in zip(self.places, gradients, strict=True):
+            if gradient is not None:
+                found |= set(place.to(gradient.device).expand(gradient.shape)[gradient != 0].tolist())
+        return found
+
+
+def _of_text(seen: Attended, leaves: Sequence[Leaf], part: str) -> tuple[list[Tensor], Tensor]:
+    """Places of tokens, and of visual tokens where they are put among them; and the places' features."""
+    prompt = seen.question.prompts[0]
+    start, count = prompt.starts[part], prompt.parts[part]
+    features = torch.arange(start, start + count)
+    held = [i for i in range(count) if prompt.features[start + i].kind == "placeholder"]
+    features[held] = -1
+    visual = any(leaf.ids == VISUAL_TOKENS for leaf in leaves)
+    if visual:
+        features[held] = _rows_of_visual_tokens(seen, len(held))
+    found, at = [], 0
+    for leaf in leaves:
+        rows = leaf.variable.shape[:-1]
+        if leaf.ids == VISUAL_TOKENS:
+            places = torch.tensor(held)[at : at + rows.numel()]
+            at += rows.numel()
+        else:
+            places = torch.arange(count)
+        if places.numel() != rows.numel():
+            raise ApportionError(
+                f"{seen.model} reads {rows.numel()} embeddings where the prompt has {places.numel()} places, so "
+                f"attention cannot be laid over it; {OTHERS}."
+            )
+        found.append(places.reshape(*rows, 1))
+    return found, features
+
+
+def _rows_of_visual_tokens(seen: Attended, held: int) -> Int[Tensor, " place"]:
+    """The feature of each place that holds a visual token, in their order."""
+    canvas = next(canvas for canvas in seen.question.prompts[0].canvases if canvas.name == VISUAL_TOKENS)
+    owner = canvas.owner.reshape(-1)
+    if len(owner) != held:
+        raise ApportionError(f"the prompt holds {held} places for {len(owner)} visual tokens; {OTHERS}.")
+    return owner
+
+
+def _of_image(seen: Attended, method: str, canvas: Canvas, call: Attention) -> tuple[Tensor, Tensor]:
+    """The place of each element of an image, whose patches stand last; and the places' features."""
+    places = call.probabilities.shape[2]
+    question = seen.question
+    prompt = question.prompts[0]
+    rows, columns = canvas.patches or (0, 0)
+    prefix = places - rows * columns
+    if canvas.patches is None or prefix < 0 or call.probabilities.shape[0] != 1:
+        shape = tuple(call.probabilities.shape)
+        raise ApportionError(
+            f"the attention of {seen.model} at {call.path!r} has the shape {shape}, which is no map of the image's "
+            f"{rows} × {columns} patches (but of windows, say), so {method} cannot be laid over them; {OTHERS}."
+        )
+    layout = layout_of(question.head.model, canvas.name, dict(prompt.inputs))
+    (height, width), place = layout.sizes[0], layout.place
+    down, across = height // rows, width // columns
+    patch = torch.where(place >= 0, (place // width // down) * columns + place % width // across, -1)
+    inside = (patch >= 0) & (place // width < rows * down) & (place % width < columns * across)
+    owners = canvas.owner.expand(patch.shape)[inside]
+    numbers = patch[inside]
+    least = torch.full((rows * columns,), canvas.count).scatter_reduce(0, numbers, owners, "amin")
+    most = torch.full((rows * columns,), -1).scatter_reduce(0, numbers, owners, "amax")
+    if bool((least != most).any()):
+        raise ApportionError(
+            f"{method} gives shares to whole patches of {down} × {across} pixels, and a region here ends inside one; "
+            f"use regions='patches' or {2 * down}, or res-lrp, which divides any regions."
+        )
+    start = 0
+    for other in prompt.canvases[: prompt.canvases.index(canvas)]:
+        start += other.count
+    features = torch.cat([torch.full((prefix,), -1), torch.where(most >= 0, most + start, -1)])
+    return torch.where(inside, patch + prefix, -1), features

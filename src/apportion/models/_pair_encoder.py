@@ -1,0 +1,290 @@
+"""A pair encoder: a model that reads one text or image, run on both sides of a pair."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers.models.auto import modeling_auto
+
+from apportion._errors import ApportionError
+from apportion._pair import Pair
+from apportion.models._images import is_image
+from apportion.models._kind import kind_of_model
+from apportion.models._layout import patch_cell
+from apportion.models._prompt import Prompt, tokenizer_of
+
+Pooling = Literal["mean", "cls", "last", "pooled"]
+Sides = Literal["texts", "images"]
+
+#: Before the name of an input, in a pair's second side.
+OTHER = "other_"
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """The two encodings of a pair.
+
+    Args:
+        first: Of the first side, not normalised.
+        second: Of the second.
+    """
+
+    first: Float[Tensor, "examples d_model"]
+    second: Float[Tensor, "examples d_model"]
+
+
+class PairEncoder(nn.Module):
+    """Encodes both sides of a pair by one model.
+
+    Args:
+        model: That reads one side.
+        pooling: What one vector is made of: `"mean"` (over the attention mask, or an image's patches), `"cls"` (the
+            first place), `"last"` (the last place of the mask), `"pooled"` (the model's own pooled output); None for
+            the model's own encodings of texts or images, as CLIP has them.
+        source: Where the pooling was found, for results.
+    """
+
+    #: What runs in the place of the model's forward where it has encodings of its own.
+    own = ""
+
+    def __init__(self, model: nn.Module, pooling: Pooling | None, source: str) -> None:
+        super().__init__()
+        self.model, self.pooling, self.source = model, pooling, source
+        # Where the model tells how long its inputs may be, and which tokens are images.
+        self.config = getattr(model, "config", None)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How the encodings are made, for results."""
+        return {"pooling": self.pooling or self.own, "pooling from": self.source}
+
+    def encoding(self, inputs: Mapping[str, Any]) -> Float[Tensor, "examples d_model"]:
+        """One side's vector, not normalised.
+
+        Raises:
+            ApportionError: The model does not return what the pooling needs.
+        """
+        given = {name: value for name, value in inputs.items() if value is not None}
+        if self.pooling is None:
+            found = getattr(self.model, self.own)(**given)
+            return _tensor(getattr(found, "pooler_output", found), self)
+        output = self.model(**given)
+        if self.pooling == "pooled":
+            return _tensor(getattr(output, "pooler_output", None), self)
+        hidden = getattr(output, "last_hidden_state", None)
+        if not isinstance(hidden, Tensor) or hidden.ndim not in (3, 4):
+            raise ApportionError(
+                f"{type(self.model).__name__} returns no last_hidden_state to pool ({type(output).__name__}); load the "
+                "encoder without its head (AutoModel), or use pooling='pooled'."
+            )
+        if hidden.ndim == 4:  # (example, channel, row, column)
+            hidden = hidden.flatten(2).transpose(1, 2)
+        if self.pooling == "mean" and "pixel_values" in given:
+            hidden = hidden[:, -self._patches(given["pixel_values"]) :]
+        mask = given.get("attention_mask")
+        return self._pooled(hidden, hidden.new_ones(hidden.shape[:2], dtype=torch.long) if mask is None else mask)
+
+    def _patches(self, pixels: Tensor) -> int:
+        """How many patches an image has; they stand behind the model's special tokens. 0 where that is not known."""
+        cell = patch_cell(self.model, pixels)
+        return 0 if cell is None else (pixels.shape[-2] // cell[0]) * (pixels.shape[-1] // cell[1])
+
+    def _pooled(
+        self, hidden: Float[Tensor, "examples place d_model"], mask: Int[Tensor, "examples place"]
+    ) -> Float[Tensor, "examples d_model"]:
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        if self.pooling == "last":
+            last = (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(1)
+            return hidden[torch.arange(len(hidden), device=hidden.device), last]
+        weights = mask / mask.sum(1, keepdim=True)
+        return (hidden * weights[..., None].to(hidden)).sum(1)
+
+
+class TextPairEncoder(PairEncoder):
+    """Encodes two texts."""
+
+    own = "get_text_features"
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        other_input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        other_attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        other_token_type_ids: Tensor | None = None,
+    ) -> Encodings:
+        """Both encodings."""
+        first = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        second = {
+            "input_ids": other_input_ids,
+            "attention_mask": other_attention_mask,
+            "token_type_ids": other_token_type_ids,
+        }
+        return Encodings(self.encoding(first), self.encoding(second))
+
+
+class ImagePairEncoder(PairEncoder):
+    """Encodes two images."""
+
+    own = "get_image_features"
+
+    def forward(self, pixel_values: Tensor, other_pixel_values: Tensor) -> Encodings:
+        """Both encodings."""
+        return Encodings(
+            self.encoding({"pixel_values": pixel_values}), self.encoding({"pixel_values": other_pixel_values})
+        )
+
+
+def sides_of(pair: Pair, *, sees: bool) -> Sides | None:
+    """Whether a pair holds two texts or two images; None for one of each.
+
+    Args:
+        pair: The two things.
+        sees: Whether the model reads images; of one that does not, everything is a text.
+    """
+    images = [sees and (is_image(side) or _is_pixels(side)) for side in (pair.first, pair.second)]
+    if all(images):
+        return "images"
+    return None if any(images) else "texts"
+
+
+def sides_given(given: Any, *, sees: bool) -> Sides | None:
+    """The same of a prompt as it was given, of the first of several, or as it was prepared."""
+    if is_pair(given):
+        return sides_of(given if isinstance(given, Pair) else given[0], sees=sees)
+    inputs = given.inputs if isinstance(given, Prompt) else {}
+    return "texts" if f"{OTHER}input_ids" in inputs else "images" if f"{OTHER}pixel_values" in inputs else None
+
+
+def is_pair(given: Any) -> bool:
+    """Whether a pair was given, or several."""
+    return isinstance(given, Pair) or (isinstance(given, list | tuple) and bool(given) and isinstance(given[0], Pair))
+
+
+def pair_encoder(model: nn.Module, processor: Any, pooling: Pooling | None, sides: Sides) -> PairEncoder:
+    """The encoder of both sides of a pair of texts or of images.
+
+    Without `pooling`, it is what the model's own folder says in the manner of sentence-transformers; a model that
+    compares images with texts has its own; of an image model it is the pooled output; of a text model that looks to
+    both sides the mean, the usual one of sentence encoders.
+
+    Args:
+        model: That encodes one side.
+        processor: Its tokenizer or processor.
+        pooling: As in `PairEncoder`.
+        sides: Of what.
+
+    Raises:
+        ApportionError: The model is no encoder, it does more than pool, or which pooling it wants cannot be known.
+    """
+    made = TextPairEncoder if sides == "texts" else ImagePairEncoder
+    name, kind = type(model).__name__, kind_of_model(model)
+    if pooling is not None and pooling not in get_args(Pooling):
+        raise ApportionError(f"pooling={pooling!r} is not known; use {', '.join(map(repr, get_args(Pooling)))}.")
+    if kind == "dual-encoder":
+        if pooling is not None or not callable(getattr(model, made.own, None)):
+            asked = "leave `pooling` out" if pooling is not None else "give an image and a text"
+            raise ApportionError(f"{name} has encodings of its own, of images and texts; {asked}.")
+        return made(model, None, "the model")
+    if kind != "other" or getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise ApportionError(
+            f"{name} is no encoder, so a pair of two {sides} has no similarity under it; load the encoder alone "
+            "(AutoModel, or get_encoder() of an encoder-decoder)."
+        )
+    if pooling is not None:
+        return made(model, pooling, "the user")
+    if sides == "images":
+        return made(model, "pooled", "default")
+    found = _in_folder(model, processor)
+    if found is not None:
+        return made(model, found, "1_Pooling/config.json")
+    if _looks_back_only(model):
+        raise ApportionError(
+            f"{type(model).__name__} looks back only, and encoders made of such models differ in what they pool; "
+            "say which: Explainer(model, tokenizer, pooling='last') or pooling='mean'."
+        )
+    return made(model, "mean", "default")
+
+
+def _is_pixels(side: Any) -> bool:
+    return isinstance(side, Mapping) and "pixel_values" in side
+
+
+def _tensor(found: Any, encoder: PairEncoder) -> Tensor:
+    if isinstance(found, Tensor):
+        return found.flatten(1)
+    raise ApportionError(f"{type(encoder.model).__name__} gives no pooled output; use pooling='mean' or pooling='cls'.")
+
+
+def _looks_back_only(model: nn.Module) -> bool:
+    """Whether a model without a head is the body of a causal language model."""
+    kinds = {type(model).__name__, *(parent.__name__ for parent in type(model).__mro__)}
+    bodies = getattr(modeling_auto, "MODEL_MAPPING_NAMES", {})
+    causal = getattr(modeling_auto, "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", {})
+    masked = getattr(modeling_auto, "MODEL_FOR_MASKED_LM_MAPPING_NAMES", {})
+    names = [n for n, body in bodies.items() if kinds & set([body] if isinstance(body, str) else body)]
+    return any(name in causal and name not in masked for name in names)
+
+
+_MODES: dict[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "last",
+}
+
+
+def _in_folder(model: nn.Module, processor: Any) -> Pooling | None:
+    """The pooling that the model's folder names, as sentence-transformers writes it; None where it names none.
+
+    Raises:
+        ApportionError: It names more than one, one that is not known, or layers behind it that nobody ran.
+    """
+    config = getattr(model, "config", None)
+    tokenizer = tokenizer_of(processor)
+    places = [getattr(config, "_name_or_path", ""), getattr(tokenizer, "name_or_path", "")]
+    read = next((text for place in places if place and (text := _file(place, "modules.json"))), None)
+    if read is None:
+        return None
+    place = next(place for place in places if place and _file(place, "modules.json"))
+    modules = [(str(one.get("type", "")).rpartition(".")[2], one.get("path", "")) for one in json.loads(read)]
+    more = [kind for kind, _ in modules if kind not in ("Transformer", "Pooling", "Normalize")]
+    if more:
+        raise ApportionError(
+            f"{place} has a {more[0]} module behind its pooling, which a transformers model does not hold, so the "
+            "encodings would not be its own; put it into a module of yours, or name a pooling to leave it out."
+        )
+    path = next((path for kind, path in modules if kind == "Pooling"), None)
+    text = None if path is None else _file(place, f"{path}/config.json")
+    if text is None:
+        return None
+    settings = json.loads(text)
+    on = [name for name, value in settings.items() if name.startswith("pooling_mode_") and value is True]
+    named = settings.get("pooling_mode")
+    if not on and isinstance(named, str):
+        on = [{"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}.get(named, named)]
+    if len(on) != 1 or on[0] not in _MODES:
+        raise ApportionError(
+            f"{place} pools by {', '.join(on) or 'nothing known'}; pooling='mean', 'cls' and 'last' are offered."
+        )
+    return _MODES[on[0]]
+
+
+def _file(place: str, name: str) -> str | None:
+    """A file of a model's folder, or of what was downloaded from the hub before."""
+    path: Any = Path(place) / name
+    if not path.is_file():
+        if Path(place).exists() or place.count("/") != 1:
+            return None
+        from huggingface_hub import try_to_load_from_cache
+
+        path = try_to_load_from_cache(place, name)
+    return Path(path).read_text(encoding="utf-8") if isinstance(path, str | Path) else None
