@@ -14,7 +14,7 @@ WEIGHTS := .venv/.installed-weights
 # pytest answers 5 when a tier has no tests; that is no failure.
 pytest = $(BIN)/python -m pytest $(1) || [ $$? -eq 5 ]
 
-.PHONY: help compare demo test wide real all lint format types bench coverage studies clean
+.PHONY: help compare gallery demo test wide real all lint format types bench coverage studies shapes clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -51,6 +51,7 @@ all: lint types test wide real ## everything that must hold before a change goes
 bench: $(DEV) $(WEIGHTS) ## speed and memory, beside the peers; about an hour, on a machine that does nothing else
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/captum_speed.py
+	$(BIN)/python benchmarks/vision_speed.py
 	$(BIN)/python benchmarks/leave_one_out_speed.py
 	$(BIN)/python benchmarks/generation_speed.py
 	$(BIN)/python benchmarks/alti_logit_speed.py
@@ -62,6 +63,9 @@ coverage: $(DEV) ## which architectures the engine covers; writes the README's t
 compare: $(DEV) $(WEIGHTS) ## every method on three predictions: docs/comparison/
 	$(BIN)/python examples/compare.py
 
+gallery: $(DEV) $(WEIGHTS) ## explained images, captions, answers and speech: docs/gallery/; some minutes
+	$(BIN)/python -m examples.images
+
 studies: $(DEV) $(WEIGHTS) ## which explanation may be believed, on pretrained models: docs/studies/; hours, and goes on where it was
 	$(BIN)/python -m benchmarks.studies.agreement
 	$(BIN)/python -m benchmarks.studies.leave_one_out
@@ -69,6 +73,12 @@ studies: $(DEV) $(WEIGHTS) ## which explanation may be believed, on pretrained m
 	$(BIN)/python -m benchmarks.studies.measures
 	$(BIN)/python -m benchmarks.studies.faithfulness
 	$(BIN)/python -m benchmarks.studies.planted
+	$(BIN)/python -m benchmarks.studies.localisation
+
+shapes: $(DEV) ## train the small models that know pictures of shapes again: benchmarks/shapes/weights/; about an hour
+	$(BIN)/python -m benchmarks.shapes.train clip
+	$(BIN)/python -m benchmarks.shapes.train vlm
+	$(BIN)/python -m benchmarks.shapes.train_diffusion
 
 clean: ## remove what make made here, the environment too
 	rm -rf .venv .pytest_cache .hypothesis .mypy_cache .ruff_cache dist demo.html demo-agreement.html
