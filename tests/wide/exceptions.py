@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 from tests.architectures import TASKS, Task, names
 
-QUANTISED = "computes with rounded integers, in functions that define their own derivative"
 REVERSIBLE = "its encoder is one function that defines its own derivative (reversible layers)"
 SAMPLED = "estimates attention by hashing, in a function that defines its own derivative"
 PROBABILITIES = (
@@ -32,8 +31,6 @@ def wherever_offered(model_type: str) -> list[tuple[Task, str]]:
 
 NOT_EXACT: Mapping[tuple[Task, str], str] = {
     ("causal_lm", "inkling2_text"): "adds a quotient whose factors are all held constant under CP-LRP",
-    ("masked_lm", "ibert"): QUANTISED,
-    ("sequence_classification", "ibert"): QUANTISED,
     **dict.fromkeys(wherever_offered("reformer"), REVERSIBLE),
     **dict.fromkeys(wherever_offered("yoso"), SAMPLED),
     ("vision_language", "ovis2"): VISUAL_WORDS,
