@@ -54,6 +54,8 @@ METHODS: dict[str, Any] = {
     "leave-one-out": "leave-one-out",
 }
 
+CURVED = ("input-x-gradient", "attnlrp", "attnlrp-vision", "res-lrp", "cp-lrp", "chefer", "grad-cam")
+
 
 def mosaics(count: int, seed: int = 5) -> Iterator[Item]:
     """Squares of four photographs of different classes; each of the four is asked for in its turn."""
@@ -120,12 +122,13 @@ def on_mosaics(limit: int) -> Evaluation:
 
 
 def faithful(limit: int) -> Evaluation:
+    chosen = {name: METHODS[name] for name in CURVED}
     measures = ["perturbation-curves(steps=8)"]
     return run(
         "localisation-faithful",
         probe(),
         single_crops(limit),
-        methods=METHODS,
+        methods=chosen,
         measures=measures,
         limit=limit,
         masker="blur",
@@ -191,8 +194,17 @@ def main() -> None:
         study, columns, share = STUDIES[name]
         found = study(int(options.limit * share))
         write_block("localisation", name, table(found.summary(), columns))
+        write_block("localisation", f"{name} paired", _paired(found, next(iter(columns)), next(iter(columns.values()))))
         refused = "\n".join(f"- {row.method}: {row.reason}" for row in found.refusals().itertuples())
         write_block("localisation", f"{name} refusals", refused)
+
+
+def _paired(found: Evaluation, measure: str, called: str) -> str:
+    """ResLRP less AttnLRP on the same items."""
+    rows = found.differences(measure, to="attnlrp")
+    row = rows[rows.method == "res-lrp"].iloc[0]
+    text = f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]".replace("-", "−")
+    return f"ResLRP less AttnLRP on the same items, {called}: {text}."
 
 
 if __name__ == "__main__":
