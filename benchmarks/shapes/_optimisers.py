@@ -10,7 +10,7 @@ from torch.optim import AdamW, Muon, Optimizer
 class Descent:
     """Steps down a loss: 2% of the steps to warm up, half at full rate, then down to nothing in a straight line.
 
-    On a thousand steps from scratch Muon learns about twice as much as AdamW alone.
+    In short runs on this data Muon reached the loss of AdamW alone in about half of the steps.
     """
 
     def __init__(self, modules: Iterable[nn.Module], steps: int, *, rate: float = 1e-3, matrix_rate: float = 0.02):
