@@ -1,6 +1,6 @@
 """Time and peak memory of apportion on a vision transformer against the gradient, Chefer et al. and Captum's Grad-CAM.
 
-    python benchmarks/vision_speed.py             # batches of 1 and 4, about four minutes on two cores
+    python benchmarks/vision_speed.py             # batches of 1 and 4, some ten minutes on two cores
     python benchmarks/vision_speed.py --quick     # batch of 1, three rounds; prints, writes nothing
 
 The model is a ViT-B/16 with random frozen weights in float32 for images of 224 × 224 (`_vit.py`). What is explained is
