@@ -300,7 +300,7 @@ def test_bad_images_are_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_an_image_of_another_size_than_the_model_takes_is_refused() -> None:
-    with pytest.raises(ap.ApportionError, match="refuses an input of the shape .*size"):
+    with pytest.raises(ap.ApportionError, match=r"refuses an input of the shape .*size"):
         ap.Explainer(tiny("vit").model).explain({"pixel_values": torch.zeros(1, 3, 48, 48, dtype=torch.float64)})
 
 
