@@ -34,7 +34,7 @@ from apportion.methods import (
 )
 from apportion.methods.backward._pairwise import pairwise
 from apportion.models._generate import generated_ids
-from apportion.models._given import prompts_given, sees
+from apportion.models._given import prompts_given
 from apportion.models._images import is_image
 from apportion.models._kind import kind_of_model
 from apportion.models._outputs import Head
@@ -181,7 +181,7 @@ class Explainer:
             raise ApportionError(f"explain_pairs takes an ap.Pair; a {type(pair).__name__} was given.")
         _check_choice("features", features, ("tokens", "words"))
         _check_choice("positions", positions, ("apart", "added"))
-        mixed = sides_given(pair, sees=sees(self.model)) is None
+        mixed = sides_given(pair, sees=self._head.accepts("pixel_values")) is None
         if mixed and self._head.kind != "dual-encoder":
             raise ApportionError(
                 f"{type(self.model).__name__} does not compare images with texts; give a dual encoder such as CLIP, or "
@@ -337,7 +337,7 @@ class Explainer:
 
     def _probe(self) -> Any:
         """The least that this model can be asked about."""
-        if not sees(self.model):
+        if not self._head.accepts("pixel_values"):
             rows = self._rows() or 0
             special = set(getattr(tokenizer_of(self.processor), "all_special_ids", ()))
             return [i for i in range(rows - 1, -1, -1) if i not in special][:PROBE]
@@ -554,7 +554,7 @@ class Explainer:
 
     def _head_of(self, given: Any) -> Head:
         """What runs for a prompt: the model, or for a pair of two texts or two images the model on both sides."""
-        sides = sides_given(given, sees=sees(self.model))
+        sides = sides_given(given, sees=self._head.accepts("pixel_values"))
         if sides is None:
             return self._head
         if sides not in self._pair_heads:

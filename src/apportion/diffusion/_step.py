@@ -15,7 +15,7 @@ from apportion._picture import Picture
 from apportion.diffusion._grid import patch_grid
 from apportion.models._canvas import Canvas
 from apportion.models._prompt import Prompt
-from apportion.models._regions import region_features
+from apportion.models._regions import grid_labels, region_features
 
 #: Inputs that are one feature each, and how the reader sees them.
 SINGLE = {"pooled_projections": "pooled prompt", "timestep": "time step", "guidance": "guidance"}
@@ -62,7 +62,6 @@ class Step:
             owner = numbers.repeat_interleave(down, 0).repeat_interleave(across, 1)[None, None]
         else:
             owner = numbers.reshape(1, -1, 1)
-        labels = [f"patch {row},{column}" for row in range(rows) for column in range(columns)]
         pixels = _shown(latents) if self.picture is None else self.picture
         if pixels is None:
             pixels = torch.full((rows, columns, 3), 128, dtype=torch.uint8)
@@ -71,7 +70,7 @@ class Step:
         return Canvas(
             name="hidden_states",
             owner=owner,
-            features=region_features(labels, "patch", image=0),
+            features=region_features(grid_labels(rows, columns), "patch", image=0),
             pictures=(Picture(pixels=pixels, owner=painted.to(torch.int32), label="image"),),
             patches=(rows, columns),
             batched=False,

@@ -17,7 +17,7 @@ from apportion.models._canvas import Canvas
 from apportion.models._images import named_masks, processed_map, shown
 from apportion.models._layout import Layout, layout_of
 from apportion.models._prompt import Prompt
-from apportion.models._regions import AnyRegions, check_regions, divided, grid, region_features
+from apportion.models._regions import AnyRegions, check_regions, divided, grid, grid_labels, region_features
 from apportion.relevance._visual_tokens import NAME as VISUAL_TOKENS
 
 #: Inputs that hold images.
@@ -166,9 +166,7 @@ def _visual_tokens(
         feature
         for k, found in enumerate(grids)
         if found is not None
-        for feature in region_features(
-            [f"patch {r},{c}" for r in range(found[1]) for c in range(found[2])], "patch", image=k, first=starts[k]
-        )
+        for feature in region_features(grid_labels(found[1], found[2]), "patch", image=k, first=starts[k])
     )
     owners = [found[0] + starts[k] for k, found in enumerate(grids) if found is not None]
     return Canvas(

@@ -75,8 +75,13 @@ def processed(image: Any, processor: Any, model: nn.Module) -> dict[str, Any]:
             "an image was given but no image processor: Explainer(model, processor), or give the model's own "
             "{'pixel_values': …}."
         )
-    found = _run(images, as_image(image))
-    return {k: v.to(dtype_of(model)) if v.is_floating_point() else v for k, v in found.items() if isinstance(v, Tensor)}
+    return model_inputs(_run(images, as_image(image)), model)
+
+
+def model_inputs(found: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor]:
+    """The tensors that a processor made, in the dtype that the model computes with."""
+    dtype = dtype_of(model)
+    return {k: v.to(dtype) if v.is_floating_point() else v for k, v in found.items() if isinstance(v, Tensor)}
 
 
 def _run(images: Any, image: Any, **options: Any) -> dict[str, Any]:

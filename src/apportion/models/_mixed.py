@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from apportion._errors import ApportionError
 from apportion._features import Feature
 from apportion._pair import Pair
-from apportion.models._images import as_image, dtype_of, is_image, processed
+from apportion.models._images import as_image, is_image, model_inputs, processed
 from apportion.models._pair_encoder import OTHER
 from apportion.models._prompt import Prompt, check_text, features_of_ids, prompt_of_text, prompts_from, tokenizer_of
 
@@ -157,12 +157,7 @@ def _of_text(text: str, images: Sequence[Any], model: nn.Module, processor: Any,
         encoded = dict(processor(text=text, images=opened or None, return_tensors="pt", **options))
     except (ValueError, TypeError, RuntimeError, IndexError) as error:
         raise ApportionError(f"the processor refuses this prompt: {str(error).splitlines()[0]}") from error
-    dtype = dtype_of(model)
-    inputs = {
-        name: value.to(dtype) if value.is_floating_point() else value
-        for name, value in encoded.items()
-        if isinstance(value, Tensor)
-    }
+    inputs = model_inputs(encoded, model)
     features = features_of_ids(inputs["input_ids"][0].tolist(), tokenizer_of(processor))
     return Prompt(inputs, features, {"input_ids": len(features)})
 

@@ -49,6 +49,11 @@ def grid(height: int, width: int, cell: tuple[int, int]) -> tuple[Int[Tensor, "h
     return down[:, None] * columns + across, rows, columns
 
 
+def grid_labels(rows: int, columns: int, kind: FeatureKind = "patch") -> list[str]:
+    """Names of a grid's cells, row by row."""
+    return [f"{kind} {row},{column}" for row in range(rows) for column in range(columns)]
+
+
 def divided(
     regions: AnyRegions, size: tuple[int, int], cell: tuple[int, int] | None
 ) -> tuple[Int[Tensor, "height width"], list[str], FeatureKind]:
@@ -73,7 +78,7 @@ def divided(
         return _numbered(regions, size)
     owner, rows, columns = grid(height, width, chosen)
     kind: FeatureKind = "pixel" if chosen == (1, 1) else "patch"
-    return owner, [f"{kind} {r},{c}" for r in range(rows) for c in range(columns)], kind
+    return owner, grid_labels(rows, columns, kind), kind
 
 
 def region_features(
