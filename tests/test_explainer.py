@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from apportion import CP_LRP, AttnLRP, Attribution, Explainer, Span, Target
 from tests.tiny import InFloat64, tiny, tokenizer
@@ -465,3 +466,16 @@ def test_the_options_tell_how_the_result_was_made():
 def test_words_end_at_punctuation_and_at_white_space():
     words = explainer().explain("the dogs, the cat . , old").words()
     assert [f.label for f in words.features] == ["<s>", "the", " dogs", ",", " the", " cat", " .", " ,", " old"]
+
+
+def test_a_classifier_without_a_padding_token_reads_a_batch_one_text_at_a_time():
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=32, **sizes, num_labels=3)
+    own = Explainer(LlamaForSequenceClassification(config).double().eval())
+    prompts = [[5, 9, 3], [7, 2, 4]]
+    together = own.explain([torch.tensor(ids) for ids in prompts], target=1, batch_size=2)
+    for ids, found in zip(prompts, together, strict=True):
+        assert_close(found.scores, own.explain(ids, target=1).scores)
+    alone = own.explain([5, 9, 3], target=1, method="leave-one-out").scores
+    assert alone.shape == (3,)

@@ -317,3 +317,30 @@ def test_many_targets_of_one_prompt_go_back_some_at_a_time(name, method, monkeyp
         assert list(some.ledger.lines) == list(together.ledger.lines)
         assert_close(some.ledger.residual, together.ledger.residual, rtol=0, atol=1e-11)
         assert_close(some.ledger.details, together.ledger.details, rtol=1e-9, atol=1e-11)
+
+
+def test_interactions_of_an_answer_are_those_of_its_summed_log_probability() -> None:
+    generation = explainer().generate(CHAT, max_new_tokens=3)
+    found = generation.interactions(players="words", targets="features", progress=False)
+    whole = generation.attribute_span(range(3))
+    assert [f.label.strip() for f in found.sources] == ["who", "sees", "the", "cat"]
+    assert_close(found.first_order, whole.scores[: len(found.targets)].double())
+    assert whole.scores[len(found.targets) :].tolist() == [0]  # the last token of the answer is only predicted
+    assert found.explained.label == f'"{"".join(generation.tokens)}"'
+    assert float(found.gap.abs().max()) < 1e-10
+    assert found.evaluations == 2**4
+
+
+def test_what_the_model_wrote_before_a_phrase_moves_it_too() -> None:
+    generation = explainer().answer("the cat", " is sad and old")
+    found = generation.interactions(" old", progress=False)
+    assert [f.label for f in found.sources] == ["▁the", "▁cat", "▁is", "▁sad", "▁and"] or len(found.sources) == 5
+    assert [f.part for f in found.sources[-3:]] == ["answer"] * 3
+
+
+def test_interactions_refuse_unknown_rules_and_tokens_apart() -> None:
+    generation = explainer().answer("the cat", " is sad and old")
+    with pytest.raises(ApportionError, match="knows no 'player'; the rules of the game are players, targets"):
+        generation.interactions(player="words")
+    with pytest.raises(ApportionError, match="stand together"):
+        generation.interactions([0, 2])

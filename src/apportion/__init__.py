@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from apportion._explainer import Explainer as Explainer
     from apportion._features import Feature as Feature
     from apportion._generation import Generation as Generation
+    from apportion._interactions import Interactions as Interactions
     from apportion._ledger import Ledger as Ledger
     from apportion._load import load as load
     from apportion._pair import Pair as Pair
@@ -95,6 +96,7 @@ _HOMES = {
     "RuleNotApplied": "apportion._errors",
     "UnknownOperation": "apportion._errors",
     "Explainer": "apportion._explainer",
+    "Interactions": "apportion._interactions",
     "Feature": "apportion._features",
     "Generation": "apportion._generation",
     "Ledger": "apportion._ledger",

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import safetensors
-import safetensors.torch
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from apportion._errors import ApportionError
 from apportion._features import Feature
+from apportion._files import read_result, write_atomically, write_result
 from apportion._grouping import AnySpans, Group, group_feature, span_groups, word_groups
 from apportion._ledger import Ledger
 from apportion._picture import Picture
@@ -272,7 +269,7 @@ class Attribution:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write one safetensors file whose metadata is a JSON header; whole or not at all."""
-        tensors = {"scores": self.scores.contiguous()}
+        tensors = {"scores": self.scores}
         header: dict[str, Any] = {
             "version": FORMAT_VERSION,
             "method": self.method,
@@ -284,27 +281,21 @@ class Attribution:
             "conserves": self.conserves,
             "cost": None if self.cost is None else vars(self.cost),
             "ledger": None,
-            "pictures": [picture.label for picture in self.pictures],
         }
-        for i, picture in enumerate(self.pictures):
-            tensors[f"pictures.{i}.pixels"] = picture.pixels.contiguous()
-            tensors[f"pictures.{i}.owner"] = picture.owner.contiguous()
         if self.position_scores is not None:
-            tensors["position_scores"] = self.position_scores.contiguous()
+            tensors["position_scores"] = self.position_scores
         if self.standard_errors is not None:
-            tensors["standard_errors"] = self.standard_errors.contiguous()
+            tensors["standard_errors"] = self.standard_errors
         if self.ledger is not None:
             names = list(self.ledger.lines)
             details = [(line, name) for line, entries in self.ledger.details.items() for name in entries]
             header["ledger"] = {"lines": names, "details": details}
-            tensors["ledger.total"] = self.ledger.total.contiguous()
+            tensors["ledger.total"] = self.ledger.total
             if names:
                 tensors["ledger.lines"] = torch.stack([self.ledger.lines[name] for name in names])
             if details:
                 tensors["ledger.details"] = torch.stack([self.ledger.details[line][name] for line, name in details])
-        path = Path(path)
-        write_atomically(path, safetensors.torch.save(tensors, metadata={"apportion": json.dumps(header)}))
-        return path
+        return write_result(path, "apportion", header, tensors, self.pictures)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Attribution:
@@ -313,26 +304,9 @@ class Attribution:
         Raises:
             ApportionError: The file is missing, is no attribution, or was written by a newer version.
         """
-        try:
-            with safetensors.safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        except FileNotFoundError as error:
-            raise ApportionError(f"there is no file {str(path)!r}.") from error
-        except safetensors.SafetensorError as error:
-            raise ApportionError(
-                f"{str(path)!r} is not an attribution: it is not a safetensors file ({error})."
-            ) from error
-        if "apportion" not in metadata:
-            raise ApportionError(
-                f"{str(path)!r} is a safetensors file but not an attribution; give one that Attribution.save wrote."
-            )
-        header = json.loads(metadata["apportion"])
-        if header["version"] > FORMAT_VERSION:
-            raise ApportionError(
-                f"{str(path)!r} has format {header['version']}; this apportion reads up to {FORMAT_VERSION}: "
-                "update apportion."
-            )
+        header, tensors, pictures = read_result(
+            path, "apportion", version=FORMAT_VERSION, what="an attribution", by="Attribution.save"
+        )
         ledger = None
         if header["ledger"] is not None:
             details: dict[str, dict[str, Tensor]] = {}
@@ -356,10 +330,7 @@ class Attribution:
             options=header["options"],
             model=header["model"],
             ledger=ledger,
-            pictures=tuple(
-                Picture(pixels=tensors[f"pictures.{i}.pixels"], owner=tensors[f"pictures.{i}.owner"], label=label)
-                for i, label in enumerate(header.get("pictures", ()))
-            ),
+            pictures=pictures,
         )
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -419,21 +390,3 @@ class Attribution:
 
 def _group_of(feature: int | None, groups: Sequence[Group]) -> int | None:
     return None if feature is None else next(k for k, (_, group) in enumerate(groups) if feature in group)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: first beside it under another name, then renamed."""
-    if not path.parent.is_dir():
-        raise ApportionError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}.")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        # mkstemp makes the file private; give it the rights that an ordinary new file would have.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._attribution import Attribution, Cost, write_atomically
+from apportion._attribution import Attribution, Cost
 from apportion._errors import ApportionError
+from apportion._files import write_atomically
 from apportion._ranks import rank_correlation
 
 if TYPE_CHECKING:

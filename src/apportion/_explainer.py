@@ -22,7 +22,20 @@ from apportion._pairwise import Pairwise
 from apportion._progress import progress as track_progress
 from apportion._question import Question, batches
 from apportion._target import AnyTarget, Span, Unit, as_targets
-from apportion.games import AnyMasker
+from apportion.games import AnyMasker, AnyPlayers
+from apportion.metagame import (
+    METHOD_OF,
+    AnyMoved,
+    Budget,
+    Estimator,
+    Index,
+    Rules,
+    check_index,
+    neighbours,
+    pair_of,
+    play,
+    play_words,
+)
 from apportion.methods import (
     AnyMethod,
     Method,
@@ -193,6 +206,116 @@ class Explainer:
         swapped = mixed and not is_image(pair.first)
         found = replace(pairwise(question, chosen, swapped=swapped, positions=positions == "added"), model=self.name)
         return found.words() if features == "words" else found
+
+    def interactions(
+        self,
+        prompt: Any,
+        *,
+        target: Any = None,
+        contrast: str | int | Sequence[str | int] | None = None,
+        method: AnyMethod | None = None,
+        index: Index = "metagame",
+        unit: Unit = "logit",
+        position: int | str | None = None,
+        players: AnyPlayers = "auto",
+        targets: AnyMoved = "auto",
+        masker: AnyMasker = "auto",
+        regions: AnyRegions = "patches",
+        estimator: Estimator = "auto",
+        budget: Budget = "auto",
+        tolerance: float = 0.1,
+        order: Literal[2, 3] = 2,
+        seed: int = 0,
+        path: str | os.PathLike[str] | None = None,
+        progress: bool = True,
+    ) -> Any:
+        r"""How each part of a prompt moves the attribution of each other part: the metagame.
+
+        The attribution of every feature is recomputed with others absent, and divided among them by the Shapley value:
+        $\varphi_i = \sum_j \varphi_{j \to i}$.
+
+        Args:
+            prompt: As in `explain`; one.
+            target: As in `explain`, a `Span` for a whole answer; a list of targets shares one game and gives a list.
+            contrast: See there.
+            method: The first-order method, as in `explain`.
+            index: `"metagame"`, or for comparison a second order without direction: `"shapley-taylor"` or
+                `"shapley-interaction"` (of the target itself, all coalitions of at most 14 players),
+                `"integrated-hessians"` (with `method` for its steps and baseline), or `"first-order-pairs"`, the score
+                |R_a + R_b|.
+            unit: See there.
+            position: See there.
+            players: Who may be absent and moves others: `"tokens"`, `"words"`, `"sentences"`, `"patches"`, or spans as
+                `Attribution.spans` takes them; everything outside the spans is always present. By default tokens; of an
+                image with a caption (or several, `ap.Pair(image, [text, text])`) the caption's words.
+            targets: Whose attribution is moved: the `"players"`, all `"features"` of the prompt, `"patches"`, or groups
+                as players are named. By default the players; of an image with a caption the patches. Words of a caption
+                that move patches are deleted from its text, and the image is encoded once.
+            masker: How players are made absent. By default by the tokenizer's mask token, in a model without one by the
+                mean embedding, or, where model or method do not read embeddings, by deletion; a method that makes
+                features absent itself decides for the game as well.
+            regions: How images are divided, as in `explain`.
+            estimator: `"exact"` evaluates all coalitions of up to 16 players; `"regression"`, `"tree-proxy"` (needs
+                scikit-learn) and `"permutations"` draw some; `"auto"` chooses by players and budget, see
+                `metagame.estimated`.
+            budget: How many coalitions are evaluated at most; `"auto"` evaluates all of up to 8 players, else from 8 to
+                64 coalitions a player, as many as `tolerance` needs. Where 64 are not enough, `standard_errors` say so.
+            tolerance: With `budget="auto"`, the standard error at which no more coalitions are drawn, as a part of the
+                values: 0.1 for a tenth (root mean squares).
+            order: 3 for the third order as well, how k moves the effect of j on i; for at most 10 players.
+            seed: Of the random coalitions; with the same one a larger budget draws the same and more.
+            path: A file (safetensors) that keeps what each coalition is paid: the same call goes on where it was
+                interrupted, and one with a larger budget adds to it.
+            progress: Whether to show a progress bar.
+
+        Raises:
+            ApportionError: The request does not fit; the message says what and what to do.
+
+        Source:
+            Baniecki, Biecek and Fumagalli 2026, arXiv 2605.06295.
+        """
+        check_index(index)
+        in_place = players in ("tokens", "patches") or targets not in ("auto", "patches")
+        words = index == "metagame" and not in_place and self._shows(prompt)
+        if path is not None and index != "metagame":
+            raise ApportionError(f"path keeps what a metagame evaluates; index={index!r} has none, so leave it out.")
+        rules = Rules(
+            players=("words" if words else "tokens") if players == "auto" else players,
+            targets="players" if targets == "auto" else targets,
+            masker=masker,
+            estimator=estimator,
+            budget=budget,
+            tolerance=tolerance,
+            order=order,
+            seed=seed,
+            path=path,
+        )
+        if words:
+            image, captions = pair_of(prompt)
+            read = self._prompts(Pair(image, captions[0]), regions)[0]
+            if not isinstance(self._targets(prompt, target, contrast, unit, position)[0], Similarity):
+                raise ApportionError("words move patches in the similarity of image and caption; leave target out.")
+            of_image = None if method is None else as_method(method)
+            found = play_words(read, captions, self._head, of_image, rules, progress=progress)
+            return replace(found, model=self.name)
+        prompts = self._prompts(prompt, regions)
+        if len(prompts) != 1:
+            raise ApportionError(f"interactions are of one prompt at a time; {len(prompts)} were given.")
+        chosen = self._chosen(METHOD_OF.get(index) if method is None else method, prompts[0])
+        asked = self._targets(prompt, target, contrast, unit, position)
+        question = self._question(prompts, asked, [chosen], progress=False)
+        if index == "metagame":
+            each = play(question, chosen, rules, progress=progress)
+        else:
+            each = neighbours(question, chosen, rules, index, progress=progress)
+        named = [replace(one, model=self.name) for one in each]
+        return named if len(asked) > 1 else named[0]
+
+    def _shows(self, prompt: Any) -> bool:
+        """Whether a prompt is an image with a caption, or several, for a model that compares the two."""
+        if self._head.kind != "dual-encoder" or not isinstance(prompt, Pair):
+            return False
+        return is_image(prompt.first) != is_image(prompt.second)
 
     def compare(
         self,

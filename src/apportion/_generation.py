@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -16,10 +16,12 @@ from apportion._attribution import Attribution, Cost
 from apportion._errors import ApportionError
 from apportion._features import Feature
 from apportion._grouping import find_text
+from apportion._interactions import Interactions
 from apportion._ledger import Ledger
 from apportion._progress import progress as track_progress
 from apportion._question import Question
 from apportion._target import Span, Target, Unit
+from apportion.metagame import Rules, play
 from apportion.methods import AnyMethod, Method, Propagation, as_method
 from apportion.models._outputs import Head
 from apportion.models._prompt import Prompt, token_label, tokenizer_of
@@ -137,10 +139,8 @@ class Generation:
         Raises:
             ApportionError: The tokens do not stand together, or the text does not occur once.
         """
-        indices = self._indices(of, None)
+        indices = self._together(of)
         first, last = indices[0], indices[-1]
-        if len(indices) != last - first + 1:
-            raise ApportionError("a span's tokens must stand together; explain tokens apart with attribute(of=…).")
         span = Span(self.ids[first : last + 1], unit)
         start = time.perf_counter()
         question = self._question(self._read_before(first), [span], as_method(method), None, progress=progress)
@@ -148,6 +148,50 @@ class Generation:
         label = "".join(self.tokens[first : last + 1])
         explained = replace(found.explained[0], label=f'"{label}"')
         return replace(self._with_the_rest(found), explained=(explained,))
+
+    def interactions(
+        self,
+        of: str | Sequence[int] | None = None,
+        *,
+        method: AnyMethod | None = None,
+        unit: Literal["log-probability", "logit"] = "log-probability",
+        progress: bool = True,
+        **rules: Any,
+    ) -> Interactions:
+        """How each part of the prompt moves the attribution of each other part to the answer: the metagame.
+
+        The answer is one target, the sum over its tokens, so that each coalition takes one backward pass, however long
+        the answer is.
+
+        Args:
+            of: Only these tokens of the answer, which stand together: a text that occurs in it once, or indices. What
+                the model wrote before them plays too.
+            method: As in `Explainer.interactions`.
+            unit: What is summed.
+            progress: Whether to show a progress bar.
+            rules: `players`, `targets`, `masker`, `estimator`, `budget`, `tolerance`, `order` and `seed`, as in
+                `Explainer.interactions`.
+
+        Raises:
+            ApportionError: The tokens do not stand together, or the game cannot be played with these rules.
+        """
+        chosen = self.explainer._chosen(method, self.prompt)
+        known = [f.name for f in fields(Rules)]
+        if wrong := [name for name in rules if name not in known]:
+            raise ApportionError(f"interactions knows no {wrong[0]!r}; the rules of the game are {', '.join(known)}.")
+        indices = range(len(self.ids)) if of is None else self._together(of)
+        span = Span(self.ids[indices[0] : indices[-1] + 1], unit)
+        question = self._question(self._read_before(indices[0]), [span], chosen, None, progress=progress)
+        found = play(question, chosen, Rules(**rules), progress=progress)[0]
+        label = "".join(self.tokens[i] for i in indices)
+        return replace(found, model=self.explainer.name, explained=replace(found.explained, label=f'"{label}"'))
+
+    def _together(self, of: str | Sequence[int]) -> list[int]:
+        """Tokens of the answer that stand together, by their text or indices."""
+        indices = self._indices(of, None)
+        if len(indices) != indices[-1] - indices[0] + 1:
+            raise ApportionError("a span's tokens must stand together; explain tokens apart with attribute(of=…).")
+        return indices
 
     def _rows(self, members: Sequence[int], method: Method, unit: Unit, *, progress: bool) -> Attribution:
         """Rows of some of the answer's tokens, from one forward pass over what stands before the last of them."""

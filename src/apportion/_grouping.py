@@ -6,6 +6,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from apportion._errors import ApportionError
 from apportion._features import Feature, FeatureKind
 
@@ -149,3 +153,33 @@ def find_text(features: Sequence[Feature], text: str, *, where: str = "the promp
             found.append(i)
         at = label_end
     return found
+
+
+def summed_into_words(features: Sequence[Feature]) -> tuple[Float[Tensor, "feature word"], tuple[Feature, ...]]:
+    """A matrix of ones where a feature belongs to a word, and the words; features of images stay as they are."""
+    groups = word_groups(features)
+    into = torch.zeros(len(features), len(groups), dtype=torch.float64)
+    for k, (_, members) in enumerate(groups):
+        into[members, k] = 1
+    return into, tuple(group_feature(features, group, "word") for group in groups)
+
+
+def feature_index(feature: int | str, features: Sequence[Feature], what: str) -> int:
+    """The index of a feature that is named by its index or its label.
+
+    Args:
+        feature: Which.
+        features: One of these.
+        what: What they are called, for errors.
+
+    Raises:
+        ApportionError: There is no such feature, or several have that label.
+    """
+    if isinstance(feature, int):
+        if not 0 <= feature < len(features):
+            raise ApportionError(f"there is no {what} {feature}; there are {len(features)}.")
+        return feature
+    found = [i for i, f in enumerate(features) if f.label.strip() == feature.strip()]
+    if len(found) != 1:
+        raise ApportionError(f"{len(found)} {what}s are labelled {feature!r}; give one by its number.")
+    return found[0]

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import safetensors
-import safetensors.torch
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._attribution import Attribution, Cost, Explained, write_atomically
+from apportion._attribution import Attribution, Cost, Explained
 from apportion._errors import ApportionError
 from apportion._features import Feature
-from apportion._grouping import group_feature, word_groups
+from apportion._files import read_result, write_atomically, write_result
+from apportion._grouping import feature_index, summed_into_words
 from apportion._ledger import Ledger
 from apportion._picture import Picture
 
@@ -101,12 +99,12 @@ class Pairwise:
 
     def row(self, feature: int | str) -> Attribution:
         """What a feature of the first side finds on the second side, by its index or its label."""
-        i = _index(feature, self.rows, "row")
+        i = feature_index(feature, self.rows, "row")
         return self._line(self.rows[i], self.columns, self.scores[i], self.row_rest[i], self.row_values[i])
 
     def column(self, feature: int | str) -> Attribution:
         """What a feature of the second side finds on the first side, by its index or its label."""
-        j = _index(feature, self.columns, "column")
+        j = feature_index(feature, self.columns, "column")
         return self._line(self.columns[j], self.rows, self.scores[:, j], self.column_rest[j], self.column_values[j])
 
     def _line(
@@ -128,8 +126,8 @@ class Pairwise:
 
     def words(self) -> Pairwise:
         """The same shares summed over the tokens of each word, on both sides; features of images stay as they are."""
-        into, rows = _words(self.rows)
-        of, columns = _words(self.columns)
+        into, rows = summed_into_words(self.rows)
+        of, columns = summed_into_words(self.columns)
         return replace(
             self,
             scores=into.T @ self.scores @ of,
@@ -194,12 +192,9 @@ class Pairwise:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write one safetensors file whose metadata is a JSON header; whole or not at all."""
-        tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
+        tensors = {name: getattr(self, name) for name in _TENSORS}
         tensors["ledger.total"] = self.ledger.total
         tensors["ledger.lines"] = torch.stack(list(self.ledger.lines.values()))
-        for i, picture in enumerate(self.pictures):
-            tensors[f"pictures.{i}.pixels"] = picture.pixels.contiguous()
-            tensors[f"pictures.{i}.owner"] = picture.owner.contiguous()
         header = {
             "version": FORMAT_VERSION,
             "rows": [f.to_dict() for f in self.rows],
@@ -210,11 +205,8 @@ class Pairwise:
             "options": dict(self.options),
             "model": self.model,
             "cost": None if self.cost is None else asdict(self.cost),
-            "pictures": [picture.label for picture in self.pictures],
         }
-        path = Path(path)
-        write_atomically(path, safetensors.torch.save(tensors, metadata={"apportion-pairwise": json.dumps(header)}))
-        return path
+        return write_result(path, "apportion-pairwise", header, tensors, self.pictures)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Pairwise:
@@ -223,22 +215,9 @@ class Pairwise:
         Raises:
             ApportionError: The file is missing, is no pairwise result, or was written by a newer version.
         """
-        try:
-            with safetensors.safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        except FileNotFoundError as error:
-            raise ApportionError(f"there is no file {str(path)!r}.") from error
-        except safetensors.SafetensorError as error:
-            raise ApportionError(f"{str(path)!r} is not a safetensors file ({error}).") from error
-        if "apportion-pairwise" not in metadata:
-            raise ApportionError(f"{str(path)!r} is not a pairwise result; give one that Pairwise.save wrote.")
-        header = json.loads(metadata["apportion-pairwise"])
-        if header["version"] > FORMAT_VERSION:
-            raise ApportionError(
-                f"{str(path)!r} has format {header['version']}; this apportion reads up to {FORMAT_VERSION}: "
-                "update apportion."
-            )
+        header, tensors, pictures = read_result(
+            path, "apportion-pairwise", version=FORMAT_VERSION, what="a pairwise result", by="Pairwise.save"
+        )
         lines = dict(zip(header["lines"], tensors["ledger.lines"], strict=True))
         return cls(
             **{name: tensors[name] for name in _TENSORS},
@@ -250,10 +229,7 @@ class Pairwise:
             options=header["options"],
             model=header["model"],
             cost=None if header["cost"] is None else Cost(**header["cost"]),
-            pictures=tuple(
-                Picture(pixels=tensors[f"pictures.{i}.pixels"], owner=tensors[f"pictures.{i}.owner"], label=label)
-                for i, label in enumerate(header["pictures"])
-            ),
+            pictures=pictures,
         )
 
     def _repr_html_(self) -> str:
@@ -270,23 +246,3 @@ class Pairwise:
         from apportion.report import pairwise_text
 
         return pairwise_text(self)
-
-
-def _index(feature: int | str, features: Sequence[Feature], what: str) -> int:
-    if isinstance(feature, int):
-        if not 0 <= feature < len(features):
-            raise ApportionError(f"there is no {what} {feature}; there are {len(features)}.")
-        return feature
-    found = [i for i, f in enumerate(features) if f.label.strip() == feature.strip()]
-    if len(found) != 1:
-        raise ApportionError(f"{len(found)} {what}s are labelled {feature!r}; give one by its number.")
-    return found[0]
-
-
-def _words(features: tuple[Feature, ...]) -> tuple[Float[Tensor, "feature group"], tuple[Feature, ...]]:
-    """Which word each feature belongs to, and the words."""
-    groups = word_groups(features)
-    into = torch.zeros(len(features), len(groups), dtype=torch.float64)
-    for k, (_, members) in enumerate(groups):
-        into[members, k] = 1
-    return into, tuple(group_feature(features, group, "word") for group in groups)

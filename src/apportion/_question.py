@@ -25,6 +25,9 @@ from apportion.relevance import Trace, record
 #: How many tokens run together where many changed prompts are read: enough to keep a processor busy.
 TOKENS_AT_ONCE = 2048
 
+#: How much longer a prompt may be than the shortest that it runs together with, so that little is padding.
+ALIKE = 1.25
+
 
 class Change(ABC):
     """A change of what a model computes on its way, such as tokens taken out of its sequence."""
@@ -44,14 +47,17 @@ class Variant:
     """One example changed for the model to read again, such as with tokens left out.
 
     Args:
-        prompt: What the model reads; only its `inputs` and `parts` count.
+        prompt: What the model reads.
         rows: For each target the rows of the output that it reads now.
         change: Of what the model computes with it; None for none.
+        kept: Which of the original features each of the prompt's is, -1 for one that was not there; None where the
+            prompt has the original ones.
     """
 
     prompt: Prompt
     rows: Sequence[tuple[int, ...]]
     change: Change | None = None
+    kept: tuple[int, ...] | None = None
 
 
 @dataclass
@@ -205,7 +211,9 @@ class Question:
         """The targets' values and their derivatives by the outputs; the model's graph is not touched."""
         source, originals, leaves = self._detached()
         readings = [[self._reading(b, t, source) for t in range(len(self.targets))] for b in range(len(self.prompts))]
-        values = [[reading.value(source) for reading in of_example] for of_example in readings]
+        # Apart from each other, so that the derivative of one example does not fill a tensor of all.
+        given = source.unbind(0) if _only_outputs(self.targets) else source
+        values = [[reading.value(given) for reading in of_example] for of_example in readings]
 
         def derive() -> tuple[list[Tensor], list[Tensor]]:
             seeds: list[list[Tensor]] = [[] for _ in leaves]
@@ -224,6 +232,12 @@ class Question:
             derive=derive,
         )
 
+    def values_in_graph(self) -> Float[Tensor, "examples targets"]:
+        """The targets as part of the model's graph, for derivatives of a derivative."""
+        output = self.trace.output
+        source = self.head.logits(output).unbind(0) if _only_outputs(self.targets) else output
+        return torch.stack([torch.stack([one.value(source) for one in of]) for of in self.read.readings])
+
     @cached_property
     def resolved(self) -> list[list[AnyTarget]]:
         """For each example its targets, with the most likely output filled in where none was named."""
@@ -238,7 +252,7 @@ class Question:
         """
         values = torch.empty(len(variants), len(self.targets), dtype=torch.float64)
         most = None if _only_outputs(self.targets) else 1
-        for members in _running_together(self.head, variants, most=most):
+        for members in running_together(self.head, variants, most=most):
             question = Question(
                 self.head,
                 [variants[i].prompt for i in members],
@@ -334,27 +348,32 @@ def tokens_of(prompt: Prompt) -> int:
     return max([1, prompt.length, *(rows * columns for rows, columns in grids)])
 
 
-def _running_together(head: Head, variants: Sequence[Variant], *, most: int | None) -> Iterator[list[int]]:
-    """Indices of variants that run together; see `_of_similar_length`."""
+def running_together(
+    head: Head, variants: Sequence[Variant], *, most: int | None = None, tokens: int = TOKENS_AT_ONCE
+) -> Iterator[list[int]]:
+    """Indices of variants that run together: of like length, about so many tokens and at most so many prompts."""
     kinds: dict[Hashable, list[int]] = {}
     for i, variant in enumerate(variants):
         kinds.setdefault(None if variant.change is None else variant.change.kind, []).append(i)
     for of_kind in kinds.values():
-        for members in _of_similar_length(head, [variants[i].prompt for i in of_kind], most=most):
+        for members in _of_similar_length(head, [variants[i].prompt for i in of_kind], most=most, tokens=tokens):
             yield [of_kind[k] for k in members]
 
 
-def _of_similar_length(head: Head, prompts: Sequence[Prompt], *, most: int | None) -> Iterator[list[int]]:
-    """Indices of prompts that run together: about `TOKENS_AT_ONCE` tokens, and at most so many prompts."""
+def _of_similar_length(head: Head, prompts: Sequence[Prompt], *, most: int | None, tokens: int) -> Iterator[list[int]]:
     for members in batches(head, prompts, max(1, len(prompts))):
-        start = 0
+        lengths, start = [tokens_of(prompts[i]) for i in members], 0
         while start < len(members):
-            longest = tokens_of(prompts[members[-1]])
-            count = max(1, TOKENS_AT_ONCE // longest)
-            if most is not None:
-                count = min(count, most)
-            yield members[start : start + count]
-            start += count
+            end = start + 1
+            while (
+                end < len(members)
+                and (end + 1 - start) * lengths[end] <= tokens
+                and lengths[end] <= ALIKE * lengths[start]
+                and (most is None or end - start < most)
+            ):
+                end += 1
+            yield members[start:end]
+            start = end
 
 
 def _stacked(prompts: Sequence[Prompt]) -> dict[str, Any]:
@@ -386,13 +405,16 @@ def batches(head: Head, prompts: Sequence[Prompt], size: int) -> list[list[int]]
     """Indices of prompts that may run together.
 
     A causal model never looks at what follows, so padding on the right is harmless to it; other models get prompts of
-    equal length together, since not all of them hide padding completely.
+    equal length together, since not all of them hide padding completely. A classifier that finds the last token by the
+    padding behind it reads one text at a time while its configuration names no padding token.
     """
+    config = getattr(head.model, "config", None)
+    one_by_one = head.kind == "sequence-classification" and getattr(config, "pad_token_id", None) is None
     groups: dict[Any, list[int]] = {}
     for i, prompt in enumerate(prompts):
         names = tuple(sorted(prompt.inputs))
         shapes = tuple(tuple(prompt.inputs[name].shape) for name in names if name in CONTINUOUS)
-        alone = i if any(not canvas.batched for canvas in prompt.canvases) else -1
+        alone = i if one_by_one or any(not canvas.batched for canvas in prompt.canvases) else -1
         key = (names, () if head.kind == "causal" else tuple(prompt.parts.values()), shapes, alone)
         groups.setdefault(key, []).append(i)
     found = []

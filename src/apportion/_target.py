@@ -99,7 +99,7 @@ class Reading:
     """A target as a function of one tensor of the model's output.
 
     Args:
-        value: From that tensor to the number that is divided.
+        value: From that tensor, or its examples in a tuple, to the number that is divided.
         label: As the reader should see it.
         unit: As the reader should see it.
         linear: Whether the number is a weighted sum of outputs, so that nothing is lost in reading it.
@@ -170,7 +170,7 @@ def summed_unit(unit: str, count: int) -> str:
 
 def read_computed(example: int, target: int, label: str, unit: str) -> Reading:
     """A reading of a number that the graph holds already, by example and target."""
-    return Reading(lambda tensor: tensor[example, target], label, unit, linear=True)
+    return Reading(lambda tensor: tensor[example][target], label, unit, linear=True)
 
 
 def read_callable(function: Callable[[Any], Tensor]) -> Reading:

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 import apportion as ap
+from apportion._fingerprint import fingerprint, weights_fingerprint
 from apportion.evaluation import Column, Evaluation, Item, Measure, Row, Run, evaluate
-from apportion.evaluation._fingerprint import fingerprint, weights_fingerprint
 from apportion.methods import as_method
 from tests.checking import unchecked
 from tests.evaluation import interrupted

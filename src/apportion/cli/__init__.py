@@ -9,6 +9,7 @@ from apportion.cli import (  # noqa: F401 - each adds its command
     _evaluate,
     _explain,
     _generate,
+    _interactions,
     _methods,
     _pairs,
 )

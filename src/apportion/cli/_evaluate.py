@@ -174,7 +174,7 @@ def _going_on(out: Path | None) -> Iterator[None]:
 
 def _write(found: apportion.evaluation.Evaluation, out: Path | None, outputs: dict[str, Path]) -> list[Path]:
     """Write what was asked for; which files these are."""
-    from apportion._attribution import write_atomically
+    from apportion._files import write_atomically
 
     contents: dict[Path, str] = {}
     if "html" in outputs:

@@ -46,11 +46,12 @@ def check_outputs(outputs: dict[str, Path], *, one_method: bool) -> None:
 
 
 def write_files(
-    result: apportion.Attribution | apportion.Comparison | apportion.Pairwise, outputs: dict[str, Path]
+    result: apportion.Attribution | apportion.Comparison | apportion.Interactions | apportion.Pairwise,
+    outputs: dict[str, Path],
 ) -> None:
     """Write each file whole; all are drawn before the first is written."""
-    from apportion._attribution import write_atomically
     from apportion._comparison import Comparison
+    from apportion._files import write_atomically
 
     contents: dict[Path, bytes] = {}
     if "html" in outputs:

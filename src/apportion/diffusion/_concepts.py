@@ -13,6 +13,12 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from apportion._errors import ApportionError
+from apportion.diffusion._concept_interactions import (
+    ConceptInteractions,
+    concept_interactions,
+    place_of,
+    played_maps,
+)
 from apportion.diffusion._grid import patch_grid
 from apportion.relevance._recording import usable_modules
 
@@ -51,9 +57,37 @@ class ConceptMaps:
         Raises:
             ApportionError: There is no such concept.
         """
-        if name not in self.concepts:
-            raise ApportionError(f"there is no concept {name!r}; these were given: {', '.join(self.concepts)}.")
-        return self.maps[self.concepts.index(name)]
+        return self.maps[place_of(name, self.concepts)]
+
+    def interactions(self, *, padding: Sequence[str] = ()) -> ConceptInteractions:
+        r"""Which concept takes a patch from which other: the maps divided among the concepts, in closed form.
+
+        In the game at a patch the concepts but $c$ come and go, and only the denominator of the softmax changes, so
+        no further pass is made. $\varphi_{k \to c}$ is the Shapley value of $k$ for the softmax of $c$, which is always
+        there; with $\varphi_{c \to c}$, what it has alone, they sum to its map. The values take concepts² × patches
+        × 8 bytes; for the maps alone there is `played`.
+
+        Args:
+            padding: Concepts that are always present and play no part, such as words for nothing in the picture.
+
+        Raises:
+            ApportionError: A name of `padding` is no concept, none is left to play, or a dot product is not finite.
+
+        Source:
+            Baniecki, Biecek and Fumagalli 2026, arXiv 2605.06295.
+        """
+        return concept_interactions(self.concepts, self.by_layer, padding)
+
+    def played(self, *, padding: Sequence[str] = ()) -> Float[Tensor, "player row col"]:
+        """The maps of the game alone: the mean of each concept's softmax over random coalitions of the others.
+
+        Args:
+            padding: As in `interactions`; these have no map.
+
+        Raises:
+            ApportionError: As in `interactions`.
+        """
+        return played_maps(self.concepts, self.by_layer, padding)
 
     @classmethod
     def joined(cls, steps: Sequence[ConceptMaps]) -> ConceptMaps:

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apportion._attribution import write_atomically
 from apportion._errors import ApportionError
+from apportion._files import write_atomically
 from apportion.evaluation import _summary, _tables
 from apportion.evaluation._measure import Column
 from apportion.evaluation._numbers import Numbers, curves_of, numbers_of

@@ -19,12 +19,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from apportion._attribution import Attribution, write_atomically
+from apportion._attribution import Attribution
 from apportion._errors import ApportionError
 from apportion._explainer import Explainer
+from apportion._files import write_atomically
+from apportion._fingerprint import fingerprint, weights_fingerprint
 from apportion.evaluation._case import Case
 from apportion.evaluation._evaluation import ROWS, SETTINGS, Evaluation
-from apportion.evaluation._fingerprint import fingerprint, weights_fingerprint
 from apportion.evaluation._item import Item
 from apportion.evaluation._measure import Found, Measure
 from apportion.evaluation._random import RANDOM, Random

@@ -11,6 +11,10 @@ from apportion.games._image_masker import ImageMasker as ImageMasker
 from apportion.games._image_masker import Inpaint as Inpaint
 from apportion.games._image_masker import MeanColour as MeanColour
 from apportion.games._image_masker import ZeroPixels as ZeroPixels
+from apportion.games._interaction_indices import PairEstimate as PairEstimate
+from apportion.games._interaction_indices import shapley_interaction as shapley_interaction
+from apportion.games._interaction_indices import shapley_taylor as shapley_taylor
+from apportion.games._kept import Kept as Kept
 from apportion.games._masker import AnyMasker as AnyMasker
 from apportion.games._masker import AttentionMask as AttentionMask
 from apportion.games._masker import Delete as Delete

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 from weakref import WeakKeyDictionary
 
@@ -54,7 +54,7 @@ class DropTokens(ImageMasker):
                 f"{type(question.head.model).__name__} has no token beside its patches, so they cannot all be dropped; "
                 "use masker='mean' or 'blur'."
             )
-        return Variant(variant.prompt, variant.rows, Reordered(sequence.module, places))
+        return replace(variant, change=Reordered(sequence.module, places))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -12,9 +13,14 @@ from torch import Tensor
 
 from apportion._errors import ApportionError
 from apportion._progress import progress as shown
+from apportion.games._kept import Kept
 
 #: How many coalitions the payoff is asked for at once.
 AT_ONCE = 256
+
+#: Where a game is kept in a file, how many at first; then twice as many as long as they take fewer seconds than these.
+KEPT_AT_ONCE = 32
+KEPT_SECONDS = 10.0
 
 
 class Game:
@@ -27,9 +33,10 @@ class Game:
         budget: The most coalitions that may be evaluated; None for no limit.
         progress: Whether a progress bar may be shown.
         label: What the progress bar says.
+        kept: A file of what has been evaluated, which is gone on with and added to; None for none.
 
     Raises:
-        ApportionError: There is no player.
+        ApportionError: There is no player, or the file is of a game of other players.
     """
 
     def __init__(
@@ -40,6 +47,7 @@ class Game:
         budget: int | None = None,
         progress: bool = False,
         label: str = "coalitions",
+        kept: Kept | None = None,
     ) -> None:
         if players < 1:
             raise ApportionError(f"a game needs at least 1 player to divide its payoff among; {players} were given.")
@@ -47,10 +55,14 @@ class Game:
         self._payoff = payoff
         self._places: dict[bytes, int] = {}
         self._known: Tensor | None = None
+        self._kept = kept
+        self._evaluated = torch.zeros(0, players, dtype=torch.bool)
+        if kept is not None and kept.found is not None:
+            self._learn(*kept.found)
 
     @property
     def evaluations(self) -> int:
-        """How many distinct coalitions were evaluated until now."""
+        """How many distinct coalitions were evaluated until now, those in the file included."""
         return len(self._places)
 
     @cached_property
@@ -75,7 +87,7 @@ class Game:
                 f"coalitions of shape {tuple(coalitions.shape)} were given; the game has {self.players} players, "
                 "so give at least one row of that length."
             )
-        keys = [row.tobytes() for row in np.packbits(coalitions.cpu().numpy(), axis=1)]
+        keys = _keys(coalitions)
         missing = {key: i for i, key in enumerate(keys) if key not in self._places}
         if missing:
             self._evaluate(missing, coalitions)
@@ -89,13 +101,34 @@ class Game:
                 f"{needed} coalitions are needed, but budget={self.budget} is the most that may be evaluated; raise it."
             )
         # Of similar size together, so that what the payoff runs at once is of similar length.
-        chosen = sorted(missing.items(), key=lambda item: int(coalitions[item[1]].sum()))
-        for start in shown(range(0, len(chosen), AT_ONCE), self.label, show=self.progress):
-            chunk = chosen[start : start + AT_ONCE]
-            paid = self._paid(coalitions[[i for _, i in chunk]])
-            self._known = paid if self._known is None else torch.cat([self._known, paid])
-            for key, _ in chunk:
-                self._places[key] = len(self._places)
+        chosen = coalitions.cpu()[sorted(missing.values(), key=lambda i: int(coalitions[i].sum()))]
+        whole = shown(self._chunks(chosen), self.label, show=self.progress, total=len(chosen))
+        for row in whole:
+            del row
+
+    def _chunks(self, coalitions: Tensor) -> Iterator[Tensor]:
+        """Evaluate coalitions some at a time; the rows of those that are done."""
+        at_once = AT_ONCE if self._kept is None else KEPT_AT_ONCE
+        while len(coalitions):
+            chunk, coalitions = coalitions[:at_once], coalitions[at_once:]
+            start = time.perf_counter()
+            self._learn(chunk, self._paid(chunk))
+            if self._kept is not None:
+                assert self._known is not None
+                self._kept.write(self._evaluated, self._known)
+            if time.perf_counter() - start < KEPT_SECONDS:
+                at_once = min(AT_ONCE, 2 * at_once)
+            yield from chunk
+
+    def _learn(self, coalitions: Tensor, paid: Tensor) -> None:
+        if coalitions.shape[1] != self.players or len(coalitions) != len(paid):
+            raise ApportionError(
+                f"what was kept is of {coalitions.shape[1]} players and the game of {self.players}; give another path."
+            )
+        self._known = paid if self._known is None else torch.cat([self._known, paid])
+        self._evaluated = torch.cat([self._evaluated, coalitions])
+        for key in _keys(coalitions):
+            self._places[key] = len(self._places)
 
     def _paid(self, coalitions: Tensor) -> Tensor:
         paid = self._payoff(coalitions).detach().double().cpu()
@@ -106,3 +139,8 @@ class Game:
                 f"it must have the shape ({len(coalitions)}, {outputs})."
             )
         return paid
+
+
+def _keys(coalitions: Tensor) -> list[bytes]:
+    """What tells coalitions of one game apart."""
+    return [row.tobytes() for row in np.packbits(coalitions.cpu().numpy(), axis=1)]

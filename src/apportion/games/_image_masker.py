@@ -76,7 +76,7 @@ class Filled(ImageMasker):
             value = inputs[canvas.name]
             there = canvas.present(mine).to(value.device).expand(value.shape)
             inputs[canvas.name] = torch.where(there, value, self.stand_in(question, example, canvas, there))
-        return Variant(replace(variant.prompt, inputs=inputs), variant.rows, change)
+        return replace(variant, prompt=replace(variant.prompt, inputs=inputs), change=change)
 
     @abstractmethod
     def stand_in(

@@ -12,10 +12,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from apportion._errors import ApportionError
+from apportion._features import Feature
 from apportion._question import Question, Variant
 from apportion.models._outputs import Head
 from apportion.models._prompt import Prompt, tokenizer_of
 from apportion.relevance._recording import token_embedding
+
+#: A token where nothing is left.
+_STANDING_IN = Feature(label="", template=True)
 
 Token = Literal["auto", "mask", "unk", "pad", "eos"]
 TOKENS: tuple[Token, ...] = ("mask", "unk", "pad", "eos")
@@ -84,14 +88,17 @@ class Delete(Masker):
         """The prompt without its absent tokens, and where the targets are read now."""
         prompt, rows = question.prompts[example], question.rows[example]
         inputs, parts = dict(prompt.inputs), dict(prompt.parts)
-        read_part = _part_with_rows(question, prompt)
+        read_part, left = _part_with_rows(question, prompt), list(range(prompt.before_tokens))
         for part, kept in _by_part(prompt, present).items():
+            start = prompt.starts[part]
             if bool(kept.all()):
+                left += range(start, start + len(kept))
                 continue
             mine = rows if part == read_part else []
             first_read = min((row for of_target in mine for row in of_target), default=prompt.parts[part] - 1)
             filled = not bool(kept[: first_read + 1].any())
             columns = kept.nonzero().flatten()
+            left += [-1] * filled + [start + column for column in columns.tolist()]
             if filled:
                 columns = torch.cat([columns.new_zeros(1), columns])
             for name in _beside(prompt, part):
@@ -102,7 +109,8 @@ class Delete(Masker):
             if part == read_part:
                 before = kept.cumsum(0) - 1 + int(filled)
                 rows = [tuple(int(before[row]) for row in of_target) for of_target in rows]
-        return Variant(replace(prompt, inputs=inputs, features=(), parts=parts), rows)
+        features = tuple(_STANDING_IN if i < 0 else prompt.features[i] for i in left)
+        return Variant(replace(prompt, inputs=inputs, features=features, parts=parts), rows, kept=tuple(left))
 
 
 @final

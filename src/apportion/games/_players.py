@@ -54,7 +54,7 @@ def players_of(question: Question, example: int, players: AnyPlayers = "tokens")
     always = _always_present(question, example)
     kind: FeatureKind = "word" if players == "words" else "span"
     found: list[tuple[list[int], Feature, bool]] = []
-    for name, indices in _groups(features, players):
+    for name, indices in groups_of(features, players):
         playing = [i for i in indices if i not in always]
         if name is not None and not playing:
             raise ApportionError(
@@ -89,7 +89,8 @@ def to_features(players: Players, values: Float[Tensor, "players targets"]) -> F
     return scores
 
 
-def _groups(features: Sequence[Feature], players: AnyPlayers) -> list[Group]:
+def groups_of(features: Sequence[Feature], players: AnyPlayers) -> list[Group]:
+    """Groups of features as players are named; of spans, every feature outside stands by itself without a name."""
     if not isinstance(players, str):
         return span_groups(features, players)
     if players in ("tokens", "patches"):

@@ -40,7 +40,7 @@ def kernel_shap(game: Game, *, budget: int, seed: int = 0) -> Estimate:
     Source:
         Lundberg and Lee 2017, arXiv 1705.07874, theorem 2; pairs: Covert and Lee 2021, arXiv 2012.01536.
     """
-    return _estimate(game, budget, seed, drawn_by_kernel)
+    return fitted_to(game, budget, seed, drawn_by_kernel)
 
 
 def leverage_shap(game: Game, *, budget: int, seed: int = 0) -> Estimate:
@@ -68,10 +68,11 @@ def leverage_shap(game: Game, *, budget: int, seed: int = 0) -> Estimate:
         Musco and Witter 2024, arXiv 2410.01917, algorithm 1. The numbers of pairs by size are fixed (their expectation,
         rounded), where the paper tosses a coin for every coalition; the authors' code does the same.
     """
-    return _estimate(game, budget, seed, drawn_by_leverage)
+    return fitted_to(game, budget, seed, drawn_by_leverage)
 
 
-def _estimate(game: Game, budget: int, seed: int, draw: Callable[[int, int, torch.Generator], Pairs]) -> Estimate:
+def fitted_to(game: Game, budget: int, seed: int, draw: Callable[[int, int, torch.Generator], Pairs]) -> Estimate:
+    """Shapley values by regression on coalitions drawn in a way of their own."""
     n = game.players
     fewest = min(FEWEST_PER_PLAYER * n, 2**n)
     if budget < fewest:
@@ -123,11 +124,11 @@ def _fitted(
     variance = torch.zeros_like(values)
     for stratum, drawn in enumerate(pairs.drawn.tolist()):
         members = pairs.strata == stratum
-        variance += (1 - drawn) * _variance(solution[:, members], residuals[members])
+        variance += (1 - drawn) * stratum_variance(solution[:, members], residuals[members])
     return values, variance.sqrt()
 
 
-def _variance(
+def stratum_variance(
     solution: Float[Tensor, "players pairs"], residuals: Float[Tensor, "pairs outputs"]
 ) -> Float[Tensor, "players outputs"]:
     """The variance of Σ solution·residual over pairs drawn at random from one group."""

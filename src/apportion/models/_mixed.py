@@ -62,7 +62,7 @@ def _of_pair(pair: Pair, model: nn.Module, processor: Any) -> tuple[Prompt, Give
         kinds = " and ".join("an image" if is_image(s) else f"a {type(s).__name__}" for s in (pair.first, pair.second))
         raise ApportionError(f"{type(model).__name__} compares an image with a text; the pair holds {kinds}.")
     image, text = sides
-    prompt = _of_side(text, model, processor)
+    prompt = text_prompt(text, model, processor)
     return replace(prompt, inputs={**prompt.inputs, **processed(image, processor, model)}), (image,)
 
 
@@ -72,7 +72,7 @@ def prompt_of_texts(pair: Pair, model: nn.Module, processor: Any) -> Prompt:
     Raises:
         ApportionError: A side is empty, no text and no token ids, or there is no tokenizer.
     """
-    sides = [_of_side(side, model, processor) for side in (pair.first, pair.second)]
+    sides = [text_prompt(side, model, processor) for side in (pair.first, pair.second)]
     inputs, features = _both([side.inputs for side in sides]), []
     for side, part in zip(sides, PARTS, strict=True):
         features += [replace(feature, part=part) for feature in side.features]
@@ -117,14 +117,28 @@ def _both(sides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**first, **copied}
 
 
-def _of_side(text: Any, model: nn.Module, processor: Any) -> Prompt:
-    """One text, its token ids, or the model's inputs for it."""
+def text_prompt(text: Any, model: nn.Module, processor: Any) -> Prompt:
+    """A side of a pair that is one text, its token ids, or the model's inputs for it.
+
+    Raises:
+        ApportionError: It is empty or something else, or there is no tokenizer.
+    """
     if isinstance(text, str):
         return prompt_of_text(text, processor, length=_fixed_length(model))
     found = prompts_from(text, processor, device=torch.device("cpu"))
     if len(found) != 1 or list(found[0].parts) != ["input_ids"]:
         raise ApportionError("a side of a pair is one text, its token ids, or the model's inputs for one text.")
     return found[0]
+
+
+def empty_text(model: nn.Module, processor: Any) -> dict[str, Tensor]:
+    """What a model of pairs reads of a text without words: the tokenizer's special tokens, or nothing."""
+    length = _fixed_length(model)
+    padding = {} if length is None else {"padding": "max_length", "max_length": length}
+    found = dict(tokenizer_of(processor)("", return_tensors="pt", **padding))
+    if length is not None:
+        found.pop("attention_mask", None)
+    return found
 
 
 def _fixed_length(model: nn.Module) -> int | None:

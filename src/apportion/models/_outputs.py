@@ -108,10 +108,10 @@ class Head:
         if isinstance(target, Span):
             ids = self.span_ids(target)
             label = target.text if isinstance(target.text, str) else "".join(self.label(i) for i in ids)
-            return read_span(lambda tensor: tensor[example, list(rows)], ids, f'"{label}"', target.unit)
+            return read_span(lambda tensor: tensor[example][list(rows)], ids, f'"{label}"', target.unit)
 
         def place(tensor: Tensor) -> Tensor:
-            return tensor[(example, *rows)]
+            return tensor[example][rows]
 
         row = place(logits)
         output = int(row.argmax()) if target.output is None else self.index(target.output, row.numel())

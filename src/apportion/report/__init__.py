@@ -5,6 +5,7 @@ from apportion.report._comparison import comparison_page as comparison_page
 from apportion.report._comparison_figure import comparison_figure as comparison_figure
 from apportion.report._comparison_terminal import comparison_terminal as comparison_terminal
 from apportion.report._comparison_terminal import comparison_text as comparison_text
+from apportion.report._concepts_figure import concepts_figure as concepts_figure
 from apportion.report._evaluation import evaluation_fragment as evaluation_fragment
 from apportion.report._evaluation import evaluation_page as evaluation_page
 from apportion.report._evaluation_figure import evaluation_figure as evaluation_figure
@@ -16,6 +17,11 @@ from apportion.report._generation import generation_terminal as generation_termi
 from apportion.report._generation import generation_text as generation_text
 from apportion.report._html import html_fragment as html_fragment
 from apportion.report._html import html_page as html_page
+from apportion.report._interactions import interactions_fragment as interactions_fragment
+from apportion.report._interactions import interactions_page as interactions_page
+from apportion.report._interactions_figure import interactions_figure as interactions_figure
+from apportion.report._interactions_terminal import interactions_terminal as interactions_terminal
+from apportion.report._interactions_terminal import interactions_text as interactions_text
 from apportion.report._page import page as page
 from apportion.report._pairwise import pairwise_fragment as pairwise_fragment
 from apportion.report._pairwise import pairwise_page as pairwise_page

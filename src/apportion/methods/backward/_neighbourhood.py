@@ -81,8 +81,7 @@ class Neighbourhood:
         Yields:
             By place the derivative, with an axis of targets in front.
         """
-        for members in self._batches(count):
-            moved = _Moved(self.question, [point(i) for i in members])
+        for members, moved in self.read_at(count, point):
             found = moved.trace.gradients(moved.read.outputs, moved.read.seeds, keep_graph=False)
             self.question.passes.backward += self.targets * len(members)
             rows = {
@@ -92,11 +91,16 @@ class Neighbourhood:
             for row in range(len(members)):
                 yield {place: gradient[:, row] for place, gradient in rows.items()}
 
+    def read_at(self, count: int, point: Callable[[int], Point]) -> Iterator[tuple[range, Question]]:
+        """The question at some points: which of them run together, and the question whose examples they are."""
+        for members in self._batches(count):
+            yield members, _Moved(self.question, [point(i) for i in members])
+
     def values(self, count: int, point: Callable[[int], Point]) -> Float[Tensor, "count targets"]:
         """The targets at some points."""
         found: list[list[float]] = []
-        for members in self._batches(count):
-            found += _Moved(self.question, [point(i) for i in members]).read.values
+        for _, moved in self.read_at(count, point):
+            found += moved.read.values
         return torch.tensor(found, dtype=torch.float64)
 
     def ledger(

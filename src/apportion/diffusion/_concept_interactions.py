@@ -1,0 +1,182 @@
+"""Concept interactions: which concept takes a patch from which other, and the maps when concepts come and go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._files import read_result, write_result
+from apportion.diffusion._concept_game import concept_game
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+FORMAT_VERSION = 1
+_TENSORS = ("maps", "played", "values")
+#: Lines of the summary.
+SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptInteractions:
+    r"""The concept maps divided among the concepts, patch by patch: $\varphi_{k \to c}$, averaged over layers.
+
+    A concept can only take from another, for each adds to the denominator of the softmax: between two concepts all
+    values are at most 0, and `maps` = what a concept has alone − what the others take.
+
+    Args:
+        concepts: Those that play.
+        padding: Those that were always present.
+        maps: The first order: the softmax over all concepts.
+        played: The mean of a concept's softmax over random coalitions of the others. These are no shares: without
+            padding a concept has the whole patch where no other is present, so each map is at least 1 / concepts.
+        values: What each source does to the map of each target, in parts of a patch; on the diagonal what the target
+            has with no other present but the padding, which is 1 without any.
+
+    Source:
+        Baniecki, Biecek and Fumagalli 2026, arXiv 2605.06295.
+    """
+
+    concepts: tuple[str, ...]
+    padding: tuple[str, ...] = ()
+    maps: Float[Tensor, "concept row col"]
+    played: Float[Tensor, "concept row col"]
+    values: Float[Tensor, "source target row col"]
+
+    @property
+    def alone(self) -> Float[Tensor, "concept row col"]:
+        """What each concept has with no other present but the padding."""
+        return self.values.diagonal().permute(2, 0, 1)
+
+    @property
+    def gap(self) -> Float[Tensor, "concept row col"]:
+        """What the values lack of the maps: the error of the quadrature and rounding."""
+        return self.maps - self.values.sum(0)
+
+    @property
+    def totals(self) -> Float[Tensor, "source target"]:
+        """The values summed over the picture, in patches."""
+        return self.values.sum((-2, -1))
+
+    def given_by(self, name: str) -> Float[Tensor, "target row col"]:
+        """What one concept does to the map of each concept; in its own place what it has alone.
+
+        Raises:
+            ApportionError: There is no such concept.
+        """
+        return self.values[place_of(name, self.concepts)]
+
+    def taken_from(self, name: str) -> Float[Tensor, "source row col"]:
+        """What each concept does to the map of one; in its own place what that has alone.
+
+        Raises:
+            ApportionError: There is no such concept.
+        """
+        return self.values[:, place_of(name, self.concepts)]
+
+    def top(self, k: int = SHOWN) -> list[tuple[str, str, float]]:
+        """The `k` pairs with the largest totals as (source, target, patches), largest first."""
+        totals = self.totals
+        order = totals.abs().flatten().argsort(descending=True, stable=True).tolist()
+        pairs = [(j, i) for j, i in (divmod(place, len(self.concepts)) for place in order) if j != i]
+        return [(self.concepts[j], self.concepts[i], totals[j, i].item()) for j, i in pairs[:k]]
+
+    def __repr__(self) -> str:
+        rows, columns = self.maps.shape[1:]
+        beside = f" beside {', '.join(self.padding)}" if self.padding else ""
+        lines = [f"ConceptInteractions of {len(self.concepts)} concepts{beside} on {rows} × {columns} patches"]
+        lines += [f"  {j!r} takes {-value:.2f} patches from {i!r}" for j, i, value in self.top()]
+        return "\n".join(lines)
+
+    def plot(self, image: Any = None, *, concepts: Sequence[str] | None = None) -> matplotlib.figure.Figure:
+        """A matplotlib figure: maps as they are, played maps, and the strongest takings; needs the extra `figures`.
+
+        Args:
+            image: The picture, (height, width, 3), to be shown beside the maps and in grey under them.
+            concepts: Which to show, with what others take from them; by default those with the largest maps.
+        """
+        from apportion.report import concepts_figure
+
+        return concepts_figure(self, image, concepts=concepts)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write one safetensors file whose metadata is a JSON header; whole or not at all."""
+        header = {"version": FORMAT_VERSION, "concepts": self.concepts, "padding": self.padding}
+        return write_result(path, "apportion-concepts", header, {name: getattr(self, name) for name in _TENSORS})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ConceptInteractions:
+        """Read what `save` wrote.
+
+        Raises:
+            ApportionError: The file is missing, holds no concept interactions, or was written by a newer version.
+        """
+        header, tensors, _ = read_result(
+            path,
+            "apportion-concepts",
+            version=FORMAT_VERSION,
+            what="interactions of concepts",
+            by="ConceptInteractions.save",
+        )
+        return cls(concepts=tuple(header["concepts"]), padding=tuple(header["padding"]), **tensors)
+
+
+def concept_interactions(
+    concepts: tuple[str, ...], by_layer: Float[Tensor, "layer concept row col"], padding: Sequence[str]
+) -> ConceptInteractions:
+    """Divide the maps of concepts among them; see `ConceptMaps.interactions`."""
+    players, logits, always = _seated(concepts, by_layer, padding)
+    game = concept_game(logits, always, show=True)
+    assert game.values is not None
+    grid, places = by_layer.shape[2:], [concepts.index(name) for name in players]
+    return ConceptInteractions(
+        concepts=players,
+        padding=tuple(padding),
+        maps=by_layer.softmax(1).mean(0)[places].cpu(),
+        played=game.played.to(by_layer.dtype).unflatten(-1, grid),
+        values=game.values.to(by_layer.dtype).unflatten(-1, grid),
+    )
+
+
+def played_maps(
+    concepts: tuple[str, ...], by_layer: Float[Tensor, "layer concept row col"], padding: Sequence[str]
+) -> Float[Tensor, "player row col"]:
+    """The mean of each concept's softmax over random coalitions of the others; see `ConceptMaps.played`."""
+    _, logits, always = _seated(concepts, by_layer, padding)
+    played = concept_game(logits, always, pairs=False, show=True).played
+    return played.to(by_layer.dtype).unflatten(-1, by_layer.shape[2:])
+
+
+def place_of(name: str, concepts: tuple[str, ...]) -> int:
+    """The place of a concept among others, or an error that lists them."""
+    if name not in concepts:
+        raise ApportionError(f"there is no concept {name!r}; these were given: {', '.join(concepts)}.")
+    return concepts.index(name)
+
+
+def _seated(
+    concepts: tuple[str, ...], by_layer: Tensor, padding: Sequence[str]
+) -> tuple[tuple[str, ...], Tensor, Tensor | None]:
+    """The players, their dot products (layer, player, patch) and the logarithm of the padding's mass (layer, patch)."""
+    if isinstance(padding, str):
+        raise ApportionError(f"padding={padding!r} is one text; give a list of names, such as padding=[{padding!r}].")
+    always = [place_of(name, concepts) for name in padding]
+    players = [k for k in range(len(concepts)) if k not in always]
+    if not players:
+        raise ApportionError("every concept is padding, so that none plays; leave at least one out of padding.")
+    if not bool(by_layer.isfinite().all()):
+        lost = [concepts[k] for k in (~by_layer.isfinite()).any(3).any(2).any(0).nonzero().flatten().tolist()]
+        raise ApportionError(
+            f"dot products of {', '.join(lost)} are not finite, so that there is no softmax to divide; run the "
+            "transformer in float32 or bfloat16."
+        )
+    flat = by_layer.detach().double().flatten(2)
+    mass = flat[:, always].logsumexp(1) if always else None
+    return tuple(concepts[k] for k in players), flat[:, players], mass

@@ -1,0 +1,83 @@
+"""Directed effects: how far deleting or inserting one player moves the attribution of another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion.evaluation.pairs._effects import PairEffects
+from apportion.games import AnyMasker, AnyPlayers, players_of
+from apportion.metagame import MetaGame, attribution_payoff
+
+
+def directed_effects(game: MetaGame) -> PairEffects:
+    r"""How far every player moves the attribution of every other, next to all others and next to nobody.
+
+    The rows are sources j, the columns targets i:
+
+    - Deletion: $\varphi_i(N) - \varphi_i(N \setminus j)$.
+    - Insertion: $\varphi_i(ij) - \varphi_i(i)$.
+
+    The two coalitions differ in j alone, so these are the ends of the sum whose weighted mean is $\varphi_{j \to i}$;
+    with two players they are it. The cost is $1 + 2n + n(n-1)/2$ evaluations.
+
+    Args:
+        game: Whose targets are its players, in their order; see `directed_payoff`.
+
+    Raises:
+        ApportionError: There is no pair, or the targets are not the players.
+    """
+    n = game.players
+    if n < 2 or game.player_of != tuple(range(n)):
+        raise ApportionError(f"directed effects are between 2 or more players, each a target; {n} players were given.")
+    single = torch.eye(n, dtype=torch.bool)
+    i, j = torch.combinations(torch.arange(n), 2).T
+    paid = game.values(torch.cat([torch.ones(1, n, dtype=torch.bool), ~single, single, single[i] | single[j]]))
+    full, without, alone, together = paid.split([1, n, n, len(i)])
+    deletion = full - without
+    insertion = torch.zeros(n, n, dtype=paid.dtype)
+    rows = torch.arange(len(i))
+    insertion[j, i] = together[rows, i] - alone[i, i]
+    insertion[i, j] = together[rows, j] - alone[j, j]
+    return PairEffects(deletion=deletion.fill_diagonal_(0), insertion=insertion, evaluations=game.evaluations)
+
+
+def directed_payoff(
+    explainer: Any,
+    prompt: Any,
+    *,
+    method: Any,
+    target: Any = None,
+    contrast: Any = None,
+    players: AnyPlayers = "tokens",
+    masker: AnyMasker = "auto",
+) -> MetaGame:
+    """The metagame of a prompt's players, for `directed_effects`.
+
+    Args:
+        explainer: An `Explainer`.
+        prompt: As in `Explainer.interactions`, and so are the others.
+        method: The first-order method.
+        target: See there; one.
+        contrast: See there.
+        players: Who plays; the same as for the interactions that are measured.
+        masker: How the others are made absent.
+    """
+    asked = explainer._targets(prompt, target, contrast, "logit", None)
+    if len(asked) != 1:
+        raise ApportionError(f"directed effects are of one target at a time; {len(asked)} were given.")
+    chosen = explainer._chosen(method, explainer._prompts(prompt, "patches")[0])
+    question = explainer.ask(prompt, asked, [chosen])
+    playing = players_of(question, 0, players)
+    payoff = attribution_payoff(question, chosen, playing, masker, playing.groups)
+    return MetaGame(len(playing.groups), payoff, range(len(playing.groups)))
+
+
+def of_directions(scores: Float[Tensor, "players players"]) -> Float[Tensor, " directions"]:
+    """What stands off the diagonal: every direction by itself."""
+    found: Tensor = scores[~torch.eye(len(scores), dtype=torch.bool)]
+    return found

@@ -1,0 +1,101 @@
+"""Effects of pairs: what two players do together that neither does alone, by the model itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion.games import AnyMasker, AnyPlayers, Game, players_of, target_payoff
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairEffects:
+    r"""The effects of pairs, in the unit of what was measured; 0 on the diagonal.
+
+    Args:
+        deletion: By deletion from the whole.
+        insertion: By insertion into nothing but what is always present.
+        evaluations: How many distinct coalitions were evaluated.
+    """
+
+    deletion: Float[Tensor, "players players"]
+    insertion: Float[Tensor, "players players"]
+    evaluations: int
+
+
+def pair_effects(game: Game) -> PairEffects:
+    r"""What the players of a game do in pairs, next to all others and next to nobody.
+
+    - Deletion: $\Delta^-(i,j) = f(N) - f(N \setminus i) - f(N \setminus j) + f(N \setminus ij)$.
+    - Insertion: $\Delta^+(i,j) = f(ij) - f(i) - f(j) + f(\emptyset)$.
+
+    Both are second differences and symmetric; for players that add up they are 0. With n players the cost is
+    $1 + n + n(n-1)/2$ evaluations each, made together.
+
+    Args:
+        game: Of 2 players or more, that pays one number (of several, the first counts); see `pair_payoff`.
+
+    Raises:
+        ApportionError: There is no pair, or a payoff is NaN or infinite.
+    """
+    n = game.players
+    if n < 2:
+        raise ApportionError(f"{n} player makes no pair; give 2 or more.")
+    few = _singles_and_pairs(n)
+    paid = game.values(torch.cat([~few, few]))[:, 0]
+    if not bool(paid.isfinite().all()):
+        raise ApportionError(f"{int((~paid.isfinite()).sum())} of {len(paid)} payoffs are NaN or infinite.")
+    removed, joined = paid.chunk(2)
+    return PairEffects(
+        deletion=_second_differences(removed, n), insertion=_second_differences(joined, n), evaluations=game.evaluations
+    )
+
+
+def pair_payoff(
+    explainer: Any,
+    prompt: Any,
+    *,
+    target: Any = None,
+    contrast: Any = None,
+    players: AnyPlayers = "tokens",
+    masker: AnyMasker = "auto",
+) -> Game:
+    """The game that the parts of a prompt play for the target itself, read in batches without gradients.
+
+    Args:
+        explainer: An `Explainer`.
+        prompt: As in `Explainer.interactions`, and so are the others.
+        target: See there; one.
+        contrast: See there.
+        players: Who plays; the same as for the interactions that are measured.
+        masker: How the others are made absent.
+    """
+    asked = explainer._targets(prompt, target, contrast, "logit", None)
+    if len(asked) != 1:
+        raise ApportionError(f"effects of pairs are of one target at a time; {len(asked)} were given.")
+    question = explainer.ask(prompt, asked, [])
+    playing = players_of(question, 0, players)
+    return Game(len(playing.groups), target_payoff(question, 0, playing, masker))
+
+
+def _singles_and_pairs(n: int) -> Bool[Tensor, "coalitions players"]:
+    """Nobody, every player alone, every pair i < j."""
+    pairs = torch.combinations(torch.arange(n), 2)
+    found = torch.zeros(1 + n + len(pairs), n, dtype=torch.bool)
+    found[1 : 1 + n] = torch.eye(n, dtype=torch.bool)
+    found[1 + n :].scatter_(1, pairs, value=True)
+    return found
+
+
+def _second_differences(paid: Float[Tensor, " coalitions"], n: int) -> Float[Tensor, "players players"]:
+    """For each pair what its coalition is paid, less those of its members, plus that of nobody."""
+    i, j = torch.combinations(torch.arange(n), 2).T
+    single = paid[1 : 1 + n]
+    effects = paid.new_zeros(n, n)
+    effects[i, j] = paid[1 + n :] - single[i] - single[j] + paid[0]
+    return effects + effects.T

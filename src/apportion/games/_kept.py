@@ -1,0 +1,67 @@
+"""What a game has evaluated, kept in a file, so that one that was interrupted goes on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._files import write_atomically
+
+FORMAT = "apportion game 1"
+
+
+class Kept:
+    """A safetensors file of coalitions and what they are paid.
+
+    Args:
+        path: Of the file, which need not exist yet.
+        question: A fingerprint of all that the payoff depends on.
+
+    Raises:
+        ApportionError: The file holds another question's game, or is none.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], question: str) -> None:
+        self.path, self.question = Path(path), question
+        if not self.path.parent.is_dir():
+            raise ApportionError(f"cannot keep a game in {str(path)!r}: there is no folder {str(self.path.parent)!r}.")
+        self._found = self._read() if self.path.exists() else None
+
+    @property
+    def found(self) -> tuple[Bool[Tensor, "coalitions players"], Float[Tensor, "coalitions outputs"]] | None:
+        """What the file held at first; None where there was no file."""
+        return self._found
+
+    def write(self, coalitions: Bool[Tensor, "coalitions players"], paid: Float[Tensor, "coalitions outputs"]) -> None:
+        """Replace the file, whole or not at all.
+
+        Args:
+            coalitions: All that were evaluated.
+            paid: What they are paid.
+        """
+        tensors = {"coalitions": coalitions.contiguous(), "paid": paid.contiguous()}
+        content = safetensors.torch.save(tensors, {"format": FORMAT, "question": self.question})
+        write_atomically(self.path, content)
+
+    def _read(self) -> tuple[Tensor, Tensor]:
+        try:
+            with safetensors.safe_open(self.path, "pt") as file:
+                told = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, safetensors.SafetensorError) as error:
+            raise ApportionError(f"{str(self.path)!r} is not a game's file: {error}; give another path.") from error
+        if told.get("format") != FORMAT or tensors.keys() != {"coalitions", "paid"}:
+            raise ApportionError(f"{str(self.path)!r} is not a game's file; give another path.")
+        if told["question"] != self.question:
+            raise ApportionError(
+                f"{str(self.path)!r} holds the game of another question: the model, prompt, target, method, masker, "
+                "players and targets must be the same; give another path, or delete the file."
+            )
+        return tensors["coalitions"], tensors["paid"].to(torch.float64)

@@ -1,0 +1,22 @@
+"""The metagame: a Shapley game whose payoff is a first-order attribution."""
+
+from apportion.metagame._attribution_payoff import attribution_payoff as attribution_payoff
+from apportion.metagame._estimate import MetaEstimate as MetaEstimate
+from apportion.metagame._estimators import Budget as Budget
+from apportion.metagame._estimators import Estimator as Estimator
+from apportion.metagame._estimators import estimated as estimated
+from apportion.metagame._exact import exact as exact
+from apportion.metagame._exact import third_order as third_order
+from apportion.metagame._game import MetaGame as MetaGame
+from apportion.metagame._neighbours import METHOD_OF as METHOD_OF
+from apportion.metagame._neighbours import Index as Index
+from apportion.metagame._neighbours import check_index as check_index
+from apportion.metagame._neighbours import neighbours as neighbours
+from apportion.metagame._permutations import permutations as permutations
+from apportion.metagame._play import AnyMoved as AnyMoved
+from apportion.metagame._play import Rules as Rules
+from apportion.metagame._play import play as play
+from apportion.metagame._regression import regression as regression
+from apportion.metagame._tree_proxy import tree_proxy as tree_proxy
+from apportion.metagame._words_to_patches import pair_of as pair_of
+from apportion.metagame._words_to_patches import play_words as play_words

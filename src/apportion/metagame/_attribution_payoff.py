@@ -1,0 +1,103 @@
+"""A payoff: the attributions by a first-order method when only some players are present."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from apportion._errors import ApportionError
+from apportion._question import Question, Variant, _only_outputs, running_together
+from apportion.games import AnyMasker, Players, as_masker, in_prompt, presence
+from apportion.methods import Method
+
+#: How many tokens are explained together: fewer than are read together, since a graph is kept of each.
+TOKENS_AT_ONCE = 1024
+
+#: How many changed prompts are made before they are read.
+_MADE_AT_ONCE = 256
+
+AttributionPayoff = Callable[[Bool[Tensor, "coalitions players"]], Float[Tensor, "coalitions outputs"]]
+
+
+def attribution_payoff(
+    question: Question,
+    method: Method,
+    players: Players,
+    masker: AnyMasker,
+    targets: Sequence[Sequence[int]],
+) -> AttributionPayoff:
+    """A function from coalitions, one a row, to what a method attributes to some groups of features.
+
+    All coalitions of one batch share a forward pass and, for a method that propagates, one backward pass for each of
+    the question's targets.
+
+    Args:
+        question: About one prompt, with its targets; what each coalition costs is counted in its passes.
+        method: Any first-order method whose scores belong to the prompt's own features.
+        players: Who plays.
+        masker: How the others are made absent.
+        targets: Groups of the prompt's features, whose scores are summed; those of absent features count 0.
+
+    Returns:
+        A payoff whose outputs are the groups for the question's first target, then for the second, and so on.
+    """
+    chosen = in_prompt(as_masker(masker), question)
+    count = len(question.prompts[0].features)
+    of_group = torch.zeros(count, len(targets), dtype=torch.float64)
+    for k, members in enumerate(targets):
+        of_group[list(members), k] = 1
+
+    def payoff(coalitions: Bool[Tensor, "coalitions players"]) -> Float[Tensor, "coalitions outputs"]:
+        present = presence(players, coalitions, count)
+        rows = []
+        for some in present.split(_MADE_AT_ONCE):
+            variants = [chosen.variant(question, 0, row) for row in some]
+            scores = scores_of_variants(question, method, variants)
+            rows.append((scores * some[:, None]) @ of_group)
+        return torch.cat(rows).flatten(1)
+
+    return payoff
+
+
+def scores_of_variants(
+    question: Question, method: Method, variants: Sequence[Variant]
+) -> Float[Tensor, "variants targets features"]:
+    """What a method attributes to a prompt's features in changed prompts; 0 for those that are no longer there.
+
+    Args:
+        question: About one prompt; its targets are fixed as it reads them unchanged.
+        method: The method.
+        variants: The changed prompts.
+
+    Raises:
+        ApportionError: The method divides among others than the prompt's own features, or cannot serve a variant.
+    """
+    found = torch.zeros(len(variants), len(question.targets), len(question.prompts[0].features), dtype=torch.float64)
+    most = None if _only_outputs(question.targets) else 1  # a function of the user's sees one prompt's output
+    for members in running_together(question.head, variants, most=most, tokens=TOKENS_AT_ONCE):
+        some = [variants[i] for i in members]
+        asked = Question(
+            question.head,
+            [variant.prompt for variant in some],
+            question.resolved[0],
+            detail=method.detail,
+            rows=[variant.rows for variant in some],
+        )
+        asked.passes, asked.summands, asked.last_method = question.passes, method.summands, True
+        changes = [variant.change for variant in some if variant.change is not None]
+        with changes[0].lent(question.head.model, changes) if changes else nullcontext():
+            shares = method.attribute(asked)
+        if shares.features is not None:
+            raise ApportionError(
+                f"the method {method.name!r} divides among {len(shares.features[0])} groups of its own, so its scores "
+                "cannot be told for features; leave its option players at 'tokens', and name the players of the game."
+            )
+        for i, variant, scores in zip(members, some, shares.scores, strict=True):
+            kept = range(found.shape[2]) if variant.kept is None else variant.kept
+            places = torch.tensor([(place, k) for k, place in enumerate(kept) if place >= 0]).T
+            found[i][:, places[0]] = scores.detach().double().cpu()[:, places[1]]
+    return found

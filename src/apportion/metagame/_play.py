@@ -1,0 +1,199 @@
+"""Play: from a question about one prompt to its interactions."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from apportion._attribution import Cost, Explained
+from apportion._errors import ApportionError
+from apportion._features import Feature, FeatureKind
+from apportion._fingerprint import fingerprint, weights_fingerprint
+from apportion._grouping import group_feature
+from apportion._interactions import Interactions
+from apportion._question import Question
+from apportion._target import Reading
+from apportion.games import AnyMasker, AnyPlayers, Kept, Masker, Players, players_of
+from apportion.games._players import groups_of
+from apportion.metagame._absence import masker_of
+from apportion.metagame._attribution_payoff import attribution_payoff
+from apportion.metagame._estimators import Budget, Estimator, estimated
+from apportion.metagame._exact import third_order
+from apportion.metagame._game import MetaGame
+from apportion.metagame._restricted import restricted_payoff
+from apportion.methods import Method
+
+AnyMoved = AnyPlayers
+"""Whose attribution is divided: `"players"`, `"features"` (every feature of the prompt, those that never play too),
+`"patches"` (every part of an image), or groups as players are named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How a metagame is played.
+
+    Args:
+        players: Who plays, as in `players_of`.
+        targets: Whose attribution is divided; see `AnyMoved`.
+        masker: How the others are made absent; see `masker_of`.
+        estimator: See `estimated`; so are `budget`, `tolerance` and `seed`.
+        budget: See there.
+        tolerance: See there.
+        order: 2, or 3 for the third order as well.
+        seed: See there.
+        path: A file that keeps what was evaluated, so that a game goes on that was interrupted, or that has a larger
+            budget now; None for none.
+    """
+
+    players: AnyPlayers = "tokens"
+    targets: AnyMoved = "players"
+    masker: AnyMasker = "auto"
+    estimator: Estimator = "auto"
+    budget: Budget = "auto"
+    tolerance: float = 0.1
+    order: int = 2
+    seed: int = 0
+    path: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.order not in (2, 3):
+            raise ApportionError(f"order={self.order} is not possible; use 2, or 3 for at most 10 players.")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A target of the metagame.
+
+    Args:
+        feature: As the result shows it.
+        members: The prompt's features whose scores are summed.
+        player: The player that it is; None where it does not play.
+    """
+
+    feature: Feature
+    members: tuple[int, ...]
+    player: int | None
+
+
+def play(question: Question, method: Method, rules: Rules, *, progress: bool) -> list[Interactions]:
+    """The interactions for each of a question's targets, from one game.
+
+    Args:
+        question: About one prompt.
+        method: The first-order method whose attributions are divided.
+        rules: Of the game.
+        progress: Whether a progress bar may be shown.
+
+    Raises:
+        ApportionError: The rules do not fit the prompt, the method does not, the budget is too small, or the file is of
+            another game.
+    """
+    start, before = time.perf_counter(), replace(question.passes)
+    players = players_of(question, 0, rules.players)
+    moved = moved_of(question, players, rules.targets)
+    groups = [one.members for one in moved]
+    masker = masker_of(question, method, rules.masker)
+    restricted = restricted_payoff(question, method, players, masker, groups, progress=progress)
+    payoff = restricted or attribution_payoff(question, method, players, masker, groups)
+    asked = len(question.targets)
+    kept = None if rules.path is None else Kept(rules.path, _told(question, method, masker, players, moved))
+    game = MetaGame(
+        len(players.groups),
+        payoff,
+        [one.player for one in moved] * asked,
+        progress=progress,
+        label="interactions",
+        kept=kept,
+    )
+    # Of a restricted game every coalition is known once one is, and the third order needs them all.
+    known = (restricted is not None and rules.budget == "auto") or rules.order == 3
+    estimator = "exact" if known and rules.estimator == "auto" else rules.estimator
+    found = estimated(game, estimator=estimator, budget=rules.budget, tolerance=rules.tolerance, seed=rules.seed)
+    third = third_order(game) if rules.order == 3 else None
+    cost = Cost(
+        seconds=time.perf_counter() - start,
+        forward=question.passes.forward - before.forward,
+        backward=question.passes.backward - before.backward,
+    )
+    readings = zip(question.read.readings[0], question.read.values[0], strict=True)
+    prompt, count = question.prompts[0], len(moved)
+
+    def of_target(t: int, reading: Reading, value: float) -> Interactions:
+        mine = slice(t * count, (t + 1) * count)
+        errors = found.standard_errors
+        return Interactions(
+            values=found.values[:, mine],
+            alone=found.alone[mine],
+            first_order=found.first_order[mine],
+            sources=tuple(players.features[column] for column in players.columns),
+            targets=tuple(one.feature for one in moved),
+            source_of=tuple(one.player for one in moved),
+            explained=Explained(label=reading.label, unit=reading.unit, value=value),
+            index="metagame",
+            method=method.name,
+            options={**method.options, **_options(rules), "masker": masker.name, "estimator": found.estimator},
+            standard_errors=None if errors is None else errors[:, mine],
+            third=None if third is None else third[:, :, mine],
+            evaluations=found.evaluations,
+            cost=cost,
+            pictures=tuple(picture for canvas in prompt.canvases for picture in canvas.pictures),
+        )
+
+    return [of_target(t, reading, value) for t, (reading, value) in enumerate(readings)]
+
+
+def moved_of(question: Question, players: Players, targets: AnyMoved) -> list[Moved]:
+    """The targets of a metagame.
+
+    Raises:
+        ApportionError: There are none of that kind, or a span does not fit the prompt.
+    """
+    features = question.prompts[0].features
+    player_of = {members: player for player, members in enumerate(players.groups)}
+    shown = [players.features[column] for column in players.columns]
+    if targets == "players":
+        return [Moved(shown[k], members, k) for k, members in enumerate(players.groups)]
+    if targets == "features":
+        named: Sequence[tuple[str | None, list[int]]] = [(None, [i]) for i in range(len(features))]
+    elif targets == "patches":
+        named = [(None, [i]) for i, feature in enumerate(features) if feature.image is not None]
+    else:
+        named = [g for g in groups_of(features, targets) if isinstance(targets, str) or g[0] is not None]
+    if not named:
+        raise ApportionError(f"targets={targets!r} names nothing in this prompt; use 'players' or 'features'.")
+    kind: FeatureKind = "word" if targets == "words" else "span"
+    return [
+        Moved(group_feature(features, group, kind), tuple(group[1]), player_of.get(tuple(group[1]))) for group in named
+    ]
+
+
+def _options(rules: Rules) -> dict[str, object]:
+    return {
+        "players": rules.players if isinstance(rules.players, str) else list(rules.players),
+        "budget": rules.budget,
+        "seed": rules.seed,
+    }
+
+
+def _told(question: Question, method: Method, masker: Masker, players: Players, moved: Sequence[Moved]) -> str:
+    """A fingerprint of all that a coalition's attributions depend on."""
+    from apportion import __version__
+
+    return fingerprint(
+        {
+            "apportion": __version__,
+            "weights": weights_fingerprint(question.head.model),
+            "prompt": question.prompts[0].inputs,
+            "targets": [question.resolved[0], question.rows[0]],
+            # A function counts by its name alone, so what it says of the prompt tells it from others of that name.
+            "functions": [
+                f"{v:.3g}" for t, v in zip(question.targets, question.read.values[0], strict=True) if callable(t)
+            ],
+            "method": [method.name, method.options, method],
+            "masker": [masker.name, masker],
+            "players": players.groups,
+            "divided": [one.members for one in moved],
+        }
+    )

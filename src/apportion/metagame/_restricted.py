@@ -1,0 +1,92 @@
+"""Restricted games: all Shapley values of all coalitions of one game, for Meta-Shapley at the price of one game."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from apportion._question import Question
+from apportion.games import AnyMasker, Delete, Game, Players, Replace, ZeroEmbedding, as_masker, in_prompt, players_of
+from apportion.games._coalitions import all_coalitions
+from apportion.games._interaction_indices import MOST_PLAYERS, dividends_of
+from apportion.games._payoff import target_payoff
+from apportion.metagame._attribution_payoff import AttributionPayoff
+from apportion.methods import Method, Shapley
+
+#: Maskers that leave a player absent when others become absent after it, however that is done.
+_LASTING = (Delete, Replace, ZeroEmbedding)
+
+
+def restricted_shapley(
+    paid: Float[Tensor, "coalitions outputs"],
+) -> Float[Tensor, "coalitions players outputs"]:
+    r"""The Shapley values of a game when only a coalition's members play, for every coalition.
+
+    $\varphi_i(T) = \sum_{S \subseteq T,\, i \in S} m(S) / |S|$ with the game's dividends m; 0 for who is not in T.
+
+    Args:
+        paid: The payoff of every coalition, in the order of `all_coalitions`.
+
+    Source:
+        Harsanyi 1963; a restricted game has the dividends of the whole one.
+    """
+    players = len(paid).bit_length() - 1
+    members = all_coalitions(players).double()
+    shares = dividends_of(paid) / members.sum(1, keepdim=True).clamp_min(1)
+    found = members[:, :, None] * shares[:, None]
+    for player in range(players):  # from dividends to sums over all subsets
+        without, joined = found.view(-1, 2, 2**player, players, paid.shape[1]).unbind(1)
+        joined += without
+    return found
+
+
+def restricted_payoff(
+    question: Question,
+    method: Method,
+    players: Players,
+    masker: AnyMasker,
+    targets: Sequence[Sequence[int]],
+    *,
+    progress: bool,
+) -> AttributionPayoff | None:
+    """What `attribution_payoff` gives, where the method is Shapley on the same players: from one game of the target.
+
+    The Shapley values of a prompt without some tokens are those of the game restricted to the others. So 2^n
+    evaluations of the target serve all coalitions, where playing each anew takes up to 3^n.
+
+    Args:
+        question: About one prompt, with its targets.
+        method: The first-order method.
+        players: Who plays the metagame.
+        masker: How the others are made absent.
+        targets: Groups of the prompt's features.
+        progress: Whether a progress bar may be shown.
+
+    Returns:
+        None where the method is another one or draws coalitions at random, where it plays with others or with another
+        masker than the metagame, and for more than 14 players.
+    """
+    if type(method) is not Shapley or method.estimator not in ("auto", "exact"):
+        return None
+    chosen = in_prompt(as_masker(masker), question)
+    own = players_of(question, 0, method.players)
+    ours = isinstance(method.players, str) and method.players in ("tokens", "patches")
+    same = own.groups == players.groups and in_prompt(as_masker(method.masker), question) == chosen
+    if not ours or not same or not isinstance(chosen, _LASTING) or len(players.groups) > MOST_PLAYERS:
+        return None
+    count = len(players.groups)
+    of_group = torch.tensor([[float(group[0] in members) for members in targets] for group in players.groups]).double()
+
+    @cache
+    def known() -> Float[Tensor, "coalitions outputs targets"]:
+        game = Game(count, target_payoff(question, 0, players, chosen), progress=progress, label="shapley")
+        return torch.einsum("cpo,pt->cot", restricted_shapley(game.values(all_coalitions(count))), of_group)
+
+    def payoff(coalitions: Tensor) -> Tensor:
+        return known()[coalitions.long() @ 2 ** torch.arange(count)].flatten(1)
+
+    return payoff
