@@ -54,6 +54,7 @@ bench: $(DEV) $(WEIGHTS) ## speed and memory, beside the peers; about an hour, o
 	$(BIN)/python benchmarks/vision_speed.py
 	$(BIN)/python benchmarks/leave_one_out_speed.py
 	$(BIN)/python benchmarks/generation_speed.py
+	$(BIN)/python benchmarks/metagame_speed.py
 	$(BIN)/python benchmarks/alti_logit_speed.py
 	$(BIN)/python -m benchmarks.growth
 
@@ -74,6 +75,10 @@ studies: $(DEV) $(WEIGHTS) ## which explanation may be believed, on pretrained m
 	$(BIN)/python -m benchmarks.studies.faithfulness
 	$(BIN)/python -m benchmarks.studies.planted
 	$(BIN)/python -m benchmarks.studies.localisation
+	$(BIN)/python -m benchmarks.studies.metagame_estimators
+	$(BIN)/python -m benchmarks.studies.metagame_concepts
+	$(BIN)/python -m benchmarks.studies.metagame_pointing
+	$(BIN)/python -m benchmarks.studies.metagame_language
 
 shapes: $(DEV) ## train the small models that know pictures of shapes again: benchmarks/shapes/weights/; about an hour
 	$(BIN)/python -m benchmarks.shapes.train clip
