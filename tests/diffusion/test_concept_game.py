@@ -168,6 +168,28 @@ def test_interactions_of_a_transformer_divide_its_maps_in_single_precision() -> 
     assert found.gap.abs().max() < 1e-6
 
 
+def test_the_takings_from_one_concept_are_interactions_over_its_picture() -> None:
+    found = _maps().interactions()
+    image = torch.randint(0, 256, (8, 12, 3), dtype=torch.uint8)
+    of = found.of("sofa", image.numpy())
+    place = NAMES.index("sofa")
+    assert [f.label for f in of.sources] == [name for name in NAMES if name != "sofa"]
+    assert_close(of.values[0].reshape(2, 3), found.values[0 if place else 1, place])
+    assert_close(of.first_order.reshape(2, 3), found.maps[place])
+    assert_close(of.alone.reshape(2, 3), found.alone[place])
+    assert_close(of.gap.reshape(2, 3), found.gap[place])
+    assert torch.equal(of.pictures[0].pixels, image)
+    assert of.pictures[0].owner[0].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert of.pictures[0].owner[:, 0].tolist() == [0] * 4 + [3] * 4
+    assert "sofa" in of.to_html()
+    assert found.of("sofa").pictures[0].pixels.shape == (32, 48, 3)
+    with pytest.raises(ApportionError, match="no concept 'dog'"):
+        found.of("dog")
+    alone = ConceptMaps(concepts=("cat",), by_layer=torch.zeros(1, 1, 2, 3), layers=("blocks.0",))
+    with pytest.raises(ApportionError, match="the only concept that plays"):
+        alone.interactions().of("cat")
+
+
 def test_saving_and_loading_gives_the_same(tmp_path: Path) -> None:
     found = _maps().interactions(padding=["sky"])
     loaded = ConceptInteractions.load(found.save(tmp_path / "found.safetensors"))

@@ -8,12 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from apportion._attribution import Explained
 from apportion._errors import ApportionError
+from apportion._features import Feature
 from apportion._files import read_result, write_result
+from apportion._interactions import Interactions
+from apportion._picture import Picture
 from apportion.diffusion._concept_game import concept_game
+from apportion.models._images import as_image
+from apportion.models._regions import grid_labels, region_features
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -81,6 +89,35 @@ class ConceptInteractions:
         """
         return self.values[:, place_of(name, self.concepts)]
 
+    def of(self, name: str, image: Any = None) -> Interactions:
+        """What the other concepts do to the map of one, to be seen as any interactions: `to_html`, `plot`, a terminal.
+
+        Args:
+            name: The concept whose patches are the targets; what it has alone is in `alone`.
+            image: The picture (PIL, array, tensor or a file's path); without one the patches stand on grey.
+
+        Raises:
+            ApportionError: There is no such concept, or no other one.
+        """
+        place = place_of(name, self.concepts)
+        others = [k for k in range(len(self.concepts)) if k != place]
+        if not others:
+            raise ApportionError(f"{name!r} is the only concept that plays, so no other moves its map.")
+        rows, columns = self.maps.shape[1:]
+        return Interactions(
+            values=self.values[others, place].flatten(1).double(),
+            alone=self.alone[place].flatten().double(),
+            first_order=self.maps[place].flatten().double(),
+            sources=tuple(Feature(label=self.concepts[k], kind="span", part="concepts") for k in others),
+            targets=region_features(grid_labels(rows, columns), "patch", image=0),
+            source_of=(None,) * (rows * columns),
+            explained=Explained(label=name, unit="patches", value=self.maps[place].sum().item()),
+            index="metagame",
+            method="concept maps",
+            options={"padding": list(self.padding)} if self.padding else {},
+            pictures=(_picture(image, rows, columns),),
+        )
+
     def top(self, k: int = SHOWN) -> list[tuple[str, str, float]]:
         """The `k` pairs with the largest totals as (source, target, patches), largest first."""
         totals = self.totals
@@ -126,6 +163,14 @@ class ConceptInteractions:
             by="ConceptInteractions.save",
         )
         return cls(concepts=tuple(header["concepts"]), padding=tuple(header["padding"]), **tensors)
+
+
+def _picture(image: Any, rows: int, columns: int) -> Picture:
+    """The picture with the grid of patches over it, or a grey one."""
+    pixels = np.full((16 * rows, 16 * columns, 3), 128, np.uint8) if image is None else np.array(as_image(image))
+    down = torch.arange(pixels.shape[0]) * rows // pixels.shape[0]
+    across = torch.arange(pixels.shape[1]) * columns // pixels.shape[1]
+    return Picture(pixels=torch.from_numpy(pixels), owner=down[:, None] * columns + across)
 
 
 def concept_interactions(
