@@ -121,7 +121,7 @@ def test_effects_of_a_model_are_its_targets_with_tokens_left_out() -> None:
 
 def test_directed_effects_are_falls_and_rises_of_another_attribution() -> None:
     explainer = llama()
-    found = directed_effects(directed_payoff(explainer, IDS, method="attnlrp", target=4))
+    found = directed_effects(directed_payoff(explainer, IDS, method="attnlrp", target=4, masker="delete"))
     whole = explainer.explain(IDS, target=4, method="attnlrp").scores.double()
     for j in range(4):
         kept = [k for k in range(4) if k != j]
@@ -132,6 +132,15 @@ def test_directed_effects_are_falls_and_rises_of_another_attribution() -> None:
         both = explainer.explain([IDS[k] for k in sorted((i, j))], target=4, method="attnlrp").scores.double()
         alone = explainer.explain([IDS[i]], target=4, method="attnlrp").scores.double()
         closely(found.insertion[j, i], both[int(j < i)] - alone[0])
+
+
+def test_of_two_players_the_directed_effects_are_the_interactions() -> None:
+    explainer = llama()
+    found = directed_effects(directed_payoff(explainer, IDS[:2], method="attnlrp", target=4))
+    second = explainer.interactions(IDS[:2], method="attnlrp", target=4, progress=False)
+    assert second.options["masker"] == "mean"
+    closely(found.deletion, second.between)
+    closely(found.insertion, second.between)
 
 
 def test_with_two_players_directed_effects_are_the_metagame() -> None:

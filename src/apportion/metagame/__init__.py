@@ -1,5 +1,6 @@
 """The metagame: a Shapley game whose payoff is a first-order attribution."""
 
+from apportion.metagame._absence import masker_of as masker_of
 from apportion.metagame._attribution_payoff import attribution_payoff as attribution_payoff
 from apportion.metagame._estimate import MetaEstimate as MetaEstimate
 from apportion.metagame._estimators import Budget as Budget

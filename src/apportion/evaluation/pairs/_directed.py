@@ -11,7 +11,7 @@ from torch import Tensor
 from apportion._errors import ApportionError
 from apportion.evaluation.pairs._effects import PairEffects
 from apportion.games import AnyMasker, AnyPlayers, players_of
-from apportion.metagame import MetaGame, attribution_payoff
+from apportion.metagame import MetaGame, attribution_payoff, masker_of
 
 
 def directed_effects(game: MetaGame) -> PairEffects:
@@ -65,7 +65,7 @@ def directed_payoff(
         target: See there; one.
         contrast: See there.
         players: Who plays; the same as for the interactions that are measured.
-        masker: How the others are made absent.
+        masker: How the others are made absent, as in `Explainer.interactions`.
     """
     asked = explainer._targets(prompt, target, contrast, "logit", None)
     if len(asked) != 1:
@@ -73,7 +73,7 @@ def directed_payoff(
     chosen = explainer._chosen(method, explainer._prompts(prompt, "patches")[0])
     question = explainer.ask(prompt, asked, [chosen])
     playing = players_of(question, 0, players)
-    payoff = attribution_payoff(question, chosen, playing, masker, playing.groups)
+    payoff = attribution_payoff(question, chosen, playing, masker_of(question, chosen, masker), playing.groups)
     return MetaGame(len(playing.groups), payoff, range(len(playing.groups)))
 
 

@@ -73,7 +73,8 @@ def pair_payoff(
         target: See there; one.
         contrast: See there.
         players: Who plays; the same as for the interactions that are measured.
-        masker: How the others are made absent.
+        masker: How the others are made absent; that of the interactions which are measured is their
+            `options["masker"]`.
     """
     asked = explainer._targets(prompt, target, contrast, "logit", None)
     if len(asked) != 1:
