@@ -251,8 +251,7 @@ class Question:
             variants: The changed inputs.
         """
         values = torch.empty(len(variants), len(self.targets), dtype=torch.float64)
-        most = None if _only_outputs(self.targets) else 1
-        for members in running_together(self.head, variants, most=most):
+        for members in self.running_together(variants):
             question = Question(
                 self.head,
                 [variants[i].prompt for i in members],
@@ -264,6 +263,20 @@ class Question:
                 values[members] = question._values_without_graph()
             self.passes.forward += len(members)
         return values
+
+    def running_together(self, variants: Sequence[Variant], *, tokens: int = TOKENS_AT_ONCE) -> Iterator[list[int]]:
+        """Indices of variants that run together: of like length, and about so many tokens.
+
+        A function of the user's as a target sees the output of one prompt.
+        """
+        most = None if _only_outputs(self.targets) else 1
+        kinds: dict[Hashable, list[int]] = {}
+        for i, variant in enumerate(variants):
+            kinds.setdefault(None if variant.change is None else variant.change.kind, []).append(i)
+        for of_kind in kinds.values():
+            prompts = [variants[i].prompt for i in of_kind]
+            for members in _of_similar_length(self.head, prompts, most=most, tokens=tokens):
+                yield [of_kind[k] for k in members]
 
     def _values_without_graph(self) -> Float[Tensor, "examples targets"]:
         with in_evaluation(self.head.model), torch.no_grad():
@@ -346,18 +359,6 @@ def tokens_of(prompt: Prompt) -> int:
     """How long a prompt is to run: its tokens or its patches, whichever are more."""
     grids = [canvas.patches or (1, canvas.count) for canvas in prompt.canvases]
     return max([1, prompt.length, *(rows * columns for rows, columns in grids)])
-
-
-def running_together(
-    head: Head, variants: Sequence[Variant], *, most: int | None = None, tokens: int = TOKENS_AT_ONCE
-) -> Iterator[list[int]]:
-    """Indices of variants that run together: of like length, about so many tokens and at most so many prompts."""
-    kinds: dict[Hashable, list[int]] = {}
-    for i, variant in enumerate(variants):
-        kinds.setdefault(None if variant.change is None else variant.change.kind, []).append(i)
-    for of_kind in kinds.values():
-        for members in _of_similar_length(head, [variants[i].prompt for i in of_kind], most=most, tokens=tokens):
-            yield [of_kind[k] for k in members]
 
 
 def _of_similar_length(head: Head, prompts: Sequence[Prompt], *, most: int | None, tokens: int) -> Iterator[list[int]]:

@@ -13,6 +13,7 @@ from apportion.cli._options import (
     ASKED,
     SEEN,
     WHAT,
+    AsJson,
     Chat,
     ContrastNames,
     Device,
@@ -23,6 +24,7 @@ from apportion.cli._options import (
     Plugins,
     PromptFile,
     PromptText,
+    Quiet,
     Regions,
     RegionsMask,
     SpanText,
@@ -80,10 +82,8 @@ def compare(
     plot: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Write a figure: .png, .pdf or .svg.", rich_help_panel=SEEN)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.", rich_help_panel=SEEN)] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print no report and no notes.", rich_help_panel=SEEN)
-    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
     dtype: Dtype = "float32",
     device: Device = "cpu",
 ) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from apportion._errors import ApportionError
 from apportion.cli._app import INTERRUPTED, app, errors_in_one_line, examples, note, waiting
-from apportion.cli._options import ASKED, RUN, SEEN, WHAT, Device, Dtype, ModelName, Plugins
+from apportion.cli._options import ASKED, RUN, SEEN, WHAT, AsJson, Device, Dtype, ModelName, Plugins, Quiet
 from apportion.cli._request import load_plugins, loaded_explainer
 from apportion.cli._result import check_outputs, print_json
 
@@ -105,10 +105,8 @@ def evaluate(
         Path | None,
         typer.Option(metavar="PATH", help="Write a row for each item and method.", rich_help_panel=SEEN),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.", rich_help_panel=SEEN)] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print no report and no notes.", rich_help_panel=SEEN)
-    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of all that is drawn.", rich_help_panel=RUN)] = 0,
     dtype: Dtype = "float32",
     device: Device = "cpu",

@@ -26,6 +26,7 @@ from apportion.cli._options import (
     Positions,
     PromptFile,
     PromptText,
+    Quiet,
     Regions,
     RegionsMask,
     SpanText,
@@ -91,9 +92,7 @@ def explain(
         bool,
         typer.Option("--json", help="Print JSON and nothing else; several methods by name.", rich_help_panel=SEEN),
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print no report and no notes.", rich_help_panel=SEEN)
-    ] = False,
+    quiet: Quiet = False,
     dtype: Dtype = "float32",
     device: Device = "cpu",
 ) -> None:

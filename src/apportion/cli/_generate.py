@@ -12,6 +12,7 @@ from apportion.cli._options import (
     ASKED,
     SEEN,
     WHAT,
+    AsJson,
     Chat,
     Device,
     Dtype,
@@ -20,6 +21,7 @@ from apportion.cli._options import (
     Plugins,
     PromptFile,
     PromptText,
+    Quiet,
     Unit,
 )
 from apportion.cli._request import as_methods, as_seen, loaded_explainer, method_by_default, prompt_of
@@ -84,10 +86,8 @@ def generate(
         Path | None,
         typer.Option(metavar="PATH", help="Write safetensors for Attribution.load.", rich_help_panel=SEEN),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.", rich_help_panel=SEEN)] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print no report and no notes.", rich_help_panel=SEEN)
-    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
     dtype: Dtype = "float32",
     device: Device = "cpu",
 ) -> None:

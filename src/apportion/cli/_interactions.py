@@ -17,6 +17,7 @@ from apportion.cli._options import (
     RUN,
     SEEN,
     WHAT,
+    AsJson,
     Chat,
     ContrastNames,
     Device,
@@ -27,6 +28,7 @@ from apportion.cli._options import (
     Plugins,
     PromptFile,
     PromptText,
+    Quiet,
     Regions,
     RegionsMask,
     SpanText,
@@ -177,10 +179,8 @@ def interactions(
         Path | None,
         typer.Option(metavar="PATH", help="Write safetensors for Interactions.load.", rich_help_panel=SEEN),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.", rich_help_panel=SEEN)] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print no report and no notes.", rich_help_panel=SEEN)
-    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
     path: Annotated[
         Path | None,
         typer.Option(

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from apportion.cli._app import app, errors_in_one_line, examples, waiting
-from apportion.cli._options import RUN, SEEN, Device, Dtype, Plugins
+from apportion.cli._options import RUN, AsJson, Device, Dtype, Plugins
 from apportion.cli._request import load_plugins, loaded_explainer
 from apportion.cli._result import print_json
 
@@ -33,7 +33,7 @@ def methods(
         ),
     ] = None,
     plugin: Plugins = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.", rich_help_panel=SEEN)] = False,
+    as_json: AsJson = False,
     dtype: Dtype = "float32",
     device: Device = "cpu",
 ) -> None:

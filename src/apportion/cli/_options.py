@@ -156,3 +156,7 @@ LayerMethods = Annotated[
         rich_help_panel=ASKED,
     ),
 ]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.", rich_help_panel=SEEN)]
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no report and no notes.", rich_help_panel=SEEN)]

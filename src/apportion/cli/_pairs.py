@@ -14,12 +14,14 @@ from apportion.cli._options import (
     ASKED,
     SEEN,
     WHAT,
+    AsJson,
     Device,
     Dtype,
     Features,
     MethodName,
     ModelName,
     Plugins,
+    Quiet,
     Regions,
     RegionsMask,
 )
@@ -82,10 +84,8 @@ def pairs(
         Path | None,
         typer.Option(metavar="PATH", help="Write safetensors for Pairwise.load.", rich_help_panel=SEEN),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.", rich_help_panel=SEEN)] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print no report and no notes.", rich_help_panel=SEEN)
-    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
     dtype: Dtype = "float32",
     device: Device = "cpu",
 ) -> None:

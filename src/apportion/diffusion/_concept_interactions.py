@@ -20,6 +20,7 @@ from apportion._files import read_result, write_result
 from apportion._interactions import Interactions
 from apportion._picture import Picture
 from apportion.diffusion._concept_game import concept_game
+from apportion.diffusion._grid import patch_of_pixel
 from apportion.models._images import as_image
 from apportion.models._regions import grid_labels, region_features
 
@@ -168,9 +169,9 @@ class ConceptInteractions:
 def _picture(image: Any, rows: int, columns: int) -> Picture:
     """The picture with the grid of patches over it, or a grey one."""
     pixels = np.full((16 * rows, 16 * columns, 3), 128, np.uint8) if image is None else np.array(as_image(image))
-    down = torch.arange(pixels.shape[0]) * rows // pixels.shape[0]
-    across = torch.arange(pixels.shape[1]) * columns // pixels.shape[1]
-    return Picture(pixels=torch.from_numpy(pixels), owner=down[:, None] * columns + across)
+    return Picture(
+        pixels=torch.from_numpy(pixels), owner=patch_of_pixel(pixels.shape[0], pixels.shape[1], rows, columns)
+    )
 
 
 def concept_interactions(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from apportion._errors import ApportionError
@@ -30,3 +32,9 @@ def patch_grid(transformer: nn.Module, inputs: Mapping[str, Any]) -> tuple[int, 
         "the picture's rows and columns cannot be told from the inputs; give hidden_states as (batch, channel, height, "
         "width), or as tokens with img_ids that place each in a full grid, as the model's own pipeline does."
     )
+
+
+def patch_of_pixel(height: int, width: int, rows: int, columns: int) -> Int[Tensor, "height width"]:
+    """For each pixel of a picture of any size the number of the patch that lies over it."""
+    down, across = torch.arange(height) * rows // height, torch.arange(width) * columns // width
+    return (down[:, None] * columns + across).to(torch.int32)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from apportion._errors import ApportionError
 from apportion._features import Feature
 from apportion._picture import Picture
-from apportion.diffusion._grid import patch_grid
+from apportion.diffusion._grid import patch_grid, patch_of_pixel
 from apportion.models._canvas import Canvas
 from apportion.models._prompt import Prompt
 from apportion.models._regions import grid_labels, region_features
@@ -65,13 +65,15 @@ class Step:
         pixels = _shown(latents) if self.picture is None else self.picture
         if pixels is None:
             pixels = torch.full((rows, columns, 3), 128, dtype=torch.uint8)
-        height, width = pixels.shape[:2]
-        painted = numbers[torch.arange(height) * rows // height][:, torch.arange(width) * columns // width]
         return Canvas(
             name="hidden_states",
             owner=owner,
             features=region_features(grid_labels(rows, columns), "patch", image=0),
-            pictures=(Picture(pixels=pixels, owner=painted.to(torch.int32), label="image"),),
+            pictures=(
+                Picture(
+                    pixels=pixels, owner=patch_of_pixel(pixels.shape[0], pixels.shape[1], rows, columns), label="image"
+                ),
+            ),
             patches=(rows, columns),
             batched=False,
         )

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from apportion._errors import ApportionError
-from apportion._question import Question, Variant, _only_outputs, running_together
+from apportion._question import Question, Variant
 from apportion.games import AnyMasker, Players, as_masker, in_prompt, presence
 from apportion.methods import Method
 
@@ -77,8 +77,7 @@ def scores_of_variants(
         ApportionError: The method divides among others than the prompt's own features, or cannot serve a variant.
     """
     found = torch.zeros(len(variants), len(question.targets), len(question.prompts[0].features), dtype=torch.float64)
-    most = None if _only_outputs(question.targets) else 1  # a function of the user's sees one prompt's output
-    for members in running_together(question.head, variants, most=most, tokens=TOKENS_AT_ONCE):
+    for members in question.running_together(variants, tokens=TOKENS_AT_ONCE):
         some = [variants[i] for i in members]
         asked = Question(
             question.head,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from apportion.metagame._game import MetaGame
+
 
 @dataclass(frozen=True, kw_only=True)
 class MetaEstimate:
@@ -28,3 +30,21 @@ class MetaEstimate:
     first_order: Float[Tensor, " targets"]
     evaluations: int
     estimator: str = ""
+
+
+def estimate_of(
+    game: MetaGame,
+    values: Float[Tensor, "players targets"],
+    standard_errors: Float[Tensor, "players targets"] | None,
+) -> MetaEstimate:
+    """What was found of a game so far, with what every target that plays has alone in its own place."""
+    for target, player in enumerate(game.player_of):
+        if player is not None:
+            values[player, target] = game.alone[target]
+    return MetaEstimate(
+        values=values,
+        standard_errors=standard_errors,
+        alone=game.alone,
+        first_order=game.first_order,
+        evaluations=game.evaluations,
+    )

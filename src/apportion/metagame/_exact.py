@@ -8,7 +8,7 @@ from torch import Tensor
 
 from apportion._errors import ApportionError
 from apportion.games._coalitions import all_coalitions
-from apportion.metagame._estimate import MetaEstimate
+from apportion.metagame._estimate import MetaEstimate, estimate_of
 from apportion.metagame._game import MetaGame
 
 #: The most players whose coalitions are all evaluated, 65 536 of them; the third order has a number for each triple.
@@ -31,17 +31,7 @@ def exact(game: MetaGame) -> MetaEstimate:
     """
     _check(game, MOST_PLAYERS)
     members, joining, dividends = _dividends(game)
-    values = members.T @ (dividends / joining.clamp_min(1))
-    for target, player in enumerate(game.player_of):
-        if player is not None:
-            values[player, target] = game.alone[target]
-    return MetaEstimate(
-        values=values,
-        standard_errors=None,
-        alone=game.alone,
-        first_order=game.first_order,
-        evaluations=game.evaluations,
-    )
+    return estimate_of(game, members.T @ (dividends / joining.clamp_min(1)), None)
 
 
 def third_order(game: MetaGame) -> Float[Tensor, "players players targets"]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from apportion._errors import ApportionError
 from apportion.games._coalitions import permutations as orders_of
 from apportion.games._permutations import FEWEST_PAIRS
-from apportion.metagame._estimate import MetaEstimate
+from apportion.metagame._estimate import MetaEstimate, estimate_of
 from apportion.metagame._exact import exact
 from apportion.metagame._game import MetaGame
 
@@ -49,13 +49,7 @@ def permutations(game: MetaGame, *, budget: int, seed: int = 0) -> MetaEstimate:
             "or fewer players such as words."
         )
     values, errors = from_orders(game, orders_of(n, pairs, torch.Generator().manual_seed(seed)))
-    return MetaEstimate(
-        values=values,
-        standard_errors=errors if pairs >= FEWEST_PAIRS else None,
-        alone=game.alone,
-        first_order=game.first_order,
-        evaluations=game.evaluations,
-    )
+    return estimate_of(game, values, errors if pairs >= FEWEST_PAIRS else None)
 
 
 def from_orders(

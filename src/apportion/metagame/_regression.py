@@ -8,7 +8,7 @@ from torch import Tensor
 from apportion.games._regression import fitted_to
 from apportion.metagame._design import Design
 from apportion.metagame._draws import drawn_in_pairs
-from apportion.metagame._estimate import MetaEstimate
+from apportion.metagame._estimate import MetaEstimate, estimate_of
 from apportion.metagame._exact import exact
 from apportion.metagame._game import MetaGame
 from apportion.metagame._shared import Divided, from_shared
@@ -47,13 +47,7 @@ def regression(game: MetaGame, *, budget: int, seed: int = 0) -> MetaEstimate:
     if any(player is not None for player in game.player_of):
         return from_shared(game, budget=budget, seed=seed, divide=_fitted)
     found = fitted_to(game.game, budget, seed, drawn_in_pairs)
-    return MetaEstimate(
-        values=found.values,
-        standard_errors=found.standard_errors,
-        alone=game.alone,
-        first_order=game.first_order,
-        evaluations=game.evaluations,
-    )
+    return estimate_of(game, found.values, found.standard_errors)
 
 
 def _fitted(

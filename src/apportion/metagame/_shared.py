@@ -12,7 +12,7 @@ from apportion._errors import ApportionError
 from apportion._progress import progress
 from apportion.metagame._design import Design, design
 from apportion.metagame._draws import Draws, drawn
-from apportion.metagame._estimate import MetaEstimate
+from apportion.metagame._estimate import MetaEstimate, estimate_of
 from apportion.metagame._game import MetaGame
 
 Divided = tuple[Float[Tensor, "others outputs"], Float[Tensor, "others outputs"] | None]
@@ -42,15 +42,7 @@ def from_shared(game: MetaGame, *, budget: int, seed: int, divide: Divide) -> Me
         found, error = divide(mine, paid[mine.rows][:, targets], game.alone[targets], game.first_order[targets])
         values[places] = found
         errors = None if errors is None or error is None else errors.index_put(places, error)
-        if player is not None:
-            values[player, targets] = game.alone[targets]
-    return MetaEstimate(
-        values=values,
-        standard_errors=errors,
-        alone=game.alone,
-        first_order=game.first_order,
-        evaluations=game.evaluations,
-    )
+    return estimate_of(game, values, errors)
 
 
 def _designs(game: MetaGame, budget: int, seed: int) -> tuple[Draws, dict[int | None, Design]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from apportion._features import Feature
@@ -24,7 +24,6 @@ from apportion.report._interactions_reading import (
     index_of,
     largest_between,
     largest_triples,
-    left_out,
     link,
     name,
     names,
@@ -34,6 +33,7 @@ from apportion.report._numbers import precise, signed
 from apportion.report._plate_view import Drawing, PlateView, largest_on
 from apportion.report._plates import plates_of, text_members
 from apportion.report._reading import Reading
+from apportion.report._sides import Side, any_special
 
 #: Values that a page may hold, at about 8 bytes each.
 MAX_CELLS = 200_000
@@ -57,25 +57,6 @@ def interactions_fragment(found: Interactions) -> str:
     """The interactions for a notebook's output: needs no script, and its styles hold for itself alone."""
     scope = f"apportion-{secrets.token_hex(4)}"
     return environment().get_template("interactions.html").render(_context(found, scope, scripted=False))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Side:
-    """Sources, targets, or both in one, as the template shows them: a text, pictures, or both.
-
-    `low` and `high` are the ends of the text's colour scale.
-    """
-
-    heading: str
-    words: tuple[dict[str, Any], ...]
-    plates: tuple[PlateView, ...]
-    low: str
-    high: str
-
-    @property
-    def maps(self) -> list[int]:
-        """Which of the script's maps are its pictures'."""
-        return [view.map for view in self.plates if view.map is not None]
 
 
 def _context(found: Interactions, scope: str, *, scripted: bool) -> dict[str, Any]:
@@ -115,7 +96,7 @@ def _context(found: Interactions, scope: str, *, scripted: bool) -> dict[str, An
         "matrix": _matrix(found, largest),
         "top": _bars(found, largest),
         "triples": largest_triples(found, TOP),
-        "left_out": left_out(found),
+        "left_out": any_special(found.sources, found.targets),
         "facts": facts(found),
         "accounts": _accounts(found) if found.adds_up else None,
         "too_many": not few,
@@ -151,7 +132,7 @@ def _side(
     what: str,
     tips: Sequence[str] | None,
     drawing: Drawing,
-) -> _Side:
+) -> Side:
     text = text_members(features)
     largest = largest_size([values[i] for i in text if not features[i].template] or [values[i] for i in text])
     words = []
@@ -175,7 +156,7 @@ def _side(
     plates = plates_of(features, found.pictures)
     reading = _reading(found, features, values)
     scale = largest_on(plates, [reading])
-    return _Side(
+    return Side(
         heading=f"{'sources' if features is found.sources else 'targets'}: {what}" if not found.square else what,
         words=tuple(words),
         plates=tuple(drawing.view(plate, reading, scale, several=len(plates) > 1) for plate in plates),

@@ -66,11 +66,6 @@ def largest_between(found: Interactions) -> float:
     return largest_size([value for _, _, value in best])
 
 
-def left_out(found: Interactions) -> bool:
-    """Whether the largest effects leave out those of special tokens."""
-    return any(f.template for f in (*found.sources, *found.targets))
-
-
 def name(feature: Feature, cells: int = LABEL) -> str:
     """A feature's label, without the space around it."""
     return short(feature.label, cells)

@@ -20,13 +20,13 @@ from apportion.report._interactions_reading import (
     facts,
     index_of,
     largest_between,
-    left_out,
     link,
     name,
     names,
 )
 from apportion.report._labels import visible
 from apportion.report._numbers import signed
+from apportion.report._sides import any_special
 from apportion.report._terminal import LABEL, bar, grid
 
 TOP = 10
@@ -55,7 +55,7 @@ def _report(found: Interactions, width: int, *, coloured: bool) -> Iterator[Rend
     yield heading.append(f"   {signed(value, abs(value))} {found.explained.unit}", style="not bold")
     yield Text(", ".join(facts(found)), style="dim")
     yield Text()
-    note = ", without special tokens" if left_out(found) else ""
+    note = ", without special tokens" if any_special(found.sources, found.targets) else ""
     yield Text(f"largest effects, {'from → on' if directed(found) else 'of pairs'}{note}", style="dim")
     yield Padding(_effects(found, coloured=coloured), (0, 0, 0, 2))
     matrix = _matrix(found, coloured=coloured)

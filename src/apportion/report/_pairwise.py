@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -20,6 +19,7 @@ from apportion.report._numbers import precise, signed
 from apportion.report._plate_view import Drawing, PlateView, largest_on
 from apportion.report._plates import Plate, plates_of, text_members
 from apportion.report._reading import Reading
+from apportion.report._sides import Side, any_special
 
 #: Pairs that a page may hold, at about 8 bytes each.
 MAX_CELLS = 200_000
@@ -50,30 +50,6 @@ def top_pairs(pairs: Pairwise, k: int) -> Reading:
     return _reading(pairs, shown, scores, largest_size(scores))
 
 
-def left_out(pairs: Pairwise) -> bool:
-    """Whether the largest pairs leave out those with special tokens."""
-    return any(f.template for f in (*pairs.rows, *pairs.columns))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Side:
-    """One side as the template shows it: a text, or pictures, with what each part has with the whole other side.
-
-    `low` and `high` are the ends of the text's colour scale.
-    """
-
-    heading: str
-    words: tuple[dict[str, Any], ...]
-    plates: tuple[PlateView, ...]
-    low: str
-    high: str
-
-    @property
-    def maps(self) -> list[int]:
-        """Which of the script's maps are its pictures'."""
-        return [view.map for view in self.plates if view.map is not None]
-
-
 def _context(pairs: Pairwise, scope: str, *, scripted: bool) -> dict[str, Any]:
     scripted = scripted and pairs.scores.numel() <= MAX_CELLS
     drawing = Drawing(scripted=scripted, members=True)
@@ -101,7 +77,7 @@ def _context(pairs: Pairwise, scope: str, *, scripted: bool) -> dict[str, Any]:
         "long": max(len(side.words) for side in sides) > LONG,
         "matrix": _matrix(pairs, largest) if all(side.words for side in sides) else None,
         "top": bars,
-        "left_out": left_out(pairs),
+        "left_out": any_special(pairs.rows, pairs.columns),
         "ledger": books_of(best, best.accounts),
         "too_many": pairs.scores.numel() > MAX_CELLS,
         "pictures": drawing.content if drawing.photos and scripted else None,
@@ -121,7 +97,7 @@ def _context(pairs: Pairwise, scope: str, *, scripted: bool) -> dict[str, Any]:
     }
 
 
-def _side(pairs: Pairwise, features: Sequence[Feature], sums: Tensor, drawing: Drawing, name: str) -> _Side:
+def _side(pairs: Pairwise, features: Sequence[Feature], sums: Tensor, drawing: Drawing, name: str) -> Side:
     values = sums.tolist()
     plates = plates_of(features, pairs.pictures)
     text = text_members(features)
@@ -143,7 +119,7 @@ def _side(pairs: Pairwise, features: Sequence[Feature], sums: Tensor, drawing: D
                 "ends_line": ends_line(features[i]),
             }
         )
-    return _Side(
+    return Side(
         heading=name,
         words=tuple(words),
         plates=_maps(pairs, features, values, plates, drawing),

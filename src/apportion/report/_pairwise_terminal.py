@@ -13,8 +13,9 @@ from apportion.report._colour import sign_colour
 from apportion.report._console import Report, as_text
 from apportion.report._labels import visible
 from apportion.report._numbers import percent, signed
-from apportion.report._pairwise import left_out, top_pairs
+from apportion.report._pairwise import top_pairs
 from apportion.report._reading import Reading
+from apportion.report._sides import any_special
 from apportion.report._terminal import bar, grid, ledger_table
 
 TOP = 10
@@ -38,7 +39,10 @@ def _report(pairs: Pairwise, *, coloured: bool) -> Iterator[RenderableType]:
     yield heading.append(f"   {signed(value, abs(value))} {pairs.explained.unit}", style="not bold")
     yield Text()
     sizes = f"{len(pairs.rows)} × {len(pairs.columns)} features"
-    yield Text(f"largest pairs of {sizes}{', without special tokens' if left_out(pairs) else ''}", style="dim")
+    yield Text(
+        f"largest pairs of {sizes}{', without special tokens' if any_special(pairs.rows, pairs.columns) else ''}",
+        style="dim",
+    )
     yield Padding(_pairs(best, coloured=coloured), (0, 0, 0, 2))
     assert best.accounts is not None
     yield Text()
