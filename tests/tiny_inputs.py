@@ -158,6 +158,15 @@ def words(config: PreTrainedConfig, generator: torch.Generator, count: int = WOR
     return {"input_ids": ids}
 
 
+def caption(config: PreTrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    """Words as above that end with the text's end token, where there is one: CLIP's text tower reads it alone."""
+    inputs = words(config, generator)
+    end = setting(config, "eos_token_id")
+    if end is not None:
+        inputs["input_ids"][:, -1] = end
+    return inputs
+
+
 def pixels(config: PreTrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
     """One random image, in the form and size that the configuration asks for."""
 
@@ -205,5 +214,5 @@ def tiny_inputs(kind: Kind, config: PreTrainedConfig, seed: int = 0) -> dict[str
     if kind in ("image", "image to text"):
         return pixels(config, generator) | so_far
     if kind == "image and text":
-        return words(config, generator) | pixels(config, generator)
+        return caption(config, generator) | pixels(config, generator)
     return words_around_an_image(config, generator) | pixels(config, generator) | so_far
