@@ -26,7 +26,7 @@ import torch
 from speed import machine
 
 import apportion as ap
-from apportion.models._prompt import tokenizer_of
+from apportion.models.inputs._prompt import tokenizer_of
 
 RESULTS = Path(__file__).parent / "results" / "metagame_speed.json"
 PLAYERS, ANSWER, METHOD = 25, 100, "attnlrp"

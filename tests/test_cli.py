@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 
 import apportion
 from apportion import cli
-from apportion._target import UNITS
 from apportion.cli._options import Features, Positions, Unit
 from apportion.cli._result import spacing_hints
+from apportion.targets._target import UNITS
 
 TEXT = "The man who owns the dogs"
 WORDS = ["<unk>", "<s>", "</s>", "The", " man", " who", " owns", " the", " dogs", " is", " are", "is", "\n"]
@@ -337,7 +337,7 @@ def test_an_error_while_writing_is_one_line_and_leaves_nothing(folder, monkeypat
     def full(source, destination):
         raise OSError(28, "No space left on device", str(destination))
 
-    monkeypatch.setattr("apportion._attribution.os.replace", full)
+    monkeypatch.setattr("apportion.core._files.os.replace", full)
     assert "'a.html': No space left" in refusal("explain", "-m", folder, TEXT, "--html", "a.html")
     assert list(tmp_path.iterdir()) == []
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from apportion import ApportionError, Attribution, Interactions, Pairwise
-from apportion._files import read_result, write_atomically, write_result
-from apportion._picture import Picture
+from apportion.core._files import read_result, write_atomically, write_result
+from apportion.core._picture import Picture
 from apportion.diffusion import ConceptInteractions
 
 RESULTS = {

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-import apportion._generation as generation_module
+import apportion.explain._generation as generation_module
 from apportion import CP_LRP, ApportionError, Attribution, Explainer, Generation, Span, Target
-from apportion.models._thinking import parts_of_answer
+from apportion.models.inputs._thinking import parts_of_answer
 from tests.tiny import InFloat64, build, tiny, tokenizer
 
 TEXT = "The man who owns the dogs"

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, Qwen2VLImageProcessorPil, ViTImageProcessorPil
 
 import apportion as ap
-from apportion.models._canvas import Canvas
-from apportion.models._images import as_image, processed_map
-from apportion.models._layout import layout_of
+from apportion.models.inputs._canvas import Canvas
+from apportion.models.inputs._images import as_image, processed_map
+from apportion.models.inputs._layout import layout_of
 from apportion.relevance import ATTNLRP, RES_LRP, record
 from tests.architectures import TinyModel, build
 

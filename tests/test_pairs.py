@@ -18,7 +18,7 @@ from transformers import (
 )
 
 import apportion as ap
-from apportion._computed import Computed
+from apportion.targets._computed import Computed
 from tests.architectures import build
 from tests.checking import unchecked
 

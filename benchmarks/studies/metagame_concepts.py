@@ -18,7 +18,7 @@ from torch import Tensor
 from apportion.diffusion import ConceptMaps, concept_maps
 from apportion.diffusion._concept_game import concept_game
 from apportion.evaluation import segmentation
-from apportion.evaluation._summary import intervals
+from apportion.results.evaluation._summary import intervals
 from benchmarks.shapes._diffusion import SIDE, ShapesDiffusion, batches, pixels, shapes_diffusion
 from benchmarks.shapes._pictures import COLOURS, SHAPES, Picture
 from benchmarks.studies._study import PAGES, RUNS, write_block

@@ -29,11 +29,11 @@ from apportion.evaluation import (
     pair_recall,
     random_recall,
 )
-from apportion.evaluation._summary import intervals
 from apportion.evaluation.agreement import agreement_sentences
 from apportion.evaluation.questions import items_of, questions
-from apportion.metagame._pair_scores import pair_scores
-from apportion.models._prompt import tokenizer_of
+from apportion.metagame.indices._pair_scores import pair_scores
+from apportion.models.inputs._prompt import tokenizer_of
+from apportion.results.evaluation._summary import intervals
 from benchmarks.studies._study import RUNS, save, write_block
 
 KEPT = RUNS / "metagame-language"

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 import apportion as ap
-from apportion._progress import progress
+from apportion.core._progress import progress
 from benchmarks.shapes._models import shapes_clip
 from benchmarks.shapes._pictures import Picture, paint, pictures, random_grey
 from benchmarks.shapes._scenes import COLOURS, SHAPES

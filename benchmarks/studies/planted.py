@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import pandas
 
-from apportion._question import Question
 from apportion.evaluation import Case
 from apportion.evaluation.planted import planted
 from apportion.methods import Method, Shares, as_method
+from apportion.task._task import Question
 from benchmarks.studies._study import run, write_block
 
 PAGE = "../planted-truth"

@@ -4,29 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from apportion._attribution import Attribution as Attribution
-    from apportion._attribution import Cost as Cost
-    from apportion._attribution import Explained as Explained
-    from apportion._comparison import Comparison as Comparison
-    from apportion._computed import Computed as Computed
-    from apportion._computed import Cosine as Cosine
-    from apportion._computed import Projection as Projection
-    from apportion._computed import Similarity as Similarity
-    from apportion._errors import ApportionError as ApportionError
-    from apportion._errors import NonFiniteRelevance as NonFiniteRelevance
-    from apportion._errors import RuleNotApplied as RuleNotApplied
-    from apportion._errors import UnknownOperation as UnknownOperation
-    from apportion._explainer import Explainer as Explainer
-    from apportion._features import Feature as Feature
-    from apportion._generation import Generation as Generation
-    from apportion._interactions import Interactions as Interactions
-    from apportion._ledger import Ledger as Ledger
-    from apportion._load import load as load
-    from apportion._pair import Pair as Pair
-    from apportion._pairwise import Pairwise as Pairwise
-    from apportion._picture import Picture as Picture
-    from apportion._target import Span as Span
-    from apportion._target import Target as Target
+    from apportion.core._errors import ApportionError as ApportionError
+    from apportion.core._errors import NonFiniteRelevance as NonFiniteRelevance
+    from apportion.core._errors import RuleNotApplied as RuleNotApplied
+    from apportion.core._errors import UnknownOperation as UnknownOperation
+    from apportion.core._features import Feature as Feature
+    from apportion.core._ledger import Ledger as Ledger
+    from apportion.core._pair import Pair as Pair
+    from apportion.core._picture import Picture as Picture
+    from apportion.explain._explainer import Explainer as Explainer
+    from apportion.explain._generation import Generation as Generation
+    from apportion.explain._load import load as load
     from apportion.games import AttentionMask as AttentionMask
     from apportion.games import Delete as Delete
     from apportion.games import Masker as Masker
@@ -75,34 +63,46 @@ if TYPE_CHECKING:
     from apportion.relevance import Treatment as Treatment
     from apportion.relevance import attnlrp_vision as attnlrp_vision
     from apportion.relevance import register_rule as register_rule
+    from apportion.results._attribution import Attribution as Attribution
+    from apportion.results._comparison import Comparison as Comparison
+    from apportion.results._explained import Cost as Cost
+    from apportion.results._explained import Explained as Explained
+    from apportion.results._interactions import Interactions as Interactions
+    from apportion.results._pairwise import Pairwise as Pairwise
+    from apportion.targets._computed import Computed as Computed
+    from apportion.targets._computed import Cosine as Cosine
+    from apportion.targets._computed import Projection as Projection
+    from apportion.targets._computed import Similarity as Similarity
+    from apportion.targets._target import Span as Span
+    from apportion.targets._target import Target as Target
 
 __version__ = "0.1.0"
 
 #: Where the public names live. They are imported when first used, so that the command line can answer without torch.
 _HOMES = {
-    "Attribution": "apportion._attribution",
-    "Cost": "apportion._attribution",
-    "Explained": "apportion._attribution",
-    "Comparison": "apportion._comparison",
-    "Computed": "apportion._computed",
-    "Cosine": "apportion._computed",
-    "Projection": "apportion._computed",
-    "Similarity": "apportion._computed",
-    "Pair": "apportion._pair",
-    "Pairwise": "apportion._pairwise",
-    "Picture": "apportion._picture",
-    "ApportionError": "apportion._errors",
-    "NonFiniteRelevance": "apportion._errors",
-    "RuleNotApplied": "apportion._errors",
-    "UnknownOperation": "apportion._errors",
-    "Explainer": "apportion._explainer",
-    "Interactions": "apportion._interactions",
-    "Feature": "apportion._features",
-    "Generation": "apportion._generation",
-    "Ledger": "apportion._ledger",
-    "load": "apportion._load",
-    "Span": "apportion._target",
-    "Target": "apportion._target",
+    "Attribution": "apportion.results._attribution",
+    "Cost": "apportion.results._attribution",
+    "Explained": "apportion.results._attribution",
+    "Comparison": "apportion.results._comparison",
+    "Computed": "apportion.targets._computed",
+    "Cosine": "apportion.targets._computed",
+    "Projection": "apportion.targets._computed",
+    "Similarity": "apportion.targets._computed",
+    "Pair": "apportion.core._pair",
+    "Pairwise": "apportion.results._pairwise",
+    "Picture": "apportion.core._picture",
+    "ApportionError": "apportion.core._errors",
+    "NonFiniteRelevance": "apportion.core._errors",
+    "RuleNotApplied": "apportion.core._errors",
+    "UnknownOperation": "apportion.core._errors",
+    "Explainer": "apportion.explain._explainer",
+    "Interactions": "apportion.results._interactions",
+    "Feature": "apportion.core._features",
+    "Generation": "apportion.explain._generation",
+    "Ledger": "apportion.core._ledger",
+    "load": "apportion.explain._load",
+    "Span": "apportion.targets._target",
+    "Target": "apportion.targets._target",
     "CPLRP": "apportion.methods",
     "AttnLRP": "apportion.methods",
     "AttnLRPVision": "apportion.methods",

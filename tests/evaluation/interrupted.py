@@ -15,7 +15,7 @@ from pathlib import Path
 
 from apportion import Explainer
 from apportion.evaluation import Evaluation, Item
-from apportion.evaluation._rows import Rows
+from apportion.results.evaluation._rows import Rows
 from tests.tiny import tiny, tokenizer
 
 TEXTS = ("The man who owns the dogs", "a b c d", "the dogs owns", "The man")

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from transformers import ViTImageProcessorPil
 
 from apportion import ApportionError, Explainer
-from apportion._fingerprint import fingerprint
+from apportion.core._fingerprint import fingerprint
 from apportion.evaluation import Item, as_measure, read_items, write_items
 from apportion.evaluation._case import Case
 from apportion.evaluation._random import Random

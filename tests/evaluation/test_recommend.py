@@ -12,8 +12,8 @@ import pytest
 from apportion import ApportionError, LeaveOneOut
 from apportion.evaluation import MEASURES, Evaluation, Row, recommendation_of
 from apportion.evaluation._recommend import CANDIDATES, _how_often_first
-from apportion.evaluation._rows import Rows
 from apportion.methods import as_method
+from apportion.results.evaluation._rows import Rows
 from tests.evaluation.played import explainer
 from tests.tiny import InFloat64
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import apportion as ap
-from apportion._fingerprint import fingerprint, weights_fingerprint
+from apportion.core._fingerprint import fingerprint, weights_fingerprint
 from apportion.evaluation import Column, Evaluation, Item, Measure, Row, Run, evaluate
 from apportion.methods import as_method
 from tests.checking import unchecked

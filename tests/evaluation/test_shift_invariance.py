@@ -13,7 +13,7 @@ from apportion import ATTNLRP, ApportionError, Explainer, Method, Shares
 from apportion.evaluation import Case, Item, as_measure
 from apportion.evaluation._shift_invariance import change
 from apportion.methods import as_method
-from apportion.models._attention import NAME, attention_through, raised_scores
+from apportion.models.anatomy._attention import NAME, attention_through, raised_scores
 from apportion.relevance import record
 from tests.tiny import CAUSAL, InFloat64, Of, build, tiny, tokenizer, with_random_weights
 

@@ -13,8 +13,8 @@ from scipy.stats import norm, spearmanr
 
 import apportion as ap
 from apportion.evaluation import Column, Evaluation, Row
-from apportion.evaluation._rows import Rows
-from apportion.evaluation._summary import intervals
+from apportion.results.evaluation._rows import Rows
+from apportion.results.evaluation._summary import intervals
 from tests.checking import unchecked
 
 COLUMNS = (
@@ -184,7 +184,7 @@ def test_one_item_has_no_interval_and_equal_items_have_one_without_width():
 def test_large_tables_are_drawn_in_parts(monkeypatch):
     values = np.random.default_rng(8).normal(size=(30, 3))
     whole = intervals(values)
-    monkeypatch.setattr("apportion.evaluation._summary.DRAWN", 1000)
+    monkeypatch.setattr("apportion.results.evaluation._summary.DRAWN", 1000)
     np.testing.assert_allclose(intervals(values).low, whole.low)
 
 
@@ -266,7 +266,7 @@ def test_rank_correlations_of_two_methods_or_of_equal_means_are_not_defined(tmp_
 
 
 def test_rows_go_to_parquet_and_comma_separated_values(tmp_path, monkeypatch):
-    monkeypatch.setattr("apportion.evaluation._tables.ROWS_AT_A_TIME", 3)
+    monkeypatch.setattr("apportion.results.evaluation._tables.ROWS_AT_A_TIME", 3)
     groups = [{"n": 1, "kind": "PP"}, {"n": 2, "kind": 7}]
     found = evaluation_of(
         tmp_path / "rows",

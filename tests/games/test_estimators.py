@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from apportion import ApportionError, NonFiniteRelevance
-from apportion._ranks import rank_correlation
+from apportion.core._ranks import rank_correlation
 from apportion.games import (
     Game,
     exact_banzhaf,
@@ -27,8 +27,8 @@ from apportion.games import (
     sampled_banzhaf,
     sparse_surrogate,
 )
-from apportion.games._coalitions import all_coalitions, permutations
-from apportion.games._pairs import drawn_by_kernel, drawn_by_leverage
+from apportion.games.values._coalitions import all_coalitions, permutations
+from apportion.games.values._pairs import drawn_by_kernel, drawn_by_leverage
 from tests.reference import literal_games as literal
 
 SHAPLEY = {"permutation": permutation_shapley, "kernel": kernel_shap, "leverage": leverage_shap}

@@ -11,8 +11,8 @@ from torch.testing import assert_close
 
 from apportion import ApportionError
 from apportion.games import Game
-from apportion.games._coalitions import all_coalitions, coalitions_of_size, distinct_coalitions_of_size
 from apportion.games._game import AT_ONCE
+from apportion.games.values._coalitions import all_coalitions, coalitions_of_size, distinct_coalitions_of_size
 
 
 class Counting:

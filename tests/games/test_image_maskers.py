@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from apportion import ApportionError, Cosine, Explainer
-from apportion._question import Question, Variant
 from apportion.games import Blur, Inpaint, as_masker, in_prompt
+from apportion.task._task import Question
+from apportion.task._variant import Variant
 from tests.architectures import TinyModel, build
 
 FILLING = ("zero", "mean", "blur", "inpaint")

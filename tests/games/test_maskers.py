@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from apportion import ApportionError, Explainer, LeaveOneOut, Masker, Replace, Span, Target
-from apportion._question import Question, Variant
 from apportion.games import as_masker, players_of, presence, target_payoff
+from apportion.task._task import Question
+from apportion.task._variant import Variant
 from tests.checking import unchecked
 from tests.tiny import InFloat64, Of, tiny, tokenizer
 

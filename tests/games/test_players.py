@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from apportion import ApportionError, Explainer, Feature, Span, Target
-from apportion._grouping import sentence_groups
-from apportion._question import Question
+from apportion.core._grouping import sentence_groups
 from apportion.games import Players, players_of, to_features
+from apportion.task._task import Question
 from tests.tiny import tiny, tokenizer
 
 TEXT = "The man who owns the dogs"

@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForSequenceClassification, LlamaConfig,
 
 import apportion as ap
 from apportion.games import players_of
-from apportion.games._coalitions import all_coalitions
+from apportion.games.values._coalitions import all_coalitions
 from apportion.metagame import attribution_payoff
 from apportion.methods import as_method
 from tests.architectures import build

@@ -15,12 +15,12 @@ from torch.testing import assert_close
 
 from apportion import ApportionError
 from apportion.games import Game, exact_shapley
-from apportion.games._coalitions import all_coalitions
+from apportion.games.values._coalitions import all_coalitions
 from apportion.metagame import MetaEstimate, MetaGame, _trees, estimated, exact, permutations, regression, tree_proxy
-from apportion.metagame._design import design
-from apportion.metagame._draws import drawn, drawn_in_pairs
-from apportion.metagame._permutations import from_orders
-from apportion.metagame._trees import Leaves, boosted
+from apportion.metagame.estimators._design import design
+from apportion.metagame.estimators._draws import drawn, drawn_in_pairs
+from apportion.metagame.estimators._permutations import from_orders
+from apportion.metagame.estimators._trees import Leaves, boosted
 
 exactly = partial(assert_close, rtol=1e-9, atol=1e-9)
 SAMPLING = {"regression": regression, "tree-proxy": tree_proxy, "permutations": permutations}

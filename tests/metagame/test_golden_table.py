@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import apportion as ap
-from apportion._computed import Computed
 from apportion.metagame import MetaGame, exact
-from apportion.metagame._integrated_hessians import log_nodes
+from apportion.metagame.indices._integrated_hessians import log_nodes
+from apportion.targets._computed import Computed
 
 exactly = partial(assert_close, rtol=0, atol=1e-12)
 #: What I = x₁x₂² is multiplied by, next to x₁ itself in the first place: φ₁→₁, φ₂→₂, φ₂→₁, φ₁→₂.

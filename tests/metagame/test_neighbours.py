@@ -20,12 +20,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import apportion as ap
 from apportion.games import Game, exact_shapley, players_of, shapley_interaction, shapley_taylor
-from apportion.games._coalitions import all_coalitions
+from apportion.games.values._coalitions import all_coalitions
 from apportion.metagame import MetaGame, Rules, attribution_payoff, exact, neighbours
 from apportion.metagame import _restricted as restricted
-from apportion.metagame._integrated_hessians import log_nodes
-from apportion.metagame._pair_scores import pair_scores
 from apportion.metagame._restricted import restricted_shapley
+from apportion.metagame.indices._integrated_hessians import log_nodes
+from apportion.metagame.indices._pair_scores import pair_scores
 from tests import architectures
 from tests.checking import unchecked
 from tests.tiny import InFloat64, build

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import apportion as ap
 from apportion.games import Game, Kept, _game
-from apportion.games._coalitions import all_coalitions
+from apportion.games.values._coalitions import all_coalitions
 
 PROMPT = torch.tensor([5, 9, 3, 7, 5, 1])
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import apportion as ap
 from apportion.games import Game, shapley_interaction, shapley_taylor
-from apportion.games._coalitions import all_coalitions
+from apportion.games.values._coalitions import all_coalitions
 from apportion.metagame import MetaGame, exact
 from apportion.metagame._restricted import restricted_shapley
 

@@ -14,8 +14,8 @@ from torch.testing import assert_close
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast, SiglipConfig, SiglipModel
 
 import apportion as ap
-from apportion._features import Feature
-from apportion.metagame._caption import caption
+from apportion.core._features import Feature
+from apportion.metagame.captions._caption import caption
 from apportion.methods import Shapley
 from tests.test_pairs import bert, picture, words
 

@@ -15,7 +15,7 @@ import apportion as ap
 from apportion import ALTI, ALTILogit, Explainer, Rollout
 from apportion.methods.forward import _alti
 from apportion.methods.forward._alti import contributions
-from apportion.models._anatomy import anatomy
+from apportion.models.anatomy._anatomy import anatomy
 from tests.checking import unchecked
 from tests.reference import literal_alti as literal
 from tests.tiny import InFloat64, build, inputs_of, tiny, tokenizer

@@ -20,7 +20,7 @@ from apportion import (
     ValueZeroing,
 )
 from apportion.methods.forward import _value_zeroing
-from apportion.models._attention import Heads
+from apportion.models.anatomy._attention import Heads
 from tests import architectures
 from tests.checking import unchecked
 from tests.reference import literal_attention_maps as literal

@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from apportion import ApportionError, AtMan, Explainer, LeaveOneOut, Occlusion, Span, Target
-from apportion._question import Question, Variant
 from apportion.games import as_masker, players_of
 from apportion.methods.perturbation import _atman, _last_layer, _prefix
 from apportion.methods.perturbation._atman import _parts_of_keys
 from apportion.methods.perturbation._prefix import PrefixReader
+from apportion.task._task import Question
+from apportion.task._variant import Variant
 from tests.reference import literal_perturbation as literal
 from tests.tiny import InFloat64, build, tiny, tokenizer
 

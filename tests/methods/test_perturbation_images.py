@@ -220,7 +220,9 @@ def test_atman_suppresses_the_columns_of_a_patch(name: str) -> None:
 def test_atman_serves_both_sides_of_a_pair_and_refuses_what_has_no_columns_of_patches() -> None:
     for method in ("atman", "leave-one-out", "attnlrp"):
         sizes = explained(method, "zero_shot_image_classification", "clip").scores.abs()
-        assert float(sizes.min()) > 1e-6 * float(sizes.max()), method  # far above rounding: every word and patch is read
+        assert float(sizes.min()) > 1e-6 * float(sizes.max()), (
+            method
+        )  # far above rounding: every word and patch is read
     for task, name in (("image_classification", "swin"), ("vision_language", "llava")):
         with pytest.raises(ApportionError):
             explained("atman", task, name)

@@ -13,11 +13,11 @@ from torch.testing import assert_close
 from transformers import PreTrainedModel
 
 from apportion import ApportionError
-from apportion.models._anatomy import Anatomy, anatomy
-from apportion.models._frozen_norm import frozen_norm
-from apportion.models._meeting import check_tokens_meet_in_attention
-from apportion.models._readout import readout
-from apportion.models._watching import Call
+from apportion.models.anatomy._anatomy import Anatomy, anatomy
+from apportion.models.anatomy._frozen_norm import frozen_norm
+from apportion.models.anatomy._meeting import check_tokens_meet_in_attention
+from apportion.models.anatomy._readout import readout
+from apportion.models.anatomy._watching import Call
 from tests.tiny import CAUSAL, SMALL, InFloat64, build, inputs_of, tiny, with_random_weights
 
 SERVED = (

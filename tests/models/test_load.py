@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.testing import assert_close
 from transformers.utils import logging as transformers_logging
 
-from apportion._errors import ApportionError
+from apportion.core._errors import ApportionError
 from apportion.models import _demo, load
 
 SIZES = {

@@ -183,7 +183,7 @@ def test_an_explainer_keeps_them_for_the_methods_that_ask(method, monkeypatch):
         asked.append(summands)
         return record(*arguments, summands=summands, **options)
 
-    monkeypatch.setattr("apportion._question.record", noted)
+    monkeypatch.setattr("apportion.task._task.record", noted)
     found = Explainer(tiny("gpt2"), tokenizer("causal")).explain(["The man owns", "The dog"], method=method)
     assert asked == [method == "res-lrp"] * len(asked)
     assert asked

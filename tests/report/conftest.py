@@ -5,9 +5,10 @@ import random
 import pytest
 import torch
 
-from apportion._attribution import Attribution, Explained
-from apportion._features import Feature
-from apportion._ledger import Ledger
+from apportion.core._features import Feature
+from apportion.core._ledger import Ledger
+from apportion.results._attribution import Attribution
+from apportion.results._explained import Explained
 
 
 def ledger_for(scores, *, layers=12, residual=1e-9):

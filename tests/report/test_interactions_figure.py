@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from apportion._errors import ApportionError
+from apportion.core._errors import ApportionError
 
 matplotlib = pytest.importorskip("matplotlib")
 
 from apportion.report import interactions_figure  # noqa: E402 - without matplotlib there is nothing to test
-from apportion.report._colour import sign_colour  # noqa: E402
-from apportion.report._interactions_graph import graph_of  # noqa: E402
-from apportion.report._interactions_reading import effects  # noqa: E402
+from apportion.report.interactions._graph import graph_of  # noqa: E402
+from apportion.report.interactions._reading import effects  # noqa: E402
+from apportion.report.kit._colour import sign_colour  # noqa: E402
 from tests.report.conftest import features_of  # noqa: E402
 from tests.report.test_interactions_report import WORDS, apart, interactions_of, seen, text  # noqa: E402, F401 - fixtures
 

@@ -11,12 +11,12 @@ import torch
 from rich.console import Console
 
 from apportion import Interactions
-from apportion._attribution import Cost, Explained
-from apportion._features import Feature
+from apportion.core._features import Feature
 from apportion.report import _interactions, interactions_fragment, interactions_page, interactions_text
-from apportion.report._interactions_graph import graph_of
-from apportion.report._interactions_reading import effects, largest_triples, names
-from apportion.report._interactions_terminal import CELL, _small
+from apportion.report.interactions._graph import graph_of
+from apportion.report.interactions._reading import effects, largest_triples, names
+from apportion.report.interactions._terminal import CELL, _small
+from apportion.results._explained import Cost, Explained
 from tests.report.conftest import features_of
 from tests.report.test_report_images import content_of, grid_of
 

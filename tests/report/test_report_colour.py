@@ -1,6 +1,6 @@
 import pytest
 
-from apportion.report._colour import (
+from apportion.report.kit._colour import (
     DARK,
     EITHER,
     LIGHT,

@@ -7,17 +7,17 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from apportion._errors import ApportionError
+from apportion.core._errors import ApportionError
 from apportion.evaluation import Evaluation, _summary
 
 pytest.importorskip("pandas")
 pytest.importorskip("scipy")
 
 from apportion.report import _evaluation_charts as charts
-from apportion.report._axis import Axis, reaching
-from apportion.report._colour import DARK, LIGHT, contrast
-from apportion.report._palette import ON_DARK, ON_LIGHT, look
-from apportion.report._standings import number, rankings
+from apportion.report.evaluation._standings import number, rankings
+from apportion.report.kit._axis import Axis, reaching
+from apportion.report.kit._colour import DARK, LIGHT, contrast
+from apportion.report.kit._palette import ON_DARK, ON_LIGHT, look
 
 VOID = {"meta", "link", "input", "br"}
 HOSTILE = '<script>alert("x")</script>'

@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from apportion._errors import ApportionError
+from apportion.core._errors import ApportionError
 
 matplotlib = pytest.importorskip("matplotlib")
 
 from apportion.report import figure  # noqa: E402 - without matplotlib there is nothing to test
-from apportion.report._colour import LIGHT, sign_colour  # noqa: E402
-from apportion.report._figure import LINE, MAX_TICKS  # noqa: E402
+from apportion.report.attribution._figure import LINE  # noqa: E402
+from apportion.report.kit._colour import LIGHT, sign_colour  # noqa: E402
+from apportion.report.kit._drawing import MAX_TICKS  # noqa: E402
 
 
 def drawn(canvas):

@@ -10,11 +10,12 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
-from apportion._attribution import Attribution, Explained
-from apportion._features import Feature
-from apportion._ledger import Ledger
+from apportion.core._features import Feature
+from apportion.core._ledger import Ledger
 from apportion.report import html_fragment, html_page, page, terminal_text
-from apportion.report._answer import of_answer, summed
+from apportion.report.attribution._answer import of_answer, summed
+from apportion.results._attribution import Attribution
+from apportion.results._explained import Explained
 
 PROMPT = [("<|user|>", True), ("Why", False), (" blue", False), ("?", False), ("<|assistant|>", True)]
 ANSWER = [

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from apportion.report import _html, html_fragment, html_page
-from apportion.report._colour import DARK, LIGHT
-from apportion.report._numbers import exact
+from apportion.report.kit._colour import DARK, LIGHT
+from apportion.report.kit._numbers import exact
 
 VOID = {"meta", "link", "input", "br"}
 

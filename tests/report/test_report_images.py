@@ -11,15 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from apportion._comparison import Comparison
-from apportion._features import Feature
-from apportion._picture import Picture
+from apportion.core._features import Feature
+from apportion.core._picture import Picture
 from apportion.report import comparison_page, figure, html_fragment, html_page, page, terminal_text
-from apportion.report._paint import ADDS, TAKES, data_uri, heat, photograph, png
-from apportion.report._plate_terminal import half_blocks
-from apportion.report._plate_view import largest_on
-from apportion.report._plates import coarsest, plates_of, text_members
-from apportion.report._reading import readings
+from apportion.report.kit._paint import ADDS, TAKES, data_uri, heat, photograph, png
+from apportion.report.kit._plate_terminal import half_blocks
+from apportion.report.kit._plate_view import largest_on
+from apportion.report.kit._plates import coarsest, plates_of, text_members
+from apportion.report.kit._reading import readings
+from apportion.results._comparison import Comparison
 from tests.report.conftest import attribution_of, features_of
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from apportion import Pairwise
-from apportion._attribution import Explained
-from apportion._features import Feature
-from apportion._ledger import Ledger
+from apportion.core._features import Feature
+from apportion.core._ledger import Ledger
 from apportion.report import _pairwise, pairwise_fragment, pairwise_page, pairwise_text
+from apportion.results._explained import Explained
 from tests.report.conftest import features_of
 from tests.report.test_report_images import content_of, grid_of
 

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from apportion._features import Feature
-from apportion._ledger import Ledger
-from apportion.report._accounts import accounts_of
-from apportion.report._blocks import blocks_of
-from apportion.report._labels import short, visible
-from apportion.report._numbers import exact, percent, signed
-from apportion.report._reading import readings
+from apportion.core._features import Feature
+from apportion.core._ledger import Ledger
+from apportion.report.kit._accounts import accounts_of
+from apportion.report.kit._blocks import blocks_of
+from apportion.report.kit._labels import short, visible
+from apportion.report.kit._numbers import exact, percent, signed
+from apportion.report.kit._reading import readings
 
 
 @pytest.mark.parametrize(

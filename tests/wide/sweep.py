@@ -11,8 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._ledger import Ledger
+from apportion.core._errors import ApportionError
+from apportion.core._ledger import Ledger
 from apportion.relevance import CP_LRP, Composite, Propagated, record
 from tests.architectures import CannotBuild, Task, TinyModel, build, time_limit
 

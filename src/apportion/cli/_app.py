@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from apportion._errors import ApportionError, NonFiniteRelevance, RuleNotApplied, UnknownOperation
+from apportion.core import ApportionError, NonFiniteRelevance, RuleNotApplied, UnknownOperation
 
 DONE, UNFAITHFUL, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 EXIT_CODES = (

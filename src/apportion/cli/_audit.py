@@ -74,7 +74,7 @@ def audit(
         if as_json:
             print_json(asdict(found))
         else:
-            from apportion.report._audit import audit_table
+            from apportion.report.audit import audit_table
 
             Console(highlight=False).print(audit_table(found, every=every))
         found.check()

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from apportion._errors import ApportionError
 from apportion.cli._app import INTERRUPTED, app, errors_in_one_line, examples, note, waiting
 from apportion.cli._options import ASKED, RUN, SEEN, WHAT, AsJson, Device, Dtype, ModelName, Plugins, Quiet
 from apportion.cli._request import load_plugins, loaded_explainer
 from apportion.cli._result import check_outputs, print_json
+from apportion.core import ApportionError
 
 if TYPE_CHECKING:
     import pandas
@@ -116,8 +116,8 @@ def evaluate(
         outputs = {name: path for name, path in (("html", html), ("parquet", parquet)) if path is not None}
         check_outputs(outputs, one_method=True)
         with waiting("importing torch and transformers", quiet=quiet):
-            from apportion._explainer import COMPARED, MEASURED
             from apportion.evaluation import as_measure
+            from apportion.explain import COMPARED, MEASURED
             from apportion.games import as_masker
             from apportion.methods import as_method
 
@@ -172,7 +172,7 @@ def _going_on(out: Path | None) -> Iterator[None]:
 
 def _write(found: apportion.evaluation.Evaluation, out: Path | None, outputs: dict[str, Path]) -> list[Path]:
     """Write what was asked for; which files these are."""
-    from apportion._files import write_atomically
+    from apportion.core import write_atomically
 
     contents: dict[Path, str] = {}
     if "html" in outputs:

@@ -10,7 +10,6 @@ from typing import Annotated, Any, get_args
 import typer
 from rich.console import Console
 
-from apportion._errors import ApportionError
 from apportion.cli._app import app, errors_in_one_line, examples, note, waiting
 from apportion.cli._options import (
     ASKED,
@@ -44,6 +43,7 @@ from apportion.cli._request import (
     prompt_of,
 )
 from apportion.cli._result import check_outputs, print_json, write_files
+from apportion.core import ApportionError
 
 #: Names that are no texts of the prompt.
 GROUPS = ("auto", "players", "features", "tokens", "patches", "words", "sentences")

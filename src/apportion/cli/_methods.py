@@ -43,8 +43,7 @@ def methods(
     """
     with errors_in_one_line():
         with waiting("importing torch and transformers"):
-            from apportion.methods import METHODS, method_names
-            from apportion.methods._plugins import load_installed_plugins
+            from apportion.methods import METHODS, load_installed_plugins, method_names
 
             load_installed_plugins()
             load_plugins(plugin)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apportion._errors import ApportionError
 from apportion.cli._app import note, waiting
 from apportion.cli._options import Unit
+from apportion.core import ApportionError
 
 if TYPE_CHECKING:
     import apportion
@@ -43,8 +43,7 @@ def as_seen(text: Any, images: Sequence[Any], explainer: apportion.Explainer) ->
     Raises:
         ApportionError: The model takes no images, or needs a text or an image that is missing, or another number.
     """
-    from apportion.models._given import sees
-    from apportion.models._kind import kind_of_model
+    from apportion.models import kind_of_model, sees
 
     model = explainer.model
     name, kind = type(model).__name__, kind_of_model(model)
@@ -96,7 +95,7 @@ def _reads_text(model: Any) -> bool:
 
 
 def _opened(path: Path) -> Any:
-    from apportion.models._images import as_image
+    from apportion.models.inputs import as_image
 
     return as_image(path)
 
@@ -108,7 +107,7 @@ def as_regions(regions: str | None, mask: Path | None) -> Any:
         ApportionError: Both are given, the name is unknown, or the mask cannot be read.
     """
     if mask is None:
-        from apportion.models._regions import check_regions
+        from apportion.models.inputs import check_regions
 
         chosen: Any = "patches" if regions is None else regions
         chosen = int(chosen) if isinstance(chosen, str) and chosen.isdecimal() else chosen

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
-from apportion._errors import ApportionError
 from apportion.cli._options import Features, Positions
+from apportion.core import ApportionError
 
 if TYPE_CHECKING:
     import apportion
@@ -50,8 +50,8 @@ def write_files(
     outputs: dict[str, Path],
 ) -> None:
     """Write each file whole; all are drawn before the first is written."""
-    from apportion._comparison import Comparison
-    from apportion._files import write_atomically
+    from apportion.core import write_atomically
+    from apportion.results import Comparison
 
     contents: dict[Path, bytes] = {}
     if "html" in outputs:

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._progress import progress
+from apportion.core import progress
 
 #: Between nodes in log s. The integrand is analytic for imaginary parts below π/2, so the trapezoidal rule errs by
 #: about exp(−π² / STEP) = 3e-10, whatever the dot products are and however many concepts there are.

@@ -13,16 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._attribution import Explained
-from apportion._errors import ApportionError
-from apportion._features import Feature
-from apportion._files import read_result, write_result
-from apportion._interactions import Interactions
-from apportion._picture import Picture
+from apportion.core import ApportionError, Feature, Picture, read_result, write_result
 from apportion.diffusion._concept_game import concept_game
 from apportion.diffusion._grid import patch_of_pixel
-from apportion.models._images import as_image
-from apportion.models._regions import grid_labels, region_features
+from apportion.models.inputs import as_image, grid_labels, region_features
+from apportion.results import Explained, Interactions
 
 if TYPE_CHECKING:
     import matplotlib.figure

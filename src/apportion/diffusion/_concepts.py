@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.diffusion._concept_interactions import (
     ConceptInteractions,
     concept_interactions,
@@ -20,7 +20,7 @@ from apportion.diffusion._concept_interactions import (
     played_maps,
 )
 from apportion.diffusion._grid import patch_grid
-from apportion.relevance._recording import usable_modules
+from apportion.relevance import usable_modules
 
 #: Blocks in which pictures and text have weights of their own and attend to each other, by diffusers' names.
 JOINT = ("JointTransformerBlock", "FluxTransformerBlock")

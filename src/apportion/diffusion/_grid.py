@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 
 
 def patch_grid(transformer: nn.Module, inputs: Mapping[str, Any]) -> tuple[int, int]:

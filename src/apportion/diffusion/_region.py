@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._computed import Computed
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
+from apportion.targets import Computed
 
 
 @dataclass(frozen=True, eq=False)

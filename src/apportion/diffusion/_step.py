@@ -9,13 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from apportion._errors import ApportionError
-from apportion._features import Feature
-from apportion._picture import Picture
+from apportion.core import ApportionError, Feature, Picture
 from apportion.diffusion._grid import patch_grid, patch_of_pixel
-from apportion.models._canvas import Canvas
-from apportion.models._prompt import Prompt
-from apportion.models._regions import grid_labels, region_features
+from apportion.models.inputs import Canvas, Prompt, grid_labels, region_features
 
 #: Inputs that are one feature each, and how the reader sees them.
 SINGLE = {"pooled_projections": "pooled prompt", "timestep": "time step", "guidance": "guidance"}

@@ -9,7 +9,6 @@ from apportion.evaluation._case import Ranked as Ranked
 from apportion.evaluation._comprehensiveness import ComprehensivenessSufficiency as ComprehensivenessSufficiency
 from apportion.evaluation._curves import PerturbationCurves as PerturbationCurves
 from apportion.evaluation._data import as_data as as_data
-from apportion.evaluation._evaluation import Evaluation as Evaluation
 from apportion.evaluation._ground_truth import GroundTruth as GroundTruth
 from apportion.evaluation._ground_truth import pointing_game as pointing_game
 from apportion.evaluation._ground_truth import probes_needed as probes_needed
@@ -25,19 +24,15 @@ from apportion.evaluation._item_files import read_items as read_items
 from apportion.evaluation._item_files import read_texts as read_texts
 from apportion.evaluation._item_files import write_items as write_items
 from apportion.evaluation._layers import LayerAgreement as LayerAgreement
-from apportion.evaluation._measure import Column as Column
 from apportion.evaluation._measure import Measure as Measure
 from apportion.evaluation._random import Random as Random
 from apportion.evaluation._randomisation import WeightRandomisation as WeightRandomisation
 from apportion.evaluation._randomisation import randomised as randomised
-from apportion.evaluation._recommend import Candidate as Candidate
-from apportion.evaluation._recommend import Recommendation as Recommendation
 from apportion.evaluation._recommend import recommend as recommend
 from apportion.evaluation._recommend import recommendation_of as recommendation_of
 from apportion.evaluation._registry import MEASURES as MEASURES
 from apportion.evaluation._registry import as_measure as as_measure
 from apportion.evaluation._registry import register_measure as register_measure
-from apportion.evaluation._rows import Row as Row
 from apportion.evaluation._run import Run as Run
 from apportion.evaluation._run import evaluate as evaluate
 from apportion.evaluation._segmentation import Segmentation as Segmentation
@@ -55,3 +50,8 @@ from apportion.evaluation.pairs import pair_payoff as pair_payoff
 from apportion.evaluation.pairs import pair_recall as pair_recall
 from apportion.evaluation.pairs import pair_removal as pair_removal
 from apportion.evaluation.pairs import random_recall as random_recall
+from apportion.results.evaluation._column import Column as Column
+from apportion.results.evaluation._evaluation import Evaluation as Evaluation
+from apportion.results.evaluation._recommendation import Candidate as Candidate
+from apportion.results.evaluation._recommendation import Recommendation as Recommendation
+from apportion.results.evaluation._rows import Row as Row

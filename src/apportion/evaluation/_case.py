@@ -13,17 +13,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from apportion._attribution import Attribution
-from apportion._errors import ApportionError
-from apportion._features import Feature
-from apportion._picture import Picture
-from apportion._question import Question
-from apportion._target import AnyTarget, Span, Target
+from apportion.core import ApportionError, Feature, Picture
 from apportion.evaluation._item import Item, Region
 from apportion.games import AnyMasker, Game, Payoff, Players, as_masker, in_prompt, players_of, target_payoff
 from apportion.methods import LeaveOneOut, Method
-from apportion.models._given import image_in
-from apportion.models._images import processed_map
+from apportion.models.inputs import image_in, processed_map
+from apportion.results import Attribution
+from apportion.targets import AnyTarget, Span, Target
+from apportion.task import Question
 
 T = TypeVar("T")
 

@@ -14,11 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._explainer import Explainer
-from apportion._options import options_in
+from apportion.core import ApportionError, options_in
 from apportion.evaluation._item import Item
 from apportion.evaluation._item_files import read_items, read_texts, texts_of
+from apportion.explain import Explainer
 
 
 @dataclass(frozen=True, kw_only=True)

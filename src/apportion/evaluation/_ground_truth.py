@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from apportion._attribution import Attribution
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.evaluation._case import Case
-from apportion.evaluation._measure import Column, Found, Measure
+from apportion.evaluation._measure import Found, Measure
 from apportion.evaluation._registry import register_measure
 from apportion.games import Players
 from apportion.methods import Method
+from apportion.results import Attribution
+from apportion.results.evaluation import Column
 
 
 @register_measure("ground-truth")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from apportion._attribution import Attribution
-from apportion._errors import ApportionError
-from apportion._explainer import COMPARED, Explainer
-from apportion._question import Question
-from apportion._target import Unit, as_targets
+from apportion.core import ApportionError
+from apportion.explain import COMPARED, Explainer
 from apportion.methods import AnyMethod
+from apportion.results import Attribution
+from apportion.targets import Unit, as_targets
+from apportion.task import Question
 
 if TYPE_CHECKING:
     import pandas

@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from apportion._attribution import Attribution
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.evaluation._case import Case
-from apportion.evaluation._measure import Column, Found, Measure
+from apportion.evaluation._measure import Found, Measure
 from apportion.evaluation._registry import register_measure
 from apportion.methods import Method
+from apportion.results import Attribution
+from apportion.results.evaluation import Column
 
 #: Numbers that differ by less than this part of their size are equal but for rounding.
 ROUNDING = 1e-10

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._target import AnyTarget, Unit, as_targets
-from apportion.models._regions import AnyRegions
+from apportion.core import ApportionError
+from apportion.models.inputs import AnyRegions
+from apportion.targets import AnyTarget, Unit, as_targets
 
 Region = tuple[int, int]
 """From a character of the prompt's text up to another, which is not included."""

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from apportion._errors import ApportionError
-from apportion._target import UNITS, Span, Target
+from apportion.core import ApportionError
 from apportion.evaluation._item import Item, Region
-from apportion.models._images import as_image, is_image
-from apportion.models._regions import check_regions
+from apportion.models.inputs import as_image, check_regions, is_image
+from apportion.targets import UNITS, Span, Target
 
 _FIELDS = [field.name for field in fields(Item)]
 

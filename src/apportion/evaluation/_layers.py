@@ -12,18 +12,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._attribution import Attribution
-from apportion._errors import ApportionError
-from apportion._question import TOKENS_AT_ONCE, Question
-from apportion._target import Span, Target
+from apportion.core import ApportionError
 from apportion.evaluation._agreement_with_removal import correlations
 from apportion.evaluation._case import Case
-from apportion.evaluation._measure import Column, Found, Measure
+from apportion.evaluation._measure import Found, Measure
 from apportion.evaluation._registry import register_measure
 from apportion.methods import Method, Propagation
-from apportion.methods.forward._layer_inputs import reading_through
-from apportion.relevance import Composite, Trace, record
-from apportion.relevance._composite import is_layer
+from apportion.methods.forward import reading_through
+from apportion.relevance import Composite, Trace, is_layer, record
+from apportion.results import Attribution
+from apportion.results.evaluation import Column
+from apportion.targets import Span, Target
+from apportion.task import TOKENS_AT_ONCE, Question
 
 Absence = Literal["zero", "mean"]
 """What stands in the place of a removed residual: zeros, or the mean over all places of the prompt."""

@@ -4,32 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from apportion._attribution import Attribution
 from apportion.evaluation._case import Case
 from apportion.methods import Method
+from apportion.results import Attribution
+from apportion.results.evaluation import Column
 
-Better = Literal["higher", "lower", ""]
 Found = Mapping[str, float | Sequence[float]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """One number that a measure finds.
-
-    Args:
-        name: As tables show it, such as `"abpc"`; no other measure has it.
-        better: Which values speak for an explanation; empty where neither does.
-        meaning: What it is, in one line, with its unit.
-        curve: Whether it is a list of numbers, for a picture, rather than one.
-    """
-
-    name: str
-    better: Better
-    meaning: str
-    curve: bool = False
 
 
 class Measure(ABC):

@@ -7,11 +7,9 @@ from typing import final
 
 import torch
 
-from apportion._question import Question
 from apportion.methods import Method, Shares
-
-#: How tables call it.
-RANDOM = "random"
+from apportion.results.evaluation import RANDOM
+from apportion.task import Question
 
 
 @final

@@ -14,16 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from apportion._attribution import Attribution
-from apportion._errors import ApportionError
-from apportion._explainer import Explainer
-from apportion._question import Question
-from apportion._ranks import rank_correlation
+from apportion.core import ApportionError, rank_correlation
 from apportion.evaluation._case import Case
-from apportion.evaluation._measure import Column, Found, Measure
+from apportion.evaluation._measure import Found, Measure
 from apportion.evaluation._registry import register_measure
+from apportion.explain import Explainer
 from apportion.methods import Method
-from apportion.relevance._composite import layer_index
+from apportion.relevance import layer_index
+from apportion.results import Attribution
+from apportion.results.evaluation import Column
+from apportion.task import Question
 
 How = Literal["permute", "redraw"]
 

@@ -5,25 +5,22 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.evaluation._data import as_data
-from apportion.evaluation._evaluation import Evaluation
 from apportion.evaluation._item import Item
-from apportion.evaluation._measure import Column
-from apportion.evaluation._random import RANDOM
 from apportion.evaluation._registry import MEASURES, AnyMeasure, as_measure
-from apportion.evaluation._summary import RESAMPLES, intervals, pandas_module
 from apportion.games import AnyMasker
 from apportion.methods import AnyMethod, LeaveOneOut, as_method
+from apportion.results.evaluation import RANDOM, RESAMPLES, Column, Evaluation, intervals
 
 if TYPE_CHECKING:
-    import pandas
+    pass
+from apportion.results.evaluation import Candidate, Recommendation
 
 #: What a recommendation chooses from unless told otherwise, with Shapley values as far as the texts' length allows.
 CANDIDATES = (
@@ -50,141 +47,6 @@ FEWEST = 5
 
 # How many coalitions Shapley values are given for texts of so many tokens; orders need two a token.
 BUDGETS = {32: 64, 64: 128, 128: 256}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """How one method stands by the measure that decides. Intervals are of 95%, over other draws of texts.
-
-    Args:
-        method: As the tables call it.
-        mean: Over the texts.
-        low: Where the mean's interval begins.
-        high: Where it ends.
-        behind: By how much it is worse than the best, in the mean over the same texts; 0 for the best.
-        behind_low: Where that difference's interval begins.
-        behind_high: Where it ends.
-        first: How often, of many draws of texts, it is the best.
-        level: Whether it cannot be told apart from the best: the difference's interval holds 0.
-        above_random: By how much it is better than a random order.
-        above_random_low: Where that difference's interval begins.
-        above_random_high: Where it ends.
-        at_home: Whether it removes parts of the prompt itself, as the measure does.
-        seconds: A text, without the forward pass that all methods share; NaN for the random order.
-        forward: Forward passes a text.
-        backward: Backward passes a text.
-        ranks: By every other measure, from 1; only for measures that speak for some methods rather than others.
-    """
-
-    method: str
-    mean: float
-    low: float
-    high: float
-    behind: float
-    behind_low: float
-    behind_high: float
-    first: float
-    level: bool
-    above_random: float
-    above_random_low: float
-    above_random_high: float
-    at_home: bool
-    seconds: float
-    forward: float
-    backward: float
-    ranks: Mapping[str, int]
-
-    @property
-    def beats_random(self) -> bool:
-        """Whether the whole interval of its lead over a random order is above 0."""
-        return self.above_random_low > 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recommendation:
-    """Which method to trust for a model, with the numbers behind it.
-
-    The intervals are each of one comparison: among many methods, one may lead by luck.
-
-    Args:
-        evaluation: All that was measured.
-        measure: The column that decides.
-        texts: How many texts were measured.
-        candidates: Best first.
-        random: The random order that they must beat: its mean and interval.
-        refused: Methods that could not serve every text, with how many they refused and why.
-        given: By label, what `explain` takes as its method.
-    """
-
-    evaluation: Evaluation
-    measure: Column
-    texts: int
-    candidates: tuple[Candidate, ...]
-    random: tuple[float, float, float]
-    refused: Mapping[str, tuple[int, str]]
-    given: Mapping[str, AnyMethod]
-
-    @property
-    def best(self) -> Candidate:
-        """The method with the best mean."""
-        return self.candidates[0]
-
-    @property
-    def method(self) -> AnyMethod | None:
-        """What to give `explain` as its method; None where even the best does not beat a random order."""
-        return self.given.get(self.best.method, self.best.method) if self.best.beats_random else None
-
-    @property
-    def level(self) -> list[Candidate]:
-        """The methods that cannot be told apart from the best."""
-        return [candidate for candidate in self.candidates[1:] if candidate.level]
-
-    @property
-    def best_away(self) -> Candidate | None:
-        """The best of the methods that have no advantage by removing parts of the prompt themselves."""
-        return next((candidate for candidate in self.candidates if not candidate.at_home), None)
-
-    @property
-    def verdict(self) -> str:
-        """In plain words: which method to trust, how surely, and what speaks against it."""
-        from apportion.evaluation._verdict import verdict
-
-        return "\n".join(verdict(self))
-
-    def preferred_by(self) -> dict[str, list[str]]:
-        """For every other measure the methods that it finds best; several where they are equal."""
-        names = {name: None for candidate in self.candidates for name in candidate.ranks}
-        return {name: [c.method for c in self.candidates if c.ranks.get(name) == 1] for name in names}
-
-    def to_frame(self) -> pandas.DataFrame:
-        """A pandas table with a row for each method, best first; ranks by other measures are columns `rank_…`."""
-        rows = [
-            {
-                **{name: value for name, value in vars(candidate).items() if name != "ranks"},
-                "beats_random": candidate.beats_random,
-                **{f"rank_{name}": rank for name, rank in candidate.ranks.items()},
-            }
-            for candidate in self.candidates
-        ]
-        return pandas_module().DataFrame(rows)
-
-    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """The evaluation's page; see `Evaluation.to_html`.
-
-        Args:
-            path: Where to write it; without it the page is only returned.
-        """
-        return self.evaluation.to_html(path)
-
-    def __rich__(self) -> Any:
-        from apportion.report import recommendation_terminal
-
-        return recommendation_terminal(self)
-
-    def __repr__(self) -> str:
-        from apportion.report import recommendation_text
-
-        return recommendation_text(self)
 
 
 def recommend(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from apportion._errors import ApportionError
-from apportion._options import made_by_name
+from apportion.core import ApportionError, made_by_name
 from apportion.evaluation._measure import Measure
 
 MEASURES: dict[str, type[Measure]] = {}

@@ -19,19 +19,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from apportion._attribution import Attribution
-from apportion._errors import ApportionError
-from apportion._explainer import Explainer
-from apportion._files import write_atomically
-from apportion._fingerprint import fingerprint, weights_fingerprint
+from apportion.core import ApportionError, fingerprint, weights_fingerprint, write_atomically
 from apportion.evaluation._case import Case
-from apportion.evaluation._evaluation import ROWS, SETTINGS, Evaluation
 from apportion.evaluation._item import Item
 from apportion.evaluation._measure import Found, Measure
-from apportion.evaluation._random import RANDOM, Random
-from apportion.evaluation._rows import Row, Rows
+from apportion.evaluation._random import Random
+from apportion.explain import Explainer
 from apportion.games import AnyMasker, as_masker
 from apportion.methods import Method
+from apportion.results import Attribution
+from apportion.results.evaluation import RANDOM, ROWS, SETTINGS, Evaluation, Row, Rows
 
 #: How many random orders the baseline is the mean of, for each item.
 RANDOM_ORDERS = 3

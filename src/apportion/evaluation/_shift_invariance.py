@@ -10,14 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._attribution import Attribution
-from apportion._errors import ApportionError
-from apportion._question import Question
+from apportion.core import ApportionError
 from apportion.evaluation._case import Case
-from apportion.evaluation._measure import Column, Found, Measure
+from apportion.evaluation._measure import Found, Measure
 from apportion.evaluation._registry import register_measure
 from apportion.methods import Method, Propagation
-from apportion.models._attention import Heads, attention_through, raised_scores
+from apportion.models.anatomy import Heads, attention_through, raised_scores
+from apportion.results import Attribution
+from apportion.results.evaluation import Column
+from apportion.task import Question
 
 #: How far the target may move, as a part of the largest output: what rounding does.
 TOLERANCE = 1e-4

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._progress import progress as shown
+from apportion.core import ApportionError
+from apportion.core import progress as shown
 from apportion.games._kept import Kept
 
 #: How many coalitions the payoff is asked for at once.

@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._files import write_atomically
+from apportion.core import ApportionError, write_atomically
 
 FORMAT = "apportion game 1"
 

@@ -8,11 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from apportion._question import Question
-from apportion.games._masker import AnyMasker
-from apportion.games._masker_names import as_masker
-from apportion.games._mixed_masker import in_prompt
 from apportion.games._players import Players
+from apportion.games.maskers import AnyMasker, as_masker, in_prompt
+from apportion.task import Question
 
 Payoff = Callable[[Bool[Tensor, "coalitions players"]], Float[Tensor, "coalitions targets"]]
 

@@ -8,12 +8,19 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._features import Feature, FeatureKind
-from apportion._grouping import Group, group_feature, sentence_groups, span_groups, word_groups
-from apportion._question import Question
-from apportion._target import Span
-from apportion.models._prompt import tokenizer_of
+from apportion.core import (
+    ApportionError,
+    Feature,
+    FeatureKind,
+    Group,
+    group_feature,
+    sentence_groups,
+    span_groups,
+    word_groups,
+)
+from apportion.models.inputs import tokenizer_of
+from apportion.targets import Span
+from apportion.task import Question
 
 AnyPlayers = str | Sequence[str] | Mapping[str, str | Sequence[int]]
 """`"tokens"` or `"patches"` (every feature of the prompt), `"words"`, `"sentences"`, or spans as `Attribution.spans`

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from apportion._errors import ApportionError
-from apportion._question import Question
+from apportion.core import ApportionError
 from apportion.games import AnyMasker, Delete, Masker, MeanEmbedding, as_masker, in_prompt
 from apportion.metagame._attribution_payoff import scores_of_variants
 from apportion.methods import Method
+from apportion.task import Question
 
 
 def masker_of(question: Question, method: Method, masker: AnyMasker) -> Masker:

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._question import Question, Variant
+from apportion.core import ApportionError
 from apportion.games import AnyMasker, Players, as_masker, in_prompt, presence
 from apportion.methods import Method
+from apportion.task import Question, Variant
 
 #: How many tokens are explained together: fewer than are read together, since a graph is kept of each.
 TOKENS_AT_ONCE = 1024

@@ -7,23 +7,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from apportion._attribution import Cost, Explained
-from apportion._errors import ApportionError
-from apportion._features import Feature, FeatureKind
-from apportion._fingerprint import fingerprint, weights_fingerprint
-from apportion._grouping import group_feature
-from apportion._interactions import Interactions
-from apportion._question import Question
-from apportion._target import Reading
-from apportion.games import AnyMasker, AnyPlayers, Kept, Masker, Players, players_of
-from apportion.games._players import groups_of
+from apportion.core import ApportionError, Feature, FeatureKind, fingerprint, group_feature, weights_fingerprint
+from apportion.games import AnyMasker, AnyPlayers, Kept, Masker, Players, groups_of, players_of
 from apportion.metagame._absence import masker_of
 from apportion.metagame._attribution_payoff import attribution_payoff
-from apportion.metagame._estimators import Budget, Estimator, estimated
-from apportion.metagame._exact import third_order
-from apportion.metagame._game import MetaGame
 from apportion.metagame._restricted import restricted_payoff
+from apportion.metagame.estimators import Budget, Estimator, MetaGame, estimated, third_order
 from apportion.methods import Method
+from apportion.results import Cost, Explained, Interactions
+from apportion.targets import Reading
+from apportion.task import Question
 
 AnyMoved = AnyPlayers
 """Whose attribution is divided: `"players"`, `"features"` (every feature of the prompt, those that never play too),

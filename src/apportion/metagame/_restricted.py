@@ -9,13 +9,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._question import Question
-from apportion.games import AnyMasker, Delete, Game, Players, Replace, ZeroEmbedding, as_masker, in_prompt, players_of
-from apportion.games._coalitions import all_coalitions
-from apportion.games._interaction_indices import MOST_PLAYERS, dividends_of
-from apportion.games._payoff import target_payoff
+from apportion.games import (
+    AnyMasker,
+    Delete,
+    Game,
+    Players,
+    Replace,
+    ZeroEmbedding,
+    as_masker,
+    in_prompt,
+    players_of,
+    target_payoff,
+)
+from apportion.games.values import MOST_PLAYERS_OF_PAIRS, all_coalitions, dividends_of
 from apportion.metagame._attribution_payoff import AttributionPayoff
 from apportion.methods import Method, Shapley
+from apportion.task import Question
 
 #: Maskers that leave a player absent when others become absent after it, however that is done.
 _LASTING = (Delete, Replace, ZeroEmbedding)
@@ -76,7 +85,7 @@ def restricted_payoff(
     own = players_of(question, 0, method.players)
     ours = isinstance(method.players, str) and method.players in ("tokens", "patches")
     same = own.groups == players.groups and in_prompt(as_masker(method.masker), question) == chosen
-    if not ours or not same or not isinstance(chosen, _LASTING) or len(players.groups) > MOST_PLAYERS:
+    if not ours or not same or not isinstance(chosen, _LASTING) or len(players.groups) > MOST_PLAYERS_OF_PAIRS:
         return None
     count = len(players.groups)
     of_group = torch.tensor([[float(group[0] in members) for members in targets] for group in players.groups]).double()

@@ -1,13 +1,14 @@
 """First-order methods: which share of a target each feature gets."""
 
+from apportion.methods._as_method import AnyMethod as AnyMethod
+from apportion.methods._as_method import as_method as as_method
 from apportion.methods._default import default_method as default_method
 from apportion.methods._method import About as About
 from apportion.methods._method import Method as Method
 from apportion.methods._method import Shares as Shares
+from apportion.methods._plugins import load_installed_plugins as load_installed_plugins
 from apportion.methods._plugins import load_plugin as load_plugin
 from apportion.methods._registry import METHODS as METHODS
-from apportion.methods._registry import AnyMethod as AnyMethod
-from apportion.methods._registry import as_method as as_method
 from apportion.methods._registry import method_names as method_names
 from apportion.methods._registry import register as register
 from apportion.methods._registry import required_options as required_options

@@ -11,9 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._features import Feature
-from apportion._ledger import Ledger
-from apportion._question import Question
+from apportion.core import Feature, Ledger
+from apportion.task import Question
 
 Family = Literal["backward", "forward", "perturbation", "own"]
 Conserves = Literal["exactly", "with a remainder", "no"]

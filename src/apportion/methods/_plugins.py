@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 
 GROUP = "apportion.methods"
 

@@ -6,15 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import TypeVar, get_args
 
-from apportion._errors import ApportionError
-from apportion._options import made_by_name, name_in
+from apportion.core import ApportionError
 from apportion.methods._method import About, Conserves, Family, Method
-from apportion.methods._plugins import load_installed_plugins
-from apportion.relevance import Composite
 
 METHODS: dict[str, type[Method]] = {}
 
-AnyMethod = str | Method | Composite
 M = TypeVar("M", bound=type[Method])
 
 
@@ -63,22 +59,3 @@ def required_options(name: str) -> list[str]:
     """The options without which the method of this name cannot be made, such as the other prompt of a pair."""
     parameters = inspect.signature(METHODS[name]).parameters.values()
     return [parameter.name for parameter in parameters if parameter.default is parameter.empty]
-
-
-def as_method(method: AnyMethod) -> Method:
-    """The method that a name, a composite or a method stands for; a name may carry options: `"smoothgrad(samples=8)"`.
-
-    Raises:
-        ApportionError: There is no method of that name, or it has no such option.
-    """
-    if isinstance(method, Method):
-        return method
-    if isinstance(method, Composite):
-        from apportion.methods.backward import Propagation
-
-        return Propagation(method)
-    if name_in(method) not in METHODS:
-        load_installed_plugins()
-    makers = {name: METHODS[name] for name in method_names()}
-    example = "integrated-gradients(steps=20, baseline='mean')"
-    return made_by_name(method, makers, what="method", example=example)

@@ -10,16 +10,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._features import Feature
-from apportion._ledger import Ledger
-from apportion._question import Question
+from apportion.core import ApportionError, Feature, Ledger
+from apportion.methods._as_method import AnyMethod, as_method
 from apportion.methods._default import default_method
 from apportion.methods._method import Method, Shares
-from apportion.methods._registry import AnyMethod, as_method, register
-from apportion.methods.backward._counts import check_count
-from apportion.models._canvas import Canvas
-from apportion.models._prompt import Prompt
+from apportion.methods._registry import register
+from apportion.methods.backward import check_count
+from apportion.models.inputs import Canvas, Prompt
+from apportion.task import Question
 
 #: The line of the ledger for what targets change when the image is shifted.
 CHANGE = "change by shifting"

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from apportion._ledger import Ledger
-from apportion._question import Question
+from apportion.core import Ledger
+from apportion.task import Question
 
 
 def with_target_function(ledger: Ledger, question: Question) -> Ledger:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, GenerationMixin
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.models._outputs import Head
-from apportion.models._prompt import Prompt, tokenizer_of
-from apportion.models._running import in_evaluation
+from apportion.models.anatomy import in_evaluation
+from apportion.models.inputs import Prompt, tokenizer_of
 
 #: What a model's own generation settings keep; penalties and beams would make a token that is not the likeliest.
 _KEPT = (

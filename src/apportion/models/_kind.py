@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import cache
 from typing import Literal
 
@@ -60,3 +61,12 @@ def _names(mapping: str) -> frozenset[str]:
     for value in getattr(modeling_auto, mapping, {}).values():
         names.update([value] if isinstance(value, str) else value)
     return frozenset(names)
+
+
+def sees(model: nn.Module) -> bool:
+    """Whether a model reads images."""
+    return _reads(model, "pixel_values")
+
+
+def _reads(model: nn.Module, name: str) -> bool:
+    return name in inspect.signature(model.forward).parameters

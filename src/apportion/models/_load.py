@@ -17,11 +17,10 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.models.auto import modeling_auto
 from transformers.utils import logging as transformers_logging
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.models import _demo
-from apportion.models._given import sees
-from apportion.models._images import image_processor_of
-from apportion.models._prompt import tokenizer_of
+from apportion.models._kind import sees
+from apportion.models.inputs import image_processor_of, tokenizer_of
 
 Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"]
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from apportion._errors import ApportionError
-from apportion._target import AnyTarget, Reading, Span, Target, read_outputs, read_span
+from apportion.core import ApportionError
 from apportion.models._kind import Kind
-from apportion.models._prompt import Prompt, check_text, features_of_ids, token_label, tokenizer_of
+from apportion.models.inputs import Prompt, check_text, features_of_ids, token_label, tokenizer_of
+from apportion.targets import AnyTarget, Reading, Span, Target, read_outputs, read_span
 
 _SHOWN = 20
 

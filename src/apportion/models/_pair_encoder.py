@@ -13,18 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers.models.auto import modeling_auto
 
-from apportion._errors import ApportionError
-from apportion._pair import Pair
-from apportion.models._images import is_image
+from apportion.core import ApportionError
 from apportion.models._kind import kind_of_model
-from apportion.models._layout import patch_cell
-from apportion.models._prompt import Prompt, tokenizer_of
+from apportion.models.inputs import Sides, patch_cell, tokenizer_of
 
 Pooling = Literal["mean", "cls", "last", "pooled"]
-Sides = Literal["texts", "images"]
-
-#: Before the name of an input, in a pair's second side.
-OTHER = "other_"
 
 
 @dataclass(frozen=True)
@@ -144,32 +137,6 @@ class ImagePairEncoder(PairEncoder):
         )
 
 
-def sides_of(pair: Pair, *, sees: bool) -> Sides | None:
-    """Whether a pair holds two texts or two images; None for one of each.
-
-    Args:
-        pair: The two things.
-        sees: Whether the model reads images; of one that does not, everything is a text.
-    """
-    images = [sees and (is_image(side) or _is_pixels(side)) for side in (pair.first, pair.second)]
-    if all(images):
-        return "images"
-    return None if any(images) else "texts"
-
-
-def sides_given(given: Any, *, sees: bool) -> Sides | None:
-    """The same of a prompt as it was given, of the first of several, or as it was prepared."""
-    if is_pair(given):
-        return sides_of(given if isinstance(given, Pair) else given[0], sees=sees)
-    inputs = given.inputs if isinstance(given, Prompt) else {}
-    return "texts" if f"{OTHER}input_ids" in inputs else "images" if f"{OTHER}pixel_values" in inputs else None
-
-
-def is_pair(given: Any) -> bool:
-    """Whether a pair was given, or several."""
-    return isinstance(given, Pair) or (isinstance(given, list | tuple) and bool(given) and isinstance(given[0], Pair))
-
-
 def pair_encoder(model: nn.Module, processor: Any, pooling: Pooling | None, sides: Sides) -> PairEncoder:
     """The encoder of both sides of a pair of texts or of images.
 
@@ -213,10 +180,6 @@ def pair_encoder(model: nn.Module, processor: Any, pooling: Pooling | None, side
             "say which: Explainer(model, tokenizer, pooling='last') or pooling='mean'."
         )
     return made(model, "mean", "default")
-
-
-def _is_pixels(side: Any) -> bool:
-    return isinstance(side, Mapping) and "pixel_values" in side
 
 
 def _tensor(found: Any, encoder: PairEncoder) -> Tensor:

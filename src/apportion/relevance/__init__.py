@@ -2,6 +2,7 @@
 
 from apportion.relevance._audit import Audit as Audit
 from apportion.relevance._audit import AuditRow as AuditRow
+from apportion.relevance._by_output import relevance_by_output as relevance_by_output
 from apportion.relevance._composite import ATTNLRP as ATTNLRP
 from apportion.relevance._composite import CP_LRP as CP_LRP
 from apportion.relevance._composite import GIM as GIM
@@ -13,8 +14,15 @@ from apportion.relevance._composite import RELP as RELP
 from apportion.relevance._composite import RES_LRP as RES_LRP
 from apportion.relevance._composite import Composite as Composite
 from apportion.relevance._composite import Override as Override
+from apportion.relevance._composite import is_layer as is_layer
+from apportion.relevance._composite import layer_index as layer_index
+from apportion.relevance._composite import layer_label as layer_label
+from apportion.relevance._leaf import Leaf as Leaf
 from apportion.relevance._modulation import is_diffusion_transformer as is_diffusion_transformer
 from apportion.relevance._modulation import modulation_held as modulation_held
+from apportion.relevance._recording import record_forward as record_forward
+from apportion.relevance._recording import token_embedding as token_embedding
+from apportion.relevance._recording import usable_modules as usable_modules
 from apportion.relevance._trace import Propagated as Propagated
 from apportion.relevance._trace import Trace as Trace
 from apportion.relevance._trace import record as record
@@ -24,3 +32,6 @@ from apportion.relevance._treatment import register_rule as register_rule
 from apportion.relevance._treatment import unregister_rule as unregister_rule
 from apportion.relevance._vision import attnlrp_vision as attnlrp_vision
 from apportion.relevance._vision import vision_tower as vision_tower
+from apportion.relevance._visual_tokens import DEEP as DEEP
+from apportion.relevance._visual_tokens import MAKES as MAKES
+from apportion.relevance._visual_tokens import NAME as NAME

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from apportion._errors import RuleNotApplied
+from apportion.core import RuleNotApplied
 from apportion.relevance._composite import Composite
 from apportion.relevance._graph import Places
 from apportion.relevance._plan import Plan

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args, get_type_hints
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 
 
 @dataclass(frozen=True, kw_only=True)

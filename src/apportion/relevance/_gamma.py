@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.relevance._treatment import Gradients, Treatment, inner
 
 #: The arguments that an operation ran with.

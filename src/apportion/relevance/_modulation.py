@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.relevance._composite import Composite
 
 #: The layers that make them, by the names of their paths.

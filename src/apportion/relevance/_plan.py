@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from apportion._errors import RuleNotApplied, UnknownOperation
+from apportion.core import RuleNotApplied, UnknownOperation
 from apportion.relevance import _rules as rules
 from apportion.relevance._composite import Composite, Override, layer_label
 from apportion.relevance._gamma import Operands, linear_map, residual_sum, unknown_map

@@ -15,7 +15,7 @@ from torch._C._autograd import _get_sequence_nr
 from torch.autograd.graph import get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.relevance._composite import is_layer
 from apportion.relevance._graph import Visit
 from apportion.relevance._leaf import Leaf, Role

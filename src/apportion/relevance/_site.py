@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 
 
 @dataclass(frozen=True)

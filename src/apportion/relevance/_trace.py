@@ -14,8 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from apportion._errors import ApportionError, NonFiniteRelevance, RuleNotApplied
-from apportion._ledger import Ledger
+from apportion.core import ApportionError, Ledger, NonFiniteRelevance, RuleNotApplied
 from apportion.relevance._audit import Audit
 from apportion.relevance._capture import Capture
 from apportion.relevance._composite import GRADIENT, Composite

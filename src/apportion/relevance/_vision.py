@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.relevance._composite import ATTNLRP, Composite, Override, layer_index
 
 

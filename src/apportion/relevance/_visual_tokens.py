@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.relevance._leaf import Leaf
 
 NAME = "visual tokens"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeVar
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.evaluation._item import Region
 from apportion.evaluation.agreement._sentence import Number, Sentence
 from apportion.evaluation.agreement._vocabulary import (

@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from apportion._errors import ApportionError
-from apportion._explainer import Explainer
+from apportion.core import ApportionError
 from apportion.evaluation._item import Item
 from apportion.evaluation.agreement._sentence import Sentence
-from apportion.models._kind import kind_of_model
-from apportion.models._outputs import Head
-from apportion.models._prompt import tokenizer_of
+from apportion.explain import Explainer
+from apportion.models import Head, kind_of_model
+from apportion.models.inputs import tokenizer_of
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 
 
 def lines_of(files: Sequence[Path]) -> Iterator[tuple[str, str]]:

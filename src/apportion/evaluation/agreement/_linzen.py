@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.evaluation.agreement._lines import files_at, lines_of
 from apportion.evaluation.agreement._lm_syneval import place_of
 from apportion.evaluation.agreement._sentence import Number, Sentence, number_of

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.evaluation._item import Region
 from apportion.evaluation.agreement._lines import files_at, records_of
 from apportion.evaluation.agreement._sentence import Number, Sentence

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.evaluation.pairs._effects import PairEffects
 from apportion.games import AnyMasker, AnyPlayers, players_of
 from apportion.metagame import MetaGame, attribution_payoff, masker_of

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.games import AnyMasker, AnyPlayers, Game, players_of, target_payoff
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 
 
 def one_score_a_pair(values: Float[Tensor, "players players"]) -> Float[Tensor, "players players"]:

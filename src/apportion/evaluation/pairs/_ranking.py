@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 
 
 def effect_captured(scores: Float[Tensor, " pairs"], effects: Float[Tensor, " pairs"]) -> float:

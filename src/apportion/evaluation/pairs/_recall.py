@@ -7,7 +7,7 @@ from collections.abc import Collection
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.evaluation.pairs._one_score import of_pairs
 
 Pair = tuple[int, int]

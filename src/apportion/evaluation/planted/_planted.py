@@ -9,8 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from apportion._errors import ApportionError
-from apportion._explainer import Explainer
+from apportion.core import ApportionError
 from apportion.evaluation._item import Item
 from apportion.evaluation.planted._circuit import model_of
 from apportion.evaluation.planted._compare import COMPARE
@@ -22,6 +21,7 @@ from apportion.evaluation.planted._switch import SWITCH
 from apportion.evaluation.planted._task import SHARPNESS, STEEPNESS, Strengths, Task
 from apportion.evaluation.planted._twice import TWICE
 from apportion.evaluation.planted._words import word_tokenizer
+from apportion.explain import Explainer
 
 PlantedName = Literal["copy", "lookup", "compare", "saturated", "switch", "twice"]
 TASKS: dict[str, Task] = {

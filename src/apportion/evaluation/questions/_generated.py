@@ -6,7 +6,7 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.evaluation._item import Region
 from apportion.evaluation.questions._span_question import SpanQuestion
 from apportion.evaluation.questions._words import THEMES, Relation, Theme

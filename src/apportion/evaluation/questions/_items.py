@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from apportion._errors import ApportionError
-from apportion._explainer import Explainer
-from apportion._target import Span
+from apportion.core import ApportionError
 from apportion.evaluation._item import Item
 from apportion.evaluation.questions._span_question import SpanQuestion
-from apportion.models._kind import kind_of_model
-from apportion.models._outputs import Head
-from apportion.models._prompt import tokenizer_of
+from apportion.explain import Explainer
+from apportion.models import Head, kind_of_model
+from apportion.models.inputs import tokenizer_of
+from apportion.targets import Span
 
 _log = logging.getLogger(__name__)
 

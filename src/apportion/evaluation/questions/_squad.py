@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.evaluation._item import Region
 from apportion.evaluation.questions._span_question import SpanQuestion
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from apportion._errors import ApportionError
-from apportion._question import Question
+from apportion.core import ApportionError
 from apportion.methods._method import Shares
 from apportion.methods._registry import register
 from apportion.methods.backward._propagation import Propagation
 from apportion.relevance import ATTNLRP, Composite, attnlrp_vision
-from apportion.relevance._visual_tokens import NAME as VISUAL_TOKENS
+from apportion.relevance import NAME as VISUAL_TOKENS
+from apportion.task import Question
 
 
 @register(

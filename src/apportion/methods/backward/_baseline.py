@@ -8,10 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.methods.backward._neighbourhood import Neighbourhood, Place, Point
-from apportion.models._layout import Layout, layout_of
-from apportion.models._prompt import tokenizer_of
+from apportion.models.inputs import Layout, layout_of, tokenizer_of
 
 #: Special tokens that may serve, as tokenizers name them.
 TOKENS = ("pad", "mask", "unk", "eos", "bos")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 
 
 def check_count(name: str, given: int, *, least: int) -> None:

@@ -9,15 +9,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._ledger import Ledger
-from apportion._question import Question
+from apportion.core import ApportionError, Ledger
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.backward._baseline import layout_at, refilled
 from apportion.methods.backward._counts import check_batch_size, check_count
 from apportion.methods.backward._neighbourhood import Neighbourhood, Place, Point
-from apportion.models._prompt import prompts_from
+from apportion.models.inputs import prompts_from
+from apportion.task import Question
 
 
 @register(

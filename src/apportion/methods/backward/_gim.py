@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from apportion._question import Question
 from apportion.methods._method import Shares
 from apportion.methods._registry import register
 from apportion.methods.backward._baseline import baseline_point, check_baseline
@@ -16,6 +15,7 @@ from apportion.methods.backward._neighbourhood import Neighbourhood, by_place, m
 from apportion.methods.backward._propagation import Propagation
 from apportion.relevance import GIM as GIM_RULES
 from apportion.relevance import Composite, Propagated
+from apportion.task import Question
 
 
 @register(

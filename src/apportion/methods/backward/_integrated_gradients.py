@@ -10,14 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._ledger import Ledger
-from apportion._question import Question
+from apportion.core import ApportionError, Ledger
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.backward._baseline import baseline_point, check_baseline
 from apportion.methods.backward._counts import check_batch_size, check_count
 from apportion.methods.backward._neighbourhood import Neighbourhood, Point
+from apportion.task import Question
 
 Quadrature = Literal["gauss-legendre", "riemann-right", "riemann-left", "riemann-midpoint", "trapezoid"]
 QUADRATURES: tuple[Quadrature, ...] = (

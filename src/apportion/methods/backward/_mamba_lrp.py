@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from apportion._errors import ApportionError, RuleNotApplied
-from apportion._question import Question
+from apportion.core import ApportionError, RuleNotApplied
 from apportion.methods._method import Shares
 from apportion.methods._registry import register
 from apportion.methods.backward._propagation import Propagation
 from apportion.relevance import MAMBA_LRP
+from apportion.task import Question
 
 
 @register(

@@ -7,8 +7,8 @@ from dataclasses import replace
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._ledger import Ledger
-from apportion.models._prompt import Prompt
+from apportion.core import Ledger
+from apportion.models.inputs import Prompt
 
 SPECIAL = "special tokens"
 #: What is left of the inputs' line by rounding alone.

@@ -9,21 +9,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from apportion._computed import Computed
-from apportion._errors import ApportionError
-from apportion._ledger import Ledger
-from apportion._progress import progress
-from apportion._question import TOKENS_AT_ONCE, Question
-from apportion._target import Span, Target
+from apportion.core import ApportionError, Ledger, progress
 from apportion.methods.backward._modality import by_modality
 from apportion.methods.backward._tokens import shares_of_tokens
-from apportion.models._canvas import Canvas
-from apportion.models._running import in_evaluation
-from apportion.relevance import Trace
-from apportion.relevance._leaf import Leaf
-from apportion.relevance._recording import token_embedding
-from apportion.relevance._visual_tokens import DEEP
-from apportion.relevance._visual_tokens import NAME as VISUAL_TOKENS
+from apportion.models.anatomy import in_evaluation
+from apportion.models.inputs import Canvas
+from apportion.relevance import DEEP, Leaf, Trace, token_embedding
+from apportion.relevance import NAME as VISUAL_TOKENS
+from apportion.targets import Computed, Span, Target
+from apportion.task import TOKENS_AT_ONCE, Question
 
 #: Where tokens are embedded: the module's path, and the input that it looks up (encoder-decoders share a module).
 #: Of a canvas: its name twice.

@@ -8,12 +8,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._question import Question
+from apportion.core import ApportionError
 from apportion.methods._method import Shares
 from apportion.methods._registry import register
 from apportion.methods.backward._propagation import Propagation
 from apportion.relevance import PA_LRP, Propagated, Trace
+from apportion.task import Question
 
 
 @register(

@@ -11,20 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from apportion._attribution import Cost, Explained
-from apportion._computed import encodings_of
-from apportion._errors import ApportionError, RuleNotApplied
-from apportion._features import Feature
-from apportion._ledger import Ledger
-from apportion._pairwise import Pairwise
-from apportion._question import Question
+from apportion.core import ApportionError, Feature, Ledger, RuleNotApplied
 from apportion.methods._method import Method
 from apportion.methods.backward._propagation import Propagation, of_positions, of_tokens
-from apportion.models._pair_encoder import OTHER
-from apportion.models._prompt import Prompt
-from apportion.relevance import Composite, Propagated, Trace
-from apportion.relevance._by_output import relevance_by_output
-from apportion.relevance._composite import Override
+from apportion.models.inputs import OTHER, Prompt
+from apportion.relevance import Composite, Override, Propagated, Trace, relevance_by_output
+from apportion.results import Cost, Explained, Pairwise
+from apportion.targets import encodings_of
+from apportion.task import Question
 
 SIDES = ("first", "second")
 

@@ -9,15 +9,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from apportion._errors import NonFiniteRelevance, UnknownOperation
-from apportion._question import Question
+from apportion.core import NonFiniteRelevance, UnknownOperation
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods._target_function import with_target_function
 from apportion.methods.backward._modality import by_modality
 from apportion.methods.backward._tokens import shares_of_tokens
-from apportion.models._prompt import Prompt
+from apportion.models.inputs import Prompt
 from apportion.relevance import ATTNLRP, CP_LRP, GRADIENT, NAMED, Composite, Propagated
+from apportion.task import Question
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._question import Question
+from apportion.core import ApportionError
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.backward._tokens import shares_of_tokens
-from apportion.models._prompt import Prompt, prompts_from
-from apportion.relevance import RELP, Propagated, Trace
-from apportion.relevance._recording import token_embedding
+from apportion.models.inputs import Prompt, prompts_from
+from apportion.relevance import RELP, Propagated, Trace, token_embedding
+from apportion.task import Question
 
 
 @register(

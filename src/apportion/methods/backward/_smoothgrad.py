@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._question import Question
+from apportion.core import ApportionError
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.backward._counts import check_batch_size, check_count
 from apportion.methods.backward._neighbourhood import Neighbourhood, Place, Point
+from apportion.task import Question
 
 SCORES = ("l2", "l1", "input-x-gradient")
 

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._question import Question
-from apportion.models._canvas import Canvas
-from apportion.relevance._visual_tokens import DEEP
-from apportion.relevance._visual_tokens import NAME as VISUAL_TOKENS
+from apportion.core import ApportionError
+from apportion.models.inputs import Canvas
+from apportion.relevance import DEEP
+from apportion.relevance import NAME as VISUAL_TOKENS
+from apportion.task import Question
 
 
 def shares_of_tokens(amounts: Sequence[tuple[str, Tensor]], question: Question, example: int) -> Tensor:

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._progress import progress
-from apportion._question import Question
+from apportion.core import progress
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.forward._described import described, rows_read
-from apportion.models._anatomy import Layer
+from apportion.models.anatomy import Layer
+from apportion.task import Question
 
 #: How many numbers the vectors of some sources may hold at once: they should fit a processor's cache.
 NUMBERS_AT_ONCE = 2**20

@@ -11,18 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._ledger import Ledger
-from apportion._progress import progress
-from apportion._question import Question
+from apportion.core import ApportionError, Ledger, progress
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.forward._alti import contributions
 from apportion.methods.forward._described import described
-from apportion.models._anatomy import Anatomy
-from apportion.models._frozen_norm import FrozenNorm
-from apportion.models._readout import Readout, readout
-from apportion.relevance._composite import layer_label
+from apportion.models.anatomy import Anatomy, FrozenNorm, Readout, readout
+from apportion.relevance import layer_label
+from apportion.task import Question
 
 
 @register(

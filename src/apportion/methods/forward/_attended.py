@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from apportion._computed import Outputs
-from apportion._errors import ApportionError
-from apportion._question import Question
-from apportion.models._attention import Heads, attention_through
-from apportion.models._prompt import Prompt
+from apportion.core import ApportionError
+from apportion.models.anatomy import Heads, attention_through
+from apportion.models.inputs import Prompt
 from apportion.relevance import Trace
+from apportion.targets import Outputs
+from apportion.task import Question
 
 #: How far outputs computed through our attention may be from the model's own, as a part of the largest.
 TOLERANCE = 1e-4

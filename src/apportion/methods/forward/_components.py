@@ -12,14 +12,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from apportion._errors import ApportionError
-from apportion._question import Question
+from apportion.core import ApportionError
 from apportion.methods.forward._attended import outputs_read
 from apportion.methods.forward._layer_inputs import reading_through
-from apportion.models._anatomy import anatomy
-from apportion.models._attention import Heads, attention_through
-from apportion.models._running import in_evaluation
-from apportion.models._watching import same, tolerance_of
+from apportion.models.anatomy import Heads, anatomy, attention_through, in_evaluation, same, tolerance_of
+from apportion.task import Question
 
 ACTIVATIONS = {"gelu", "silu", "relu", "relu6", "leaky_relu", "elu", "mish", "tanh", "sigmoid", "softplus", "hardswish"}
 ADDITIONS, SUBTRACTIONS = {"add", "radd", "iadd"}, {"sub", "isub"}

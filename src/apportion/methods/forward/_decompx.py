@@ -10,19 +10,16 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from apportion._errors import ApportionError
-from apportion._ledger import Ledger
-from apportion._question import Question
+from apportion.core import ApportionError, Ledger
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods._target_function import with_target_function
-from apportion.methods.backward._tokens import shares_of_tokens
+from apportion.methods.backward import shares_of_tokens
 from apportion.methods.forward._attended import Attended, outputs_read, refuse_images
 from apportion.methods.forward._components import components_of_outputs
 from apportion.methods.forward._layer_inputs import first_layers, reading_through
-from apportion.relevance import CP_LRP, Trace
-from apportion.relevance._leaf import Leaf
-from apportion.relevance._recording import record_forward
+from apportion.relevance import CP_LRP, Leaf, Trace, record_forward
+from apportion.task import Question
 
 Bias = Literal["token", "absdot", "none"]
 

@@ -8,11 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._question import Question
+from apportion.core import ApportionError
 from apportion.methods.forward._attended import Attended, refuse_images
-from apportion.models._anatomy import Anatomy, anatomy
-from apportion.models._watching import OTHERS, same, tolerance_of
+from apportion.models.anatomy import OTHERS, Anatomy, anatomy, same, tolerance_of
+from apportion.task import Question
 
 
 def described(question: Question) -> Anatomy:

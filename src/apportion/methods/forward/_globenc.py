@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._question import Question
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.forward._attended import Attended
-from apportion.models._anatomy import Layer, anatomy
+from apportion.models.anatomy import Layer, anatomy
+from apportion.task import Question
 
 
 @register(

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._question import Question
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.forward._attended import Attended
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
+from apportion.task import Question
 
 
 @register(

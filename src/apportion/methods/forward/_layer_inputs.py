@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.methods.forward._attended import Attended, layer_of
 
 

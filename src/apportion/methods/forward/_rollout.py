@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._question import Question
+from apportion.core import ApportionError
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.forward._attended import Attended
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
+from apportion.task import Question
 
 
 @register(

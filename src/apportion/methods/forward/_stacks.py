@@ -9,12 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 from apportion.methods.forward._attended import Attended, Attention, cut, layer_of
-from apportion.models._canvas import Canvas
-from apportion.models._layout import layout_of
-from apportion.relevance._leaf import Leaf
-from apportion.relevance._visual_tokens import NAME as VISUAL_TOKENS
+from apportion.models.inputs import Canvas, layout_of
+from apportion.relevance import NAME as VISUAL_TOKENS
+from apportion.relevance import Leaf
 
 OTHERS = "res-lrp, attnlrp or integrated-gradients serve it"
 

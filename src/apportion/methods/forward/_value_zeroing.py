@@ -12,15 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import Cache
 
-from apportion._errors import ApportionError
-from apportion._progress import progress
-from apportion._question import TOKENS_AT_ONCE, Question
+from apportion.core import ApportionError, progress
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.forward._attended import TOLERANCE, Attended, layer_of
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
-from apportion.models._attention import Heads, attention_through
-from apportion.models._running import in_evaluation
+from apportion.models.anatomy import Heads, attention_through, in_evaluation
+from apportion.task import TOKENS_AT_ONCE, Question
 
 
 @register(

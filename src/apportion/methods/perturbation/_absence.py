@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from apportion._progress import progress
-from apportion._question import TOKENS_AT_ONCE, Question
+from apportion.core import progress
 from apportion.games import Masker, Players, in_prompt, presence
 from apportion.methods.perturbation._prefix import PrefixReader
+from apportion.task import TOKENS_AT_ONCE, Question
 
 # How many changed prompts are made before they are read, where they are long; they may be embeddings.
 _MADE_AT_ONCE = 64

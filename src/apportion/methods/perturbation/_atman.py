@@ -10,19 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from apportion._errors import ApportionError
-from apportion._progress import progress
-from apportion._question import TOKENS_AT_ONCE, Question, Variant, tokens_of
-from apportion._target import Span, Target
+from apportion.core import ApportionError, progress
 from apportion.games import AnyPlayers, Players, players_of, to_features
-from apportion.games._drop_tokens import patch_sequence, whole_patches
-from apportion.games._masker import layers_without_attention
+from apportion.games.maskers import layers_without_attention, patch_sequence, whole_patches
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
-from apportion.models._attention import Heads, attention_through
-from apportion.models._prompt import Prompt
-from apportion.models._running import in_evaluation
-from apportion.relevance._recording import token_embedding
+from apportion.models.anatomy import Heads, attention_through, in_evaluation
+from apportion.models.inputs import Prompt
+from apportion.relevance import token_embedding
+from apportion.targets import Span, Target
+from apportion.task import TOKENS_AT_ONCE, Question, Variant, tokens_of
 
 #: By input of tokens or patches, what each key's scores are multiplied by: (variants, keys).
 Factors = Mapping[str, Tensor]

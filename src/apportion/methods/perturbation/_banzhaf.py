@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apportion._question import Question
 from apportion.games import (
     AnyMasker,
     AnyPlayers,
@@ -15,10 +14,11 @@ from apportion.games import (
     players_of,
     sampled_banzhaf,
 )
-from apportion.games._exact import MOST_PLAYERS
+from apportion.games.values import MOST_PLAYERS_EXACT
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.perturbation._played import game_of, shares_of
+from apportion.task import Question
 
 
 @register(
@@ -63,6 +63,6 @@ class Banzhaf(Method):
         return shares_of(question, players, found, chosen=self.players, masker=self.masker)
 
     def _values(self, game: Game) -> Estimate:
-        if game.players <= MOST_PLAYERS and 2**game.players <= self.budget:
+        if game.players <= MOST_PLAYERS_EXACT and 2**game.players <= self.budget:
             return exact_banzhaf(game)
         return sampled_banzhaf(game, budget=self.budget, seed=self.seed)

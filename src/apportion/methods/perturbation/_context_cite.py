@@ -10,9 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._question import Question
-from apportion._target import AnyTarget, Span, Target
+from apportion.core import ApportionError
 from apportion.games import (
     AnyMasker,
     AnyPlayers,
@@ -27,6 +25,8 @@ from apportion.games import (
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.perturbation._played import shares_of
+from apportion.targets import AnyTarget, Span, Target
+from apportion.task import Question
 
 #: A prompt with fewer sentences is divided among its words.
 FEWEST_SENTENCES = 3

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer
 
-from apportion._errors import ApportionError
+from apportion.core import ApportionError
 
 
 class Kept(DynamicLayer):

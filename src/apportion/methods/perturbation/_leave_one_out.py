@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from apportion._question import Question
 from apportion.games import AnyMasker, AnyPlayers, as_masker, in_prompt, players_of, to_features
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.perturbation._absence import drops
+from apportion.task import Question
 
 
 @register(

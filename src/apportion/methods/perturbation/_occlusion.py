@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from apportion._errors import ApportionError
-from apportion._question import Question
+from apportion.core import ApportionError
 from apportion.games import AnyMasker, AnyPlayers, Players, as_masker, in_prompt, players_of, to_features
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.perturbation._absence import drops
-from apportion.models._prompt import Prompt
+from apportion.models.inputs import Prompt
+from apportion.task import Question
 
 #: Which of the prompt's features is the grid's first, and its rows and columns.
 Grid = tuple[int, int, int]

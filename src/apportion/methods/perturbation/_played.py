@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from apportion._question import Question
 from apportion.games import (
     AnyMasker,
     AnyPlayers,
@@ -17,6 +16,7 @@ from apportion.games import (
     to_features,
 )
 from apportion.methods._method import Shares
+from apportion.task import Question
 
 
 def game_of(question: Question, example: int, players: Players, masker: AnyMasker, *, doing: str) -> Game:

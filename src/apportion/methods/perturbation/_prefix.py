@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from apportion._errors import ApportionError
-from apportion._question import Question, Variant
-from apportion._target import Span, Target
+from apportion.core import ApportionError
 from apportion.methods.perturbation._last_layer import Kept, KeptOfLast, last_layer, only_rows
-from apportion.models._prompt import Prompt
-from apportion.models._running import in_evaluation
+from apportion.models.anatomy import in_evaluation
+from apportion.models.inputs import Prompt
+from apportion.targets import Span, Target
+from apportion.task import Question, Variant
 
 #: How many tokens run together: enough to keep a processor busy.
 TOKENS_AT_ONCE = 512

@@ -7,9 +7,7 @@ from typing import Literal
 
 import torch
 
-from apportion._errors import ApportionError
-from apportion._ledger import Ledger
-from apportion._question import Question
+from apportion.core import ApportionError, Ledger
 from apportion.games import (
     AnyMasker,
     AnyPlayers,
@@ -22,10 +20,11 @@ from apportion.games import (
     permutation_shapley,
     players_of,
 )
-from apportion.games._exact import MOST_PLAYERS
+from apportion.games.values import MOST_PLAYERS_EXACT
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.perturbation._played import game_of, shares_of
+from apportion.task import Question
 
 Estimator = Literal["auto", "exact", "permutation", "kernel", "leverage"]
 SAMPLED = {"permutation": permutation_shapley, "kernel": kernel_shap, "leverage": leverage_shap}
@@ -96,5 +95,5 @@ class Shapley(Method):
 
     def _chosen(self, players: int) -> str:
         if 2**players <= self.budget:
-            return "exact" if players <= MOST_PLAYERS else "leverage"
+            return "exact" if players <= MOST_PLAYERS_EXACT else "leverage"
         return "leverage" if self.budget >= ENOUGH_FOR_REGRESSION * players else "permutation"

@@ -1,0 +1,215 @@
+"""Dropped tokens: absent patches taken out of the sequence that a vision transformer reads."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, final
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from apportion.core import ApportionError
+from apportion.games.maskers._image_masker import ImageMasker
+from apportion.models.anatomy import in_evaluation
+from apportion.models.inputs import Canvas, layout_of
+from apportion.targets import Cosine, Projection
+from apportion.task import Change, Question, Variant
+
+#: At most so many tokens stand before the patches: a class token, distillation, registers.
+MOST_BEFORE = 16
+
+
+@final
+@dataclass(frozen=True)
+class DropTokens(ImageMasker):
+    """The tokens of absent patches are taken out of the sequence, after they were embedded and given their positions.
+
+    Nothing stands in for what is absent, as when a word is deleted. It fits plain stacks such as ViT, DeiT, DINOv2 and
+    the towers of CLIP and SigLIP: those for which the order of the patch tokens says nothing once they have their
+    positions, which is tried out. Whole patches are dropped, so a region must not share one with another.
+    """
+
+    name = "drop-tokens"
+
+    def changed(
+        self, question: Question, example: int, variant: Variant, present: Bool[Tensor, " features"]
+    ) -> Variant:
+        """The variant with fewer tokens of the image.
+
+        Raises:
+            ApportionError: The model is no plain stack, a patch is absent in part, or nothing would be left.
+        """
+        if bool(present[: question.prompts[example].before_tokens].all()):
+            return variant
+        sequence, canvas = patch_sequence(question, example, "the masker 'drop-tokens'")
+        there = whole_patches(question, example, canvas, present[: canvas.count])
+        places = torch.cat([torch.arange(sequence.before), sequence.before + there.nonzero().flatten()])
+        if not len(places):
+            raise ApportionError(
+                f"{type(question.head.model).__name__} has no token beside its patches, so they cannot all be dropped; "
+                "use masker='mean' or 'blur'."
+            )
+        return replace(variant, change=Reordered(sequence.module, places))
+
+
+@dataclass(frozen=True)
+class PatchSequence:
+    """Where a vision transformer's patches become a sequence.
+
+    Args:
+        module: Whose output it is, with positions.
+        before: How many tokens stand before the patches.
+        patches: How many patches there are.
+    """
+
+    module: nn.Module
+    before: int
+    patches: int
+
+
+class Reordered(Change):
+    """Some of a sequence's tokens, in an order of their own.
+
+    Args:
+        module: Whose output the sequence is.
+        places: Of the tokens that are left.
+    """
+
+    def __init__(self, module: nn.Module, places: Int[Tensor, " tokens"]) -> None:
+        self.module, self.places = module, places
+
+    @property
+    def kind(self) -> Hashable:
+        """As many tokens run together."""
+        return id(self.module), len(self.places)
+
+    @contextmanager
+    def lent(self, model: nn.Module, changes: Sequence[Change]) -> Iterator[None]:
+        """The model with a shorter sequence for each example; its hook is taken away again."""
+        places = torch.stack([change.places for change in changes if isinstance(change, Reordered)])
+
+        def cut(module: nn.Module, arguments: Any, output: Any) -> Any:
+            tokens = output[0] if isinstance(output, tuple) else output
+            mine = places.to(tokens.device)
+            chosen = tokens[torch.arange(len(mine), device=tokens.device)[:, None], mine]
+            return (chosen, *output[1:]) if isinstance(output, tuple) else chosen
+
+        handle = self.module.register_forward_hook(cut)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+#: By question, since a model is tried out only once.
+_TRIED: WeakKeyDictionary[Question, dict[int, PatchSequence]] = WeakKeyDictionary()
+
+
+def patch_sequence(question: Question, example: int, doing: str) -> tuple[PatchSequence, Canvas]:
+    """The sequence of patches of a plain stack, and the canvas that they are of.
+
+    Args:
+        question: With its targets.
+        example: Which of its prompts.
+        doing: What needs it, for errors.
+
+    Raises:
+        ApportionError: There is no such sequence, the order of its tokens matters, or the target reads single ones.
+    """
+    prompt, model = question.prompts[example], question.head.model
+    refusal = f"{doing} needs a plain stack of patches (ViT, DeiT, DINOv2, CLIP, SigLIP), and "
+    other = "; leave-one-out or occlusion with masker='mean' or 'blur' fit."
+    if len(prompt.canvases) != 1 or prompt.canvases[0].patches is None or not prompt.canvases[0].batched:
+        raise ApportionError(f"{refusal}{type(model).__name__} has none for this prompt{other}")
+    canvas = prompt.canvases[0]
+    for target in question.targets:
+        if isinstance(target, Cosine | Projection) and target.of not in ("pooled", "cls"):
+            raise ApportionError(f"{refusal}the target reads of={target.of!r}, whose place would move{other}")
+    known = _TRIED.setdefault(question, {})
+    if example not in known:
+        found = _found(question, example, canvas)
+        if found is None:
+            raise ApportionError(f"{refusal}{type(model).__name__} makes no sequence of them{other}")
+        if not _order_is_free(question, example, found):
+            raise ApportionError(
+                f"{refusal}in {type(model).__name__} the places of patches in the sequence count{other}"
+            )
+        known[example] = found
+    return known[example], canvas
+
+
+def whole_patches(
+    question: Question, example: int, canvas: Canvas, present: Bool[Tensor, " features"]
+) -> Bool[Tensor, " patches"]:
+    """For each of the model's patches whether it is present.
+
+    Raises:
+        ApportionError: A patch is present in part.
+    """
+    inputs = question.prompts[example].inputs
+    value = inputs[canvas.name]
+    there = canvas.present(present).expand(value.shape).to(torch.float32)
+    (image,) = layout_of(question.head.model, canvas.name, dict(inputs)).images(there)
+    assert canvas.patches is not None
+    rows, columns = canvas.patches
+    height, width = image.shape[0] // rows, image.shape[1] // columns
+    cells = image[: rows * height, : columns * width, 0].reshape(rows, height, columns, width)
+    shares = cells.transpose(1, 2).reshape(rows * columns, -1).mean(1)
+    if bool(((shares > 0) & (shares < 1)).any()):
+        raise ApportionError(
+            "a region covers a part of a patch, and only whole patches can be taken out; use regions='patches', or "
+            "masker='mean' or 'blur'."
+        )
+    return shares > 0
+
+
+def _found(question: Question, example: int, canvas: Canvas) -> PatchSequence | None:
+    """The outermost module that embeds patches and gives a sequence of them."""
+    model = question.head.model
+    assert canvas.patches is not None
+    patches = canvas.patches[0] * canvas.patches[1]
+    candidates: list[PatchSequence] = []
+
+    def look(module: nn.Module, arguments: Any, output: Any) -> None:
+        tokens = output[0] if isinstance(output, tuple) and output else output
+        if isinstance(tokens, Tensor) and tokens.ndim == 3 and 0 <= tokens.shape[1] - patches <= MOST_BEFORE:
+            candidates.append(PatchSequence(module, tokens.shape[1] - patches, patches))
+
+    handles = [module.register_forward_hook(look) for module in model.modules() if _embeds(module)]
+    try:
+        with in_evaluation(model), torch.no_grad():
+            model(**question.alone(example).inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    question.passes.forward += 1
+    # What is inside ends first, so the last one that holds the first is the outermost.
+    around = [one for one in candidates if candidates[0].module in one.module.modules()]
+    return around[-1] if around else None
+
+
+def _embeds(module: nn.Module) -> bool:
+    """Whether a module makes patches but holds no layers."""
+    inside = list(module.modules())
+    convolves = any(isinstance(one, nn.Conv2d | nn.Conv3d) for one in inside[1:])
+    return convolves and not any(isinstance(one, nn.ModuleList | nn.Sequential) for one in inside)
+
+
+def _order_is_free(question: Question, example: int, sequence: PatchSequence) -> bool:
+    """Whether the targets stay the same when the patch tokens change places, and can be read without one of them."""
+    prompt, rows = question.prompts[example], question.rows[example]
+    shuffled = torch.randperm(sequence.patches, generator=torch.Generator().manual_seed(0))
+    before = torch.arange(sequence.before)
+    moved = Reordered(sequence.module, torch.cat([before, sequence.before + shuffled]))
+    fewer = Reordered(sequence.module, torch.arange(max(1, sequence.before + sequence.patches - 1)))
+    try:
+        values = question.evaluate(example, [Variant(prompt, rows, moved), Variant(prompt, rows, fewer)])
+    except (ApportionError, AssertionError, IndexError, RuntimeError, TypeError, ValueError):
+        return False  # what follows counts on the number of tokens
+    known = torch.tensor(question.read.values[example], dtype=torch.float64)
+    dtype = next((p.dtype for p in question.head.model.parameters() if p.is_floating_point()), torch.float32)
+    return bool(((values[0] - known).abs() <= 1000 * torch.finfo(dtype).eps * (1 + known.abs())).all())

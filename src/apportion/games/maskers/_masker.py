@@ -1,0 +1,408 @@
+"""A masker: how features are made absent from what the model reads."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, Literal, final
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from apportion.core import ApportionError, Feature
+from apportion.models import Head
+from apportion.models.inputs import Prompt, tokenizer_of
+from apportion.relevance import token_embedding
+from apportion.task import Question, Variant
+
+#: A token where nothing is left.
+_STANDING_IN = Feature(label="", template=True)
+
+Token = Literal["auto", "mask", "unk", "pad", "eos"]
+TOKENS: tuple[Token, ...] = ("mask", "unk", "pad", "eos")
+
+
+class Masker(ABC):
+    """One way to make features absent; a subclass has `variant`."""
+
+    #: As a result's options keep it.
+    name: str
+    #: Whether what stands before the first absent feature is read by a causal model as if nothing were absent.
+    keeps_prefix: bool = False
+
+    @abstractmethod
+    def variant(self, question: Question, example: int, present: Bool[Tensor, " features"]) -> Variant:
+        """What the model reads when only some features are present.
+
+        Args:
+            question: With its prompts and the rows that its targets read.
+            example: Which of the prompts.
+            present: For each of the prompt's features, over all its parts in turn, whether it is there.
+
+        Raises:
+            ApportionError: Features cannot be absent from this model or prompt in this way.
+        """
+
+    def resolved(self, question: Question) -> Masker:
+        """The masker that stands behind a choice left open, for this question's model and tokenizer."""
+        return self
+
+
+AnyMasker = str | Masker
+
+
+@final
+@dataclass(frozen=True)
+class Auto(Masker):
+    """Replacing by the mask token where the tokenizer has one, else deleting."""
+
+    name = "auto"
+
+    def resolved(self, question: Question) -> Masker:
+        """`Replace("mask")` or `Delete()`."""
+        has_mask = getattr(tokenizer_of(question.head.processor), "mask_token_id", None) is not None
+        of_ids = all(name.endswith("input_ids") for name in question.prompts[0].parts)
+        return Replace("mask") if has_mask and of_ids else Delete()
+
+    def variant(self, question: Question, example: int, present: Bool[Tensor, " features"]) -> Variant:
+        """As the masker that stands behind it."""
+        return self.resolved(question).variant(question, example, present)
+
+
+@final
+@dataclass(frozen=True)
+class Delete(Masker):
+    """Absent tokens are removed and what follows moves up.
+
+    A target that is read at a removed token is read at the last one that is left before it. Where none is left, a token
+    that begins (or ends, or pads) a text stands in, since a model reads at least one.
+    """
+
+    name = "delete"
+    keeps_prefix = True
+
+    def variant(self, question: Question, example: int, present: Bool[Tensor, " features"]) -> Variant:
+        """The prompt without its absent tokens, and where the targets are read now."""
+        prompt, rows = question.prompts[example], question.rows[example]
+        inputs, parts = dict(prompt.inputs), dict(prompt.parts)
+        read_part, left = _part_with_rows(question, prompt), list(range(prompt.before_tokens))
+        for part, kept in _by_part(prompt, present).items():
+            start = prompt.starts[part]
+            if bool(kept.all()):
+                left += range(start, start + len(kept))
+                continue
+            mine = rows if part == read_part else []
+            first_read = min((row for of_target in mine for row in of_target), default=prompt.parts[part] - 1)
+            filled = not bool(kept[: first_read + 1].any())
+            columns = kept.nonzero().flatten()
+            left += [-1] * filled + [start + column for column in columns.tolist()]
+            if filled:
+                columns = torch.cat([columns.new_zeros(1), columns])
+            for name in _beside(prompt, part):
+                inputs[name] = _cut(name, inputs[name], columns)
+            if filled:
+                inputs[part][:, 0] = _filler(question.head, part)
+            parts[part] = len(columns)
+            if part == read_part:
+                before = kept.cumsum(0) - 1 + int(filled)
+                rows = [tuple(int(before[row]) for row in of_target) for of_target in rows]
+        features = tuple(_STANDING_IN if i < 0 else prompt.features[i] for i in left)
+        return Variant(replace(prompt, inputs=inputs, features=features, parts=parts), rows, kept=tuple(left))
+
+
+@final
+@dataclass(frozen=True)
+class AttentionMask(Masker):
+    """Absent tokens keep their place, but no token attends to them.
+
+    A target that is read at an absent token still sees that token's own embedding, which no attention mask can hide.
+    """
+
+    name = "attention-mask"
+    keeps_prefix = True
+
+    def variant(self, question: Question, example: int, present: Bool[Tensor, " features"]) -> Variant:
+        """The prompt with 0 in the attention mask where a feature is absent."""
+        prompt, head = question.prompts[example], question.head
+        inputs = dict(prompt.inputs)
+        read_part = _part_with_rows(question, prompt)
+        for part, kept in _by_part(prompt, present).items():
+            if bool(kept.all()):
+                continue
+            name = f"{part.removesuffix('input_ids')}attention_mask" if part.endswith("input_ids") else "attention_mask"
+            _check_attention(head, name)
+            last = _first_row(question, example) if part == read_part and head.kind in ("causal", "seq2seq") else None
+            if not bool((kept if last is None else kept[: last + 1]).any()):
+                raise ApportionError(
+                    "with the attention mask 0 at every token that the target could look at, the model's output is not "
+                    "defined; use masker='delete' or 'replace', or begin the prompt with a token that always stays."
+                )
+            ones = torch.ones(1, len(kept), dtype=torch.long, device=kept.device)
+            mask = inputs.get(name, ones)
+            if mask.ndim != 2:
+                raise ApportionError(
+                    f"{name!r} has {mask.ndim} axes; the masker 'attention-mask' needs one entry per token."
+                )
+            inputs[name] = mask * kept.to(mask)
+        return Variant(replace(prompt, inputs=inputs), question.rows[example])
+
+
+@final
+@dataclass(frozen=True)
+class Replace(Masker):
+    """Absent tokens are replaced by one that says little.
+
+    Args:
+        token: `"mask"`, `"unk"`, `"pad"` or `"eos"`; an id; or `"auto"`, the first of these that the tokenizer has.
+    """
+
+    token: Token | int = "auto"
+    keeps_prefix = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.token, int) and self.token not in ("auto", *TOKENS):
+            raise ApportionError(
+                f"token={self.token!r} is not known; use 'auto', {', '.join(map(repr, TOKENS))}, or a token id."
+            )
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """`replace`, with the token where one was chosen."""
+        return "replace" if self.token == "auto" else f"replace({self.token})"
+
+    def resolved(self, question: Question) -> Masker:
+        """With the token that the tokenizer has."""
+        if self.token != "auto":
+            return self
+        tokenizer = tokenizer_of(question.head.processor)
+        for token in TOKENS:
+            if getattr(tokenizer, f"{token}_token_id", None) is not None:
+                return Replace(token)
+        raise ApportionError(
+            "the masker 'replace' found no mask, unk, pad or eos token in the tokenizer; "
+            "name an id, such as 'replace(0)', or use 'delete'."
+        )
+
+    def variant(self, question: Question, example: int, present: Bool[Tensor, " features"]) -> Variant:
+        """The prompt with another token where a feature is absent."""
+        prompt = question.prompts[example]
+        inputs, token = dict(prompt.inputs), self._id(question)
+        for part, kept in _by_part(prompt, present).items():
+            if bool(kept.all()):
+                continue
+            if inputs[part].is_floating_point():
+                raise ApportionError(
+                    f"the prompt is embeddings ({part!r}), which no token replaces; use masker='zero' or 'delete'."
+                )
+            inputs[part] = torch.where(kept, inputs[part], token)
+        return Variant(replace(prompt, inputs=inputs), question.rows[example])
+
+    def _id(self, question: Question) -> int:
+        chosen = self.resolved(question)
+        assert isinstance(chosen, Replace)
+        if isinstance(chosen.token, int):
+            rows = _rows_of_embedding(question.head)
+            if not 0 <= chosen.token < rows:
+                raise ApportionError(
+                    f"token id {chosen.token} is out of the vocabulary: the model knows 0 to {rows - 1}."
+                )
+            return chosen.token
+        found = getattr(tokenizer_of(question.head.processor), f"{chosen.token}_token_id", None)
+        if found is None:
+            raise ApportionError(
+                f"the tokenizer has no {chosen.token} token to replace by; use 'replace' (any it has), an id such as "
+                "'replace(0)', or 'delete'."
+            )
+        return int(found)
+
+
+@final
+@dataclass(frozen=True)
+class ZeroEmbedding(Masker):
+    """Absent tokens have an embedding of zeros; their places stay."""
+
+    name = "zero"
+    keeps_prefix = True
+
+    def variant(self, question: Question, example: int, present: Bool[Tensor, " features"]) -> Variant:
+        """The prompt as embeddings, with zeros where a feature is absent."""
+        return _embedded_variant(question, example, present, mean=False)
+
+
+@final
+@dataclass(frozen=True)
+class MeanEmbedding(Masker):
+    """Absent tokens have the mean embedding of the vocabulary (of the prompt, where it is given as embeddings)."""
+
+    name = "mean"
+    keeps_prefix = True
+
+    def variant(self, question: Question, example: int, present: Bool[Tensor, " features"]) -> Variant:
+        """The prompt as embeddings, with the mean where a feature is absent."""
+        return _embedded_variant(question, example, present, mean=True)
+
+
+def _by_part(prompt: Prompt, present: Tensor) -> dict[str, Tensor]:
+    """For each input of tokens which of them are present.
+
+    Raises:
+        ApportionError: A part of an image is absent, which a masker of text leaves as it is.
+    """
+    if not bool(present[: prompt.before_tokens].all()):
+        raise ApportionError(
+            "a part of an image is absent, and this masker is for text; name one for images beside it, such as "
+            "'delete+mean'."
+        )
+    pieces = present[prompt.before_tokens :].split(list(prompt.parts.values()))
+    return {part: kept.to(prompt.inputs[part].device) for part, kept in zip(prompt.parts, pieces, strict=True)}
+
+
+def _part_with_rows(question: Question, prompt: Prompt) -> str:
+    """The input whose places the targets' rows are."""
+    names = list(prompt.parts)
+    return next((name for name in names if question.head.kind == "seq2seq" and name.startswith("decoder")), names[0])
+
+
+def _first_row(question: Question, example: int) -> int | None:
+    return min((row for rows in question.rows[example] for row in rows), default=None)
+
+
+def _beside(prompt: Prompt, part: str) -> list[str]:
+    """The inputs that have one entry per token of this part, and the part itself."""
+    decoder, length = part.startswith("decoder"), prompt.parts[part]
+    return [
+        name
+        for name, value in prompt.inputs.items()
+        if isinstance(value, Tensor)
+        and name.startswith("decoder") == decoder
+        and name.startswith("other_") == part.startswith("other_")
+        and value.ndim >= 2
+        and (value.shape[1] == length or name == part or _is_square(value, length))
+    ]
+
+
+def _is_square(value: Tensor, length: int) -> bool:
+    return value.ndim > 2 and value.shape[-1] == value.shape[-2] == length
+
+
+def _cut(name: str, value: Tensor, columns: Tensor) -> Tensor:
+    if value.shape[1] != 1 and name.endswith("position_ids"):
+        return value[:, : len(columns)]  # positions close up
+    if name.endswith("mask") and value.ndim > 2:
+        raise ApportionError(
+            f"{name!r} has {value.ndim} axes, so no token can be deleted from it; use 'replace' instead."
+        )
+    return value[:, columns]
+
+
+def _filler(head: Head, part: str) -> Any:
+    """The token, or its embedding, that stands alone where nothing is left."""
+    tokenizer, config = tokenizer_of(head.processor), getattr(head.model, "config", None)
+    for name in ("bos_token_id", "cls_token_id", "eos_token_id", "pad_token_id"):
+        for source in (tokenizer, config, getattr(config, "text_config", None)):
+            found = getattr(source, name, None)
+            if isinstance(found, int) and 0 <= found < _rows_of_embedding(head):
+                return found if part.endswith("input_ids") else _embedding_of(head, found)
+    raise ApportionError(
+        "deleting leaves no token for the target to be read at, and neither tokenizer nor configuration names one that "
+        "begins or ends a text; use another masker, such as 'zero' or 'replace(0)'."
+    )
+
+
+def layers_without_attention(model: nn.Module) -> list[str]:
+    """The kinds of a model's layers in which tokens meet otherwise than by attention, as its configuration tells."""
+    config = getattr(model, "config", None)
+    nested = [part for name in ("text_config", "vision_config") if (part := getattr(config, name, None)) is not None]
+    configs = nested if nested and getattr(config, "num_attention_heads", None) is None else [config, *nested]
+    kinds: set[str] = set()
+    for one in configs:
+        layers = getattr(one, "layer_types", None) or getattr(one, "layers_block_type", None) or ()
+        others = {str(kind) for kind in layers if "attention" not in str(kind) or "linear" in str(kind)}
+        kinds |= others or ({"another kind"} if getattr(one, "num_attention_heads", None) is None else set())
+    return sorted(kinds)
+
+
+def _check_attention(head: Head, name: str) -> None:
+    kinds = layers_without_attention(head.model)
+    if head.accepts(name) and not kinds:
+        return
+    why = f"its layers are of {', '.join(kinds)}" if kinds else f"its forward takes no {name!r}"
+    raise ApportionError(
+        f"{type(head.model).__name__} would look past an attention mask ({why}); use masker='delete' or 'replace'."
+    )
+
+
+def _embedding(head: Head) -> nn.Module:
+    module = token_embedding(head.model)
+    if module is None:
+        raise ApportionError(
+            f"{type(head.model).__name__} does not tell its token embedding; use masker='delete' or 'replace'."
+        )
+    return module
+
+
+def _embedding_of(head: Head, token: int) -> Float[Tensor, " d_model"]:
+    module = _embedding(head)
+    with torch.no_grad():
+        found: Tensor = module(torch.tensor([[token]], device=next(module.parameters()).device))
+    return found[0, 0]
+
+
+def _rows_of_embedding(head: Head) -> int:
+    weight = getattr(token_embedding(head.model), "weight", None)
+    return weight.shape[0] if isinstance(weight, Tensor) else 2**31
+
+
+#: By question, so that each token's embedding and the mean of all are computed once, not once a variant.
+_EMBEDDED: WeakKeyDictionary[Question, dict[tuple[int, str], Tensor]] = WeakKeyDictionary()
+
+
+def _embedded_variant(question: Question, example: int, present: Tensor, *, mean: bool) -> Variant:
+    prompt, head = question.prompts[example], question.head
+    inputs, parts = dict(prompt.inputs), {}
+    for part, kept in _by_part(prompt, present).items():
+        embeds = part.replace("input_ids", "inputs_embeds")
+        if part != embeds and bool(kept.all()) and part != next(iter(prompt.parts)):
+            parts[part] = prompt.parts[part]
+            continue
+        if not head.accepts(embeds):
+            raise ApportionError(
+                f"{type(head.model).__name__} takes no {embeds!r}, so the maskers 'zero' and 'mean' do not fit; "
+                "use 'delete' or 'replace'."
+            )
+        values, absent = _embeddings(question, example, part, mean=mean)
+        inputs = {embeds if name == part else name: value for name, value in inputs.items()}
+        inputs[embeds] = torch.where(kept[:, None], values, absent)
+        parts[embeds] = prompt.parts[part]
+    return Variant(replace(prompt, inputs=inputs, parts=parts), question.rows[example])
+
+
+def _embeddings(
+    question: Question, example: int, part: str, *, mean: bool
+) -> tuple[Float[Tensor, "1 tokens d_model"], Float[Tensor, " d_model"]]:
+    """The embeddings of a part's tokens, and the one of an absent token."""
+    known = _EMBEDDED.setdefault(question, {})
+    given = question.prompts[example].inputs[part]
+    with torch.no_grad():
+        if (example, part) not in known:
+            known[example, part] = given.detach() if given.is_floating_point() else _embedding(question.head)(given)
+        values = known[example, part]
+        if not mean:
+            return values, values.new_zeros(values.shape[-1])
+        key = (example, "mean") if given.is_floating_point() else (-1, "mean")
+        if key not in known:
+            known[key] = values[0].mean(0) if given.is_floating_point() else _mean_embedding(question.head, given)
+        return values, known[key]
+
+
+def _mean_embedding(head: Head, ids: Tensor, *, at_once: int = 8192) -> Float[Tensor, " d_model"]:
+    """The mean over the vocabulary of what the embedding returns, which some models scale."""
+    module, rows = _embedding(head), _rows_of_embedding(head)
+    total = sum(
+        module(torch.arange(first, min(first + at_once, rows), device=ids.device)[None])[0].double().sum(0)
+        for first in range(0, rows, at_once)
+    )
+    assert isinstance(total, Tensor)
+    return (total / rows).to(module(ids[:, :1]))

@@ -1,0 +1,1 @@
+"""Words of a caption that move the relevance of patches."""

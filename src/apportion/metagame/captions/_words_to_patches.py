@@ -1,0 +1,163 @@
+"""Words to patches: how each word of a caption moves what an image's patches add to the similarity of both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from apportion.core import ApportionError, Pair
+from apportion.metagame._play import Rules
+from apportion.metagame.captions._caption import Caption, caption
+from apportion.metagame.captions._two_sides import Sides
+from apportion.metagame.estimators import MetaEstimate, MetaGame, estimated
+from apportion.methods import Method
+from apportion.models import Head
+from apportion.models.inputs import Prompt, is_image, text_prompt
+from apportion.results import Cost, Explained, Interactions
+from apportion.targets import Similarity
+from apportion.task import Question, Variant
+
+#: How many rounding errors of the model's numbers its own similarity may be away from that of its two sides.
+ROUNDING = 1000
+
+
+def pair_of(pair: Pair) -> tuple[Any, tuple[str, ...]]:
+    """The image of a pair and its captions.
+
+    Raises:
+        ApportionError: It is no image with a text or texts.
+    """
+    image, texts = (pair.first, pair.second) if is_image(pair.first) else (pair.second, pair.first)
+    captions = (texts,) if isinstance(texts, str) else tuple(texts) if isinstance(texts, list | tuple) else ()
+    if not is_image(image) or not captions or not all(isinstance(one, str) and one.strip() for one in captions):
+        raise ApportionError(
+            "words of a caption move the patches of an image: give ap.Pair(image, 'a caption'), or several captions in "
+            "a list."
+        )
+    return image, captions
+
+
+def play_words(
+    prompt: Prompt,
+    captions: Sequence[str],
+    head: Head,
+    method: Method | None,
+    rules: Rules,
+    *,
+    progress: bool,
+) -> Interactions:
+    r"""How each word moves each patch's share of an image's similarity to captions.
+
+    The image is encoded once. A coalition of words is a text, tokenised anew and encoded by itself; the similarity to
+    it, held constant, is then divided among the patches, which get all of it. Targets are no players:
+    $\sum_j \varphi_{j \to i} = \varphi_i(\text{caption}) - \varphi_i(\text{nothing})$. What several captions move adds
+    up: each is a game of its own words, whose payoffs are summed.
+
+    Args:
+        prompt: The image with the first caption, as the model reads it.
+        captions: The texts.
+        head: The dual encoder.
+        method: Any method that serves its side of images; None for the default there.
+        rules: Of the game; who is moved is every patch, and words are absent by deletion.
+        progress: Whether a progress bar may be shown.
+
+    Raises:
+        ApportionError: The rules do not fit, the model does not encode its sides apart, or the method does not serve.
+
+    Source:
+        Baniecki, Biecek and Fumagalli 2026, arXiv 2605.06295.
+    """
+    _check(rules, captions)
+    start = time.perf_counter()
+    sides = Sides(prompt, head, method)
+    _check_similarity(sides, prompt, captions[0])
+    found, played = [], []
+    for k, text in enumerate(captions):
+        part = "text" if len(captions) == 1 else f"caption {k + 1}"
+        words = caption(text, text_prompt(text, head.model, head.processor).features, rules.players, part)
+        game = MetaGame(
+            len(words.players),
+            _payoff(sides, words),
+            [None] * sides.features,
+            progress=progress,
+            label="words to patches",
+        )
+        found.append(
+            estimated(game, estimator=rules.estimator, budget=rules.budget, tolerance=rules.tolerance, seed=rules.seed)
+        )
+        played.append(words)
+    features = prompt.features[: sides.features]
+    return Interactions(
+        values=torch.cat([one.values for one in found]),
+        alone=torch.stack([one.alone for one in found]).sum(0),
+        first_order=torch.stack([one.first_order for one in found]).sum(0),
+        sources=tuple(player for words in played for player in words.players),
+        targets=features,
+        source_of=(None,) * len(features),
+        explained=Explained(label="similarity", unit="cosine", value=float(sides.similarities(captions).sum())),
+        index="metagame",
+        method=sides.method.name,
+        options={
+            **sides.method.options,
+            "players": rules.players if isinstance(rules.players, str) else list(rules.players),
+            "targets": "patches",
+            "masker": "deleted from the text",
+            "estimator": " and ".join(dict.fromkeys(one.estimator for one in found)),
+            "budget": rules.budget,
+            "seed": rules.seed,
+        },
+        standard_errors=_errors(found),
+        evaluations=sum(one.evaluations for one in found),
+        cost=Cost(
+            seconds=time.perf_counter() - start,
+            forward=sides.question.passes.forward,
+            backward=sides.question.passes.backward,
+        ),
+        pictures=tuple(picture for canvas in prompt.canvases for picture in canvas.pictures),
+    )
+
+
+def _errors(found: Sequence[MetaEstimate]) -> Float[Tensor, "words feature"] | None:
+    """Standard errors of all captions; of one that was played exactly they are 0."""
+    if all(one.standard_errors is None for one in found):
+        return None
+    known = [torch.zeros_like(one.values) if one.standard_errors is None else one.standard_errors for one in found]
+    return torch.cat(known)
+
+
+def _payoff(sides: Sides, words: Caption) -> Callable[[Tensor], Tensor]:
+    def payoff(coalitions: Bool[Tensor, "coalitions players"]) -> Float[Tensor, "coalitions feature"]:
+        return sides.attributions([words.without_absent(row) for row in coalitions])
+
+    return payoff
+
+
+def _check_similarity(sides: Sides, prompt: Prompt, text: str) -> None:
+    """Refuse a model that compares something else than the encodings of its two sides, such as a fusion of them."""
+    whole = Question(sides.head, [prompt], [Similarity()])
+    found = float(sides.similarities([text]))
+    own = float(whole.evaluate(0, [Variant(prompt, [()])]))
+    sides.question.passes.forward += 1
+    if abs(own - found) > ROUNDING * torch.finfo(next(sides.head.model.parameters()).dtype).eps:
+        raise ApportionError(
+            f"{type(sides.head.model).__name__} finds a similarity of {own:.4f}, and its encodings of image and text "
+            f"by themselves have the cosine {found:.4f}, so its sides cannot be told apart; use targets='features'."
+        )
+
+
+def _check(rules: Rules, captions: Sequence[str]) -> None:
+    if len(captions) > 1 and not isinstance(rules.players, str):
+        raise ApportionError(
+            "phrases as players are of one caption; of several give players='sentences' or 'words', or join them."
+        )
+    if rules.order != 2:
+        raise ApportionError("order=3 is for players that are targets too; words move patches in order 2.")
+    if rules.masker not in ("auto", "delete"):
+        raise ApportionError(f"masker={rules.masker!r} does not fit a caption, whose words are deleted; leave it out.")
+    if rules.path is not None:
+        raise ApportionError("path keeps games of prompts; words to patches take seconds and keep no file.")

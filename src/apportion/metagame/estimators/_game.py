@@ -1,0 +1,98 @@
+"""A metagame: players are features, and a coalition is paid the attributions of those that are present."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from apportion.core import ApportionError, NonFiniteRelevance
+from apportion.games import Game, Kept
+
+
+class MetaGame:
+    r"""One game for each target, all of them paid by the same coalitions.
+
+    In the game of a target i that plays, i is always present and the other n − 1 players join it: a coalition S is paid
+    $\varphi_i(S \cup i)$. One evaluation of a coalition T thus serves the games of all targets in T at once, with
+    S = T∖i. In the game of a target that does not play, all n players join.
+
+    Args:
+        players: How many there are.
+        payoff: From coalitions (a row each, true where a player is present) to the attributions of all targets, a row
+            each; what it says of a target that plays and is absent is not looked at.
+        player_of: For each target the player that it is; None where it does not play. Several targets may be the same
+            player, such as its attributions to several outputs.
+        budget: The most coalitions that may be evaluated; None for no limit.
+        progress: Whether a progress bar may be shown.
+        label: What the progress bar says.
+        kept: As in `Game`.
+
+    Raises:
+        ApportionError: There is no player or no target, or a target is no player.
+
+    Source:
+        Baniecki, Biecek and Fumagalli 2026, arXiv 2605.06295; coalitions shared by all targets are our own.
+    """
+
+    def __init__(
+        self,
+        players: int,
+        payoff: Callable[[Tensor], Tensor],
+        player_of: Sequence[int | None],
+        *,
+        budget: int | None = None,
+        progress: bool = False,
+        label: str = "coalitions",
+        kept: Kept | None = None,
+    ) -> None:
+        if not player_of or any(player is not None and not 0 <= player < players for player in player_of):
+            raise ApportionError(f"the targets {list(player_of)} must be among the {players} players, or None.")
+        self.players, self.player_of = players, tuple(player_of)
+        self.game = Game(players, payoff, budget=budget, progress=progress, label=label, kept=kept)
+
+    @property
+    def targets(self) -> int:
+        """How many there are."""
+        return len(self.player_of)
+
+    @property
+    def evaluations(self) -> int:
+        """How many distinct coalitions were evaluated until now."""
+        return self.game.evaluations
+
+    def present(self, coalitions: Bool[Tensor, "coalitions players"]) -> Bool[Tensor, "coalitions targets"]:
+        """For which targets a coalition pays: those that are in it, and those that do not play."""
+        always = torch.ones(len(coalitions), dtype=torch.bool)
+        return torch.stack([always if p is None else coalitions[:, p] for p in self.player_of], 1)
+
+    def values(self, coalitions: Bool[Tensor, "coalitions players"]) -> Float[Tensor, "coalitions targets"]:
+        """The attributions of all targets, in float64; exactly 0 for a target that is absent.
+
+        Raises:
+            ApportionError: The budget would be exceeded.
+            NonFiniteRelevance: A present target's attribution is NaN or infinite.
+        """
+        present = self.present(coalitions)
+        paid = torch.where(present, self.game.values(coalitions), 0.0)
+        if not bool(torch.isfinite(paid).all()):
+            wrong = int((~torch.isfinite(paid)).any(1).sum())
+            raise NonFiniteRelevance(
+                f"the attributions of {wrong} of {len(paid)} coalitions are NaN or infinite; choose a masker, a method "
+                "or a target that is finite whatever is absent."
+            )
+        return paid
+
+    @cached_property
+    def first_order(self) -> Float[Tensor, " targets"]:
+        """The attributions with all players present."""
+        return self.values(torch.ones(1, self.players, dtype=torch.bool))[0]
+
+    @cached_property
+    def alone(self) -> Float[Tensor, " targets"]:
+        """The attribution of each target with no other player present."""
+        wanted = [torch.arange(self.players) == (-1 if p is None else p) for p in self.player_of]
+        return self.values(torch.stack(wanted)).diagonal().clone()

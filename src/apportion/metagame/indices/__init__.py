@@ -1,0 +1,1 @@
+"""Other second-order indices, to compare with."""

@@ -1,0 +1,188 @@
+"""Neighbours: other second orders of the same prediction, in the shape of the metagame's, for comparison."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from apportion.core import ApportionError
+from apportion.games import Game, Players, as_masker, in_prompt, players_of, target_payoff
+from apportion.games.values import shapley_interaction, shapley_taylor
+from apportion.metagame._play import Rules
+from apportion.metagame.indices._integrated_hessians import integrated_hessians
+from apportion.metagame.indices._pair_scores import pair_scores
+from apportion.methods import IntegratedGradients, Method, Shapley
+from apportion.results import Cost, Explained, Interactions
+from apportion.task import Question
+
+Index = Literal["metagame", "shapley-taylor", "shapley-interaction", "integrated-hessians", "first-order-pairs"]
+
+#: The method whose first order an index divides, where it is no choice.
+METHOD_OF: Mapping[str, str] = {
+    "shapley-taylor": "shapley",
+    "shapley-interaction": "shapley",
+    "integrated-hessians": "integrated-gradients",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """A symmetric second order.
+
+    Args:
+        values: For each target and pair of players.
+        first_order: For each target and player.
+        evaluations: How many coalitions were evaluated.
+        options: For the result.
+    """
+
+    values: Float[Tensor, "targets players players"]
+    first_order: Float[Tensor, "targets players"]
+    evaluations: int = 0
+    options: Mapping[str, Any]
+
+
+def neighbours(question: Question, method: Method, rules: Rules, index: Index, *, progress: bool) -> list[Interactions]:
+    r"""Another second order for each of a question's targets; every one is symmetric.
+
+    - `"shapley-taylor"`: half of each pair's index stands in both directions, and on the diagonal what a player has
+      alone, $f(\{i\}) - f(\emptyset)$. Columns sum to Shapley values. The same as the metagame of Shapley values.
+    - `"shapley-interaction"`: half of each pair's index in both directions; on the diagonal the Shapley value less
+      half of the player's pairs, so that columns sum to Shapley values.
+    - `"integrated-hessians"`: columns sum to integrated gradients; what quadrature misses, and what players have
+      together with features that do not play, is in the gap.
+    - `"first-order-pairs"`: $|R_a + R_b|$, $|R_a|$ on the diagonal; scores and no amounts, so that their gap to R says
+      nothing.
+
+    Args:
+        question: About one prompt.
+        method: `shapley` as it is, `integrated-gradients` with its steps and baseline, or for pairs any method.
+        rules: Who plays, and how the others are made absent where that is done.
+        index: Which; not `"metagame"`.
+        progress: Whether a progress bar may be shown.
+
+    Raises:
+        ApportionError: An option does not fit the index, or there are too many players.
+    """
+    check_index(index)
+    _check_rules(rules, index)
+    start, before = time.perf_counter(), replace(question.passes)
+    players = players_of(question, 0, rules.players)
+    if index in ("shapley-taylor", "shapley-interaction"):
+        found = _of_game(question, method, rules, players, index, progress)
+    elif index == "integrated-hessians":
+        found = _of_hessians(question, method, rules, players)
+    else:
+        found = _of_pairs(question, method, rules, players)
+    cost = Cost(
+        seconds=time.perf_counter() - start,
+        forward=question.passes.forward - before.forward,
+        backward=question.passes.backward - before.backward,
+    )
+    shown = tuple(players.features[column] for column in players.columns)
+    named = rules.players if isinstance(rules.players, str) else list(rules.players)
+    return [
+        Interactions(
+            values=values,
+            alone=values.diagonal().clone(),
+            first_order=first,
+            sources=shown,
+            targets=shown,
+            source_of=tuple(range(len(shown))),
+            explained=Explained(label=reading.label, unit=reading.unit, value=value),
+            index=index,
+            method=method.name,
+            options={**found.options, "players": named},
+            evaluations=found.evaluations,
+            cost=cost,
+            pictures=tuple(picture for canvas in question.prompts[0].canvases for picture in canvas.pictures),
+        )
+        for values, first, reading, value in zip(
+            found.values, found.first_order, question.read.readings[0], question.read.values[0], strict=True
+        )
+    ]
+
+
+def check_index(index: str) -> None:
+    """Refuse what is no index.
+
+    Raises:
+        ApportionError: It is none.
+    """
+    if index not in get_args(Index):
+        raise ApportionError(f"index={index!r} is not known; use {', '.join(map(repr, get_args(Index)))}.")
+
+
+def _check_rules(rules: Rules, index: str) -> None:
+    """Refuse options that would be passed over."""
+    played = index.startswith("shapley")
+    unfit = {
+        "targets": rules.targets != "players",
+        "order": rules.order != 2,
+        "masker": rules.masker != "auto" and not played,
+        "estimator": rules.estimator not in (("auto", "exact") if played else ("auto",)),
+        "budget": rules.budget != "auto" and not played,
+        "path": rules.path is not None,
+    }
+    wrong = [f"{name}={getattr(rules, name)!r}" for name, refused in unfit.items() if refused]
+    if wrong:
+        raise ApportionError(
+            f"index={index!r} has no use for {', '.join(wrong)}: it is symmetric, of order 2"
+            + (" and exact" if played else ", and makes no feature absent")
+            + "; leave these out."
+        )
+
+
+def _of_game(question: Question, method: Method, rules: Rules, players: Players, index: str, progress: bool) -> _Found:
+    if method != Shapley():
+        raise ApportionError(
+            f"index={index!r} divides the target itself by all coalitions; leave method out, and give players and "
+            f"masker to interactions (method={method.name!r} was given)."
+        )
+    game = Game(
+        len(players.groups),
+        target_payoff(question, 0, players, rules.masker),
+        budget=None if rules.budget == "auto" else rules.budget,
+        progress=progress,
+        label=index,
+    )
+    found = (shapley_taylor if index == "shapley-taylor" else shapley_interaction)(game)
+    return _Found(
+        values=(found.pairs / 2 + torch.eye(game.players)[:, :, None] * found.singles[None]).permute(2, 0, 1),
+        first_order=found.shapley.T,
+        evaluations=found.evaluations,
+        options={"masker": in_prompt(as_masker(rules.masker), question).name},
+    )
+
+
+def _of_hessians(question: Question, method: Method, rules: Rules, players: Players) -> _Found:
+    if not isinstance(method, IntegratedGradients) or method.quadrature != "gauss-legendre":
+        raise ApportionError(
+            "index='integrated-hessians' belongs to integrated gradients and has a quadrature of its own; leave method "
+            f"out, or give steps and baseline, as in 'integrated-gradients(steps=50)' ({method.name!r} was given)."
+        )
+    values = integrated_hessians(question, method, players.groups)
+    return _Found(values=values, first_order=_first_order(question, method, players), options=method.options)
+
+
+def _of_pairs(question: Question, method: Method, rules: Rules, players: Players) -> _Found:
+    first = _first_order(question, method, players)
+    return _Found(values=pair_scores(first.T).permute(2, 0, 1), first_order=first, options=method.options)
+
+
+def _first_order(question: Question, method: Method, players: Players) -> Float[Tensor, "targets players"]:
+    """What a method attributes to each player."""
+    shares = method.attribute(question)
+    if shares.features is not None:
+        raise ApportionError(
+            f"the method {method.name!r} divides among groups of its own; leave its option players at 'tokens', and "
+            "name the players of the interactions."
+        )
+    scores = shares.scores[0].detach().double().cpu()
+    return torch.stack([scores[:, list(group)].sum(1) for group in players.groups], 1)

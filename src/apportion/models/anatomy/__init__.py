@@ -1,0 +1,15 @@
+"""What stands where in a model: layers, attention, and what they compute."""
+
+from apportion.models.anatomy._anatomy import Anatomy as Anatomy
+from apportion.models.anatomy._anatomy import Layer as Layer
+from apportion.models.anatomy._anatomy import anatomy as anatomy
+from apportion.models.anatomy._attention import Heads as Heads
+from apportion.models.anatomy._attention import attention_through as attention_through
+from apportion.models.anatomy._attention import raised_scores as raised_scores
+from apportion.models.anatomy._frozen_norm import FrozenNorm as FrozenNorm
+from apportion.models.anatomy._readout import Readout as Readout
+from apportion.models.anatomy._readout import readout as readout
+from apportion.models.anatomy._running import in_evaluation as in_evaluation
+from apportion.models.anatomy._watching import OTHERS as OTHERS
+from apportion.models.anatomy._watching import same as same
+from apportion.models.anatomy._watching import tolerance_of as tolerance_of

@@ -1,0 +1,177 @@
+"""Canvases of a prompt: its continuous inputs, divided into features that stand before its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from apportion.core import ApportionError, Feature, Picture
+from apportion.models.inputs._canvas import Canvas
+from apportion.models.inputs._images import named_masks, processed_map, shown
+from apportion.models.inputs._layout import Layout, layout_of
+from apportion.models.inputs._prompt import Prompt
+from apportion.models.inputs._regions import AnyRegions, check_regions, divided, grid, grid_labels, region_features
+from apportion.relevance import NAME as VISUAL_TOKENS
+
+#: Inputs that hold images.
+IMAGES = ("pixel_values", "other_pixel_values", "pixel_values_videos")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What turns inputs into canvases.
+
+    Args:
+        model: The model.
+        processor: Its processor, if there is one.
+        regions: How images are divided, as in `Explainer.explain`.
+        images: What the user gave, by the input that it became; masks are scaled as these were.
+    """
+
+    model: nn.Module
+    processor: Any
+    regions: AnyRegions = "patches"
+    images: tuple[Any, ...] = ()
+
+
+def with_canvases(prompt: Prompt, seen: Seen) -> Prompt:
+    """The prompt with a canvas for each input of images, whose features come before the tokens'.
+
+    Raises:
+        ApportionError: The regions do not fit, or the prompt holds no image and they are not the default.
+    """
+    check_regions(seen.regions)
+    prompt = _with_placeholders(prompt, seen.model)
+    canvases: list[Canvas] = []
+    for k, name in enumerate(name for name in IMAGES if isinstance(prompt.inputs.get(name), Tensor)):
+        first = sum(len(canvas.pictures) for canvas in canvases)
+        image = seen.images[k] if k < len(seen.images) else None
+        canvases.append(_canvas(name, prompt, seen, image, first))
+    if not canvases:
+        return prompt
+    features = tuple(feature for canvas in canvases for feature in canvas.features)
+    return replace(prompt, canvases=tuple(canvases), features=features + prompt.features)
+
+
+def image_token(model: nn.Module) -> int | None:
+    """The id of the token that holds the place of an image in a text."""
+    config = getattr(model, "config", None)
+    found = (getattr(config, name, None) for name in ("image_token_id", "image_token_index"))
+    return next((token for token in found if isinstance(token, int)), None)
+
+
+def _with_placeholders(prompt: Prompt, model: nn.Module) -> Prompt:
+    token = image_token(model)
+    if token is None or next(iter(prompt.parts), None) != "input_ids" or "pixel_values" not in prompt.inputs:
+        return prompt
+    features = list(prompt.features)
+    for i, found in enumerate(prompt.ids):
+        if found == token:
+            features[i] = replace(features[i], kind="placeholder", template=True)
+    return replace(prompt, features=tuple(features))
+
+
+def _canvas(name: str, prompt: Prompt, seen: Seen, image: Any, first: int) -> Canvas:
+    layout = layout_of(seen.model, name, dict(prompt.inputs))
+    images = [shown(one, seen.processor) for one in layout.images(prompt.inputs[name])]
+    held = sum(feature.kind == "placeholder" for feature in prompt.features)
+    cells = [_cell(layout, size, held) for size in layout.sizes]
+    if isinstance(seen.regions, str) and seen.regions == "visual-tokens":
+        return _visual_tokens(layout, cells, images, held, seen.model)
+    owners: list[Tensor] = []
+    features: list[Feature] = []
+    at = 0
+    for k, size in enumerate(layout.sizes):
+        regions, names = _fitted(seen, image, size)
+        owner, labels, kind = divided(regions, size, cells[k])
+        if names:
+            labels = [names[int(label.rpartition(" ")[2])] for label in labels]
+        owners.append(torch.where(owner >= 0, owner + at, -1))
+        features += region_features(labels, kind, image=first + k, first=at)
+        at += len(labels)
+    by_pixel = torch.cat([*(owner.reshape(-1) for owner in owners), torch.tensor([-1])])
+    return Canvas(
+        name=name,
+        owner=by_pixel[layout.place],
+        features=tuple(features),
+        pictures=_pictures(images, owners, first),
+        patches=_own_grid(layout),
+        batched=layout.batched,
+    )
+
+
+def _fitted(seen: Seen, image: Any, size: tuple[int, int]) -> tuple[AnyRegions, list[str]]:
+    """Regions in the size that the model sees, and the names of masks."""
+    if isinstance(seen.regions, str | int):
+        return seen.regions, []
+    numbers, names = named_masks(seen.regions)
+    if tuple(numbers.shape) != size and image is not None:
+        numbers = processed_map(numbers, image, seen.processor)
+    return torch.as_tensor(numbers), names
+
+
+def _cell(layout: Layout, size: tuple[int, int], held: int) -> tuple[int, int] | None:
+    """Height and width of what one feature of the grid covers: the part that a placeholder stands for, else a patch."""
+    height, width = size
+    if held and held % len(layout.sizes) == 0 and layout.cell is not None:
+        count = held // len(layout.sizes)
+        for rows in range(1, count + 1):
+            cell = (height // rows, width // max(1, count // rows))
+            whole = rows * (count // rows) == count and height % rows == 0 and width % (count // rows) == 0
+            if whole and cell[0] == cell[1] and cell[0] % layout.cell[0] == 0:
+                return cell
+    return layout.cell
+
+
+def _own_grid(layout: Layout) -> tuple[int, int] | None:
+    if len(layout.sizes) != 1 or layout.cell is None:
+        return None
+    (height, width), (down, across) = layout.sizes[0], layout.cell
+    return height // down, width // across
+
+
+def _pictures(images: Sequence[Tensor], owners: Sequence[Tensor], first: int) -> tuple[Picture, ...]:
+    several = len(images) > 1 or first > 0
+    return tuple(
+        Picture(pixels=pixels, owner=owner.to(torch.int32), label=f"image {first + k + 1}" if several else "image")
+        for k, (pixels, owner) in enumerate(zip(images, owners, strict=True))
+    )
+
+
+def _visual_tokens(
+    layout: Layout, cells: Sequence[tuple[int, int] | None], images: Sequence[Tensor], held: int, model: nn.Module
+) -> Canvas:
+    """Features for what the language part reads of images; they have a place in the image where they form its grid."""
+    if not held:
+        raise ApportionError(
+            f"regions='visual-tokens' is for models that read an image's tokens among a text's; "
+            f"{type(model).__name__} has no such places in this prompt. Use 'patches'."
+        )
+    grids = [None if cell is None else grid(*size, cell) for size, cell in zip(layout.sizes, cells, strict=True)]
+    counts = [0 if found is None else found[1] * found[2] for found in grids]
+    if sum(counts) != held:
+        features = tuple(
+            Feature(label=f"visual token {k}", kind="patch", positions=(k,), part="image") for k in range(held)
+        )
+        return Canvas(name=VISUAL_TOKENS, owner=torch.arange(held)[:, None], features=features, batched=False)
+    starts = [0, *accumulate(counts)]
+    features = tuple(
+        feature
+        for k, found in enumerate(grids)
+        if found is not None
+        for feature in region_features(grid_labels(found[1], found[2]), "patch", image=k, first=starts[k])
+    )
+    owners = [found[0] + starts[k] for k, found in enumerate(grids) if found is not None]
+    return Canvas(
+        name=VISUAL_TOKENS,
+        owner=torch.arange(held)[:, None],
+        features=features,
+        pictures=_pictures(images, owners, 0),
+        patches=(grids[0][1], grids[0][2]) if len(grids) == 1 and grids[0] is not None else None,
+        batched=False,
+    )

@@ -1,0 +1,383 @@
+"""A prompt: what the user gives, as the model's inputs and the features that their shares go to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from torch import Tensor
+from transformers import FeatureExtractionMixin
+from transformers.image_processing_base import ImageProcessingMixin
+
+from apportion.core import ApportionError, Feature
+from apportion.models.inputs._canvas import Canvas
+from apportion.relevance import NAME as VISUAL_TOKENS
+
+#: Inputs that hold images or sound rather than tokens.
+CONTINUOUS = ("pixel_values", "other_pixel_values", "pixel_values_videos", "input_features")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One example, without padding.
+
+    Args:
+        inputs: The model's keyword arguments, with a batch of one.
+        features: Those of the canvases, then the tokens of each input in turn, such as source and decoder.
+        parts: For each input of token ids, how many of the features are its own, in their order.
+        padding: How much padding stood left and right in what the user gave, so that the result has the same length.
+        canvases: The continuous inputs that are divided into features, such as an image.
+    """
+
+    inputs: Mapping[str, Any]
+    features: tuple[Feature, ...]
+    parts: Mapping[str, int]
+    padding: tuple[int, int] = (0, 0)
+    canvases: tuple[Canvas, ...] = ()
+
+    @property
+    def ids(self) -> list[int]:
+        """The token ids of the first input."""
+        return self.inputs[next(iter(self.parts))][0].tolist()
+
+    @property
+    def starts(self) -> dict[str, int]:
+        """For each input of token ids, which of the features is its first."""
+        return dict(zip(self.parts, accumulate(self.parts.values(), initial=self.before_tokens), strict=False))
+
+    @property
+    def before_tokens(self) -> int:
+        """How many features stand before the tokens': those of the canvases."""
+        return sum(canvas.count for canvas in self.canvases)
+
+    @property
+    def at_visual_tokens(self) -> bool:
+        """Whether relevance ends at what a language part reads of images."""
+        return any(canvas.name == VISUAL_TOKENS for canvas in self.canvases)
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether relevance goes as far as an image's pixels."""
+        return any(canvas.line.endswith("image") and canvas.name != VISUAL_TOKENS for canvas in self.canvases)
+
+    @property
+    def length(self) -> int:
+        """The number of tokens of the first input; of patches, where there are no tokens."""
+        if self.parts:
+            return self.parts[next(iter(self.parts))]
+        rows, columns = self.canvases[0].patches or (1, self.canvases[0].count)
+        return rows * columns
+
+
+def is_batch(prompt: Any) -> bool:
+    """Whether a list holds several prompts rather than the messages of a chat or the ids of one prompt."""
+    return isinstance(prompt, list | tuple) and bool(prompt) and not isinstance(prompt[0], int | Mapping)
+
+
+def prompts_from(prompt: Any, processor: Any, *, device: torch.device) -> list[Prompt]:
+    """Every prompt in what the user gave; a padded batch of tensors is taken apart.
+
+    Raises:
+        ApportionError: The prompt is empty or of a type that is not known, or text is given without a tokenizer.
+    """
+    if isinstance(prompt, str):
+        return [_to(device, prompt_of_text(prompt, processor))]
+    if isinstance(prompt, Tensor):
+        if prompt.is_floating_point():
+            raise ApportionError("a tensor of token ids must hold integers; give embeddings as {'inputs_embeds': …}.")
+        return _from_tensors({"input_ids": prompt if prompt.ndim == 2 else prompt[None]}, processor, device)
+    if isinstance(prompt, Mapping):  # what tokenizers return is one
+        return _from_tensors(dict(prompt), processor, device)
+    if isinstance(prompt, list | tuple):
+        if not prompt:
+            raise ApportionError("the prompt is an empty list; give a text, messages, or token ids.")
+        if isinstance(prompt[0], Mapping):
+            return [_to(device, _from_messages(list(prompt), processor))]
+        if isinstance(prompt[0], int):
+            return _from_tensors({"input_ids": torch.tensor([list(prompt)])}, processor, device)
+        return [p for one in prompt for p in prompts_from(one, processor, device=device)]
+    raise ApportionError(
+        f"the prompt is a {type(prompt).__name__}; give a text, a list of texts, chat messages, token ids, "
+        "or a dict of the model's inputs."
+    )
+
+
+def _to(device: torch.device, prompt: Prompt) -> Prompt:
+    moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in prompt.inputs.items()}
+    return replace(prompt, inputs=moved)
+
+
+def prompt_of_text(text: str, processor: Any, *, add_special_tokens: bool = True, length: int | None = None) -> Prompt:
+    """A text, tokenised once.
+
+    Args:
+        text: Not empty.
+        processor: A tokenizer, or what holds one.
+        add_special_tokens: Whether the tokenizer adds its own.
+        length: How many tokens it is padded to, for a model that reads padding as it reads words, without a mask.
+
+    Raises:
+        ApportionError: It is empty or longer than `length`, or there is no tokenizer.
+    """
+    tokenizer = tokenizer_of(processor)
+    if tokenizer is None:
+        raise ApportionError(
+            "a text was given but no tokenizer: Explainer(model, tokenizer), or give token ids instead of text."
+        )
+    check_text(text, "the prompt")
+    fast = bool(getattr(tokenizer, "is_fast", False))
+    encoded = tokenizer(
+        text,
+        return_tensors="pt",
+        add_special_tokens=add_special_tokens,
+        return_offsets_mapping=fast,
+        return_special_tokens_mask=True,
+        **({} if length is None else {"padding": "max_length", "max_length": length}),
+    )
+    if length is not None:
+        encoded.pop("attention_mask", None)
+        if encoded["input_ids"].shape[1] > length:
+            raise ApportionError(
+                f"the text has {encoded['input_ids'].shape[1]} tokens; the model reads {length}. Shorten it."
+            )
+    offsets = encoded.pop("offset_mapping")[0].tolist() if fast else None
+    special = encoded.pop("special_tokens_mask")[0].tolist()
+    inputs = dict(encoded)
+    ids = inputs["input_ids"][0].long()
+    inputs["input_ids"] = ids[None]
+    if not text.strip() or all(special):
+        raise ApportionError(f"the prompt {text!r} is empty, so there is nothing to divide the prediction among.")
+    if offsets is None:
+        features = features_of_ids(ids.tolist(), tokenizer)
+    else:
+        features = _features_of_text(text, ids.tolist(), offsets, tokenizer)
+    features = tuple(
+        replace(f, template=bool(s), label=_token_text(int(i), tokenizer) if s else f.label)
+        for f, s, i in zip(features, special, ids.tolist(), strict=True)
+    )
+    return Prompt(inputs, features, {"input_ids": len(features)})
+
+
+def _features_of_text(
+    text: str, ids: Sequence[int], offsets: Sequence[Sequence[int]], tokenizer: Any
+) -> tuple[Feature, ...]:
+    """Features whose labels are the text itself, each with the white space before it."""
+    features, shown = [], 0
+    for i, (token, (start, end)) in enumerate(zip(ids, offsets, strict=True)):
+        if end > shown:
+            label, begin, shown = text[shown:end], shown, end
+        else:
+            # A token that is part of a character, or that the text does not hold.
+            label, begin = ("" if end > start else _token_text(token, tokenizer)), start
+        features.append(Feature(label=label, positions=(i,), start=begin, end=max(end, begin)))
+    return tuple(features)
+
+
+def features_of_ids(ids: Sequence[int], tokenizer: Any, *, part: str = "text") -> tuple[Feature, ...]:
+    """Features of token ids alone; without a tokenizer their labels are the ids."""
+    if tokenizer is None:
+        return tuple(Feature(label=f" {token}", positions=(i,), part=part) for i, token in enumerate(ids))
+    special = set(getattr(tokenizer, "all_special_ids", ()))
+    labels = [_token_text(token, tokenizer, first=i == 0) for i, token in enumerate(ids)]
+    return tuple(
+        Feature(
+            label=f" {label}" if i and not label[:1].isspace() and _apart(ids[i - 1], token, tokenizer) else label,
+            positions=(i,),
+            part=part,
+            template=token in special,
+        )
+        for i, (token, label) in enumerate(zip(ids, labels, strict=True))
+    )
+
+
+def _apart(before: int, token: int, tokenizer: Any) -> bool:
+    """Whether a tokenizer whose tokens carry no spaces, such as one of whole words, puts one between these two."""
+    if min(before, token) < 0 or token in getattr(tokenizer, "all_special_ids", ()):
+        return False
+    one, other, both = (
+        tokenizer.decode(ids, clean_up_tokenization_spaces=False) for ids in ([before], [token], [before, token])
+    )
+    return not other.startswith(" ") and both == f"{one} {other}" and bool(other)
+
+
+def token_label(token: int, tokenizer: Any) -> str:
+    """A token as text, as the reader should see it; its id without a tokenizer."""
+    return str(token) if tokenizer is None else _token_text(token, tokenizer)
+
+
+def _token_text(token: int, tokenizer: Any, *, first: bool = False) -> str:
+    piece = tokenizer.convert_ids_to_tokens(token) if token >= 0 else None
+    if piece is None:
+        return f"<{token}>"
+    if isinstance(piece, bytes):
+        piece = piece.decode(errors="replace")
+    if piece.startswith("▁"):
+        return (" " + piece[1:].replace("▁", " ")) if not first or len(piece) == 1 else piece[1:]
+    if token in getattr(tokenizer, "all_special_ids", ()):
+        return piece
+    if piece.startswith("##"):
+        return piece[2:]
+    text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+    return text if text and "\ufffd" not in text else piece
+
+
+def _from_messages(messages: list[Mapping[str, Any]], processor: Any) -> Prompt:
+    """A chat, rendered by the tokenizer's own template and tokenised once."""
+    tokenizer = tokenizer_of(processor)
+    if tokenizer is None:
+        raise ApportionError("chat messages were given but no tokenizer: Explainer(model, tokenizer).")
+    if not getattr(tokenizer, "chat_template", None):
+        raise ApportionError("this tokenizer has no chat template; give the whole prompt as one text.")
+    for message in messages:
+        if "role" not in message or "content" not in message:
+            raise ApportionError(f"a message needs 'role' and 'content'; one has {sorted(message)}.")
+    contents = [_content(message["content"]) for message in messages]
+    if not any(content.strip() for content in contents):
+        raise ApportionError("all messages are empty, so there is nothing to divide the prediction among.")
+    answering = messages[-1]["role"] == "assistant"
+    rendered = _rendered(messages, tokenizer, add_generation_prompt=not answering, continue_final_message=answering)
+    prompt = prompt_of_text(rendered, processor, add_special_tokens=False)
+    stretches = _places_of(contents, rendered)
+    roles = [str(message["role"]) for message in messages] + ["assistant"]
+    ends = _ends_of_turns(messages, rendered, tokenizer)
+    features = []
+    for feature in prompt.features:
+        start, end = feature.start or 0, feature.end or 0
+        said = next((t for t, (a, b) in enumerate(stretches) if start < b and end > a), None)
+        turn = said if said is not None or ends is None else sum(start >= e for e in ends)
+        role = None if turn is None else roles[turn]
+        features.append(replace(feature, role=role, turn=turn, template=said is None))
+    return replace(prompt, features=tuple(features))
+
+
+def _ends_of_turns(messages: list[Mapping[str, Any]], rendered: str, tokenizer: Any) -> list[int] | None:
+    """Where each turn ends in the rendered chat; None where a template renders a beginning unlike the whole."""
+    ends = []
+    for turn in range(1, len(messages) + 1):
+        beginning = _rendered(messages[:turn], tokenizer)
+        if not rendered.startswith(beginning) and turn < len(messages):
+            return None
+        ends.append(len(beginning))
+    return ends
+
+
+def check_text(text: str, what: str) -> None:
+    """Refuse a text that is no Unicode, which tokenizers answer with a riddle."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ApportionError(f"{what} holds half a character at {error.start}; it was not read as UTF-8.") from error
+
+
+def _rendered(messages: list[Mapping[str, Any]], tokenizer: Any, **options: bool) -> str:
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+    except TemplateError as error:
+        raise ApportionError(f"the tokenizer's chat template refuses these messages: {error}.") from error
+
+
+def _content(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list | tuple):
+        raise ApportionError(f"a message's content is {content!r}; give a text, or a list of text parts.")
+    texts = [part["text"] for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
+    if len(texts) != len(content):
+        raise ApportionError("a message holds more than text; images and sound cannot be explained yet.")
+    return "".join(texts)
+
+
+def _places_of(contents: Sequence[str], rendered: str) -> list[tuple[int, int]]:
+    """Where each message's text stands in the rendered chat."""
+    places, at = [], 0
+    for turn, content in enumerate(contents):
+        shown = content if content in rendered[at:] else content.strip()
+        found = rendered.find(shown, at)
+        if found < 0:
+            raise ApportionError(
+                f"the chat template changes the text of message {turn}, so its tokens cannot be told from the "
+                "template's; give the rendered chat as one text."
+            )
+        places.append((found, found + len(shown)))
+        at = found + len(shown)
+    return places
+
+
+def _from_tensors(given: dict[str, Any], processor: Any, device: torch.device) -> list[Prompt]:
+    """Prompts from the model's own inputs; padding is taken off and remembered."""
+    name = next((n for n in ("input_ids", "inputs_embeds", *CONTINUOUS) if n in given), None)
+    if name is None:
+        floats = [n for n, v in given.items() if isinstance(v, Tensor) and v.is_floating_point()]
+        raise ApportionError(
+            f"the inputs hold {', '.join(map(repr, given)) or 'nothing'} but none of 'input_ids', 'inputs_embeds' and "
+            f"'pixel_values'{' (apportion.relevance.record takes any input)' if floats else ''}."
+        )
+    tensors = {
+        k: torch.as_tensor(v).to(device) if not isinstance(v, Tensor) else v.to(device)
+        for k, v in given.items()
+        if v is not None
+    }
+    batch, length = tensors[name].shape[:2]
+    apart = [n for n in CONTINUOUS if n in tensors and len(tensors[n]) != batch]
+    if batch > 1 and apart:
+        raise ApportionError(
+            f"{apart[0]!r} has no row for each of the {batch} examples, so they cannot be told apart; give one at a "
+            "time."
+        )
+    if length == 0 or batch == 0:
+        raise ApportionError("the prompt has no tokens, so there is nothing to divide the prediction among.")
+    mask = tensors.get("attention_mask")
+    prompts = []
+    for b in range(batch):
+        left, right = _padding(mask[b]) if mask is not None and mask.ndim == 2 else (0, 0)
+        inputs: dict[str, Any] = {}
+        for key, value in tensors.items():
+            row = value[b : b + 1] if value.ndim and value.shape[0] == batch and key not in apart else value
+            if row.ndim >= 2 and row.shape[1] == length and not key.startswith("decoder") and key not in CONTINUOUS:
+                row = row[:, left : length - right]
+            inputs[key] = row
+        features = _features_of_inputs(inputs, name, processor)
+        parts: dict[str, int] = {} if name in CONTINUOUS else {name: inputs[name].shape[1]}
+        if "decoder_input_ids" in inputs:
+            parts["decoder_input_ids"] = inputs["decoder_input_ids"].shape[1]
+        prompts.append(Prompt(inputs, features, parts, (left, right)))
+    return prompts
+
+
+def _features_of_inputs(inputs: Mapping[str, Any], name: str, processor: Any) -> tuple[Feature, ...]:
+    tokenizer = tokenizer_of(processor)
+    if name in CONTINUOUS:
+        given = inputs.get("decoder_input_ids")
+        return () if given is None else features_of_ids(given[0].tolist(), tokenizer, part="decoder")
+    if "decoder_input_ids" not in inputs:
+        if name == "inputs_embeds":
+            return features_of_ids(range(inputs[name].shape[1]), None)
+        return features_of_ids(inputs[name][0].tolist(), tokenizer)
+    source = (
+        features_of_ids(inputs[name][0].tolist(), tokenizer, part="source")
+        if name == "input_ids"
+        else features_of_ids(range(inputs[name].shape[1]), None, part="source")
+    )
+    return source + features_of_ids(inputs["decoder_input_ids"][0].tolist(), tokenizer, part="decoder")
+
+
+def _padding(mask: Tensor) -> tuple[int, int]:
+    kept = mask.nonzero().flatten().tolist()
+    if not kept:
+        raise ApportionError("an attention mask hides every token of an example; each needs at least one.")
+    if len(kept) != kept[-1] - kept[0] + 1:
+        raise ApportionError(
+            "an attention mask has holes between tokens; only padding at either side can be explained."
+        )
+    return kept[0], len(mask) - 1 - kept[-1]
+
+
+def tokenizer_of(processor: Any) -> Any:
+    """The tokenizer, also when it is part of a processor; None when there is none, as in an image processor."""
+    if isinstance(processor, ImageProcessingMixin | FeatureExtractionMixin):
+        return None
+    return getattr(processor, "tokenizer", processor)

@@ -1,0 +1,46 @@
+"""An answer in the terminal: for each of its tokens what it rests on, a line each."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from apportion.report.kit import plates_of, readings, short, sign_colour, signed, text_members
+from apportion.results import Attribution
+
+MAX_TOKENS = 60
+SOURCES = 3
+LABEL = 16
+
+
+def answer_table(attribution: Attribution, *, coloured: bool) -> Table:
+    """The tokens of an answer with their values and the earlier tokens with the largest shares."""
+    shown = readings(attribution, at_most=MAX_TOKENS)
+    largest = max((abs(reading.target.value) for reading in shown), default=0.0)
+    text, plates = set(text_members(attribution.features)), plates_of(attribution.features, attribution.pictures)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    for _ in range(SOURCES + bool(plates)):
+        table.add_column(no_wrap=True, overflow="ellipsis")
+    unit = shown[0].target.unit
+    names = ["token", unit, *(["images"] if plates else []), "largest shares", "", ""]
+    table.add_row(*(Text(name, style="dim") for name in names))
+    for reading in shown:
+        feature = reading.features[reading.target.feature or 0]
+        cells = [
+            Text(short(feature.label, LABEL), style="dim" if feature.template else "bold"),
+            Text(signed(reading.target.value, largest)),
+        ]
+        if plates:
+            amount = sum(reading.scores[i] for plate in plates for i in plate.members)
+            cells.append(Text(signed(amount, largest), style=sign_colour(amount) if coloured else "dim"))
+        for i in [i for i in reading.order if i in text][:SOURCES]:
+            if reading.scores[i] != 0:
+                share = Text(short(reading.features[i].label, LABEL))
+                colour = sign_colour(reading.scores[i]) if coloured else ""
+                cells.append(share.append(f" {signed(reading.scores[i], reading.largest)}", style=colour or "dim"))
+        table.add_row(*cells)
+    if hidden := len(attribution) - len(shown):
+        table.add_row(Text(f"… and {hidden} more: take one by its index, such as a[{len(shown)}].", style="dim"))
+    return table

@@ -1,0 +1,222 @@
+"""The HTML report: one self-contained page, or a fragment of it for notebooks."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from apportion.report.kit import (
+    DARK,
+    LIGHT,
+    LONG,
+    PAGE_LABEL,
+    PAGE_TOP,
+    PREDICTIONS,
+    Bar,
+    Books,
+    Drawing,
+    Plate,
+    PlateView,
+    Reading,
+    View,
+    bar_of,
+    books_of,
+    cut,
+    environment,
+    exact,
+    largest_on,
+    order_of,
+    place,
+    plates_of,
+    readings,
+    signed,
+    steps_of,
+    text_members,
+    view_of,
+    visible,
+)
+from apportion.results import Attribution
+
+# Numbers stand under the features from the start where there are few.
+FEW = 24
+# Targets times features that a page and a notebook's output may hold, at about 300 bytes each, and targets.
+PAGE_CELLS = 40_000
+FRAGMENT_CELLS = 8_000
+MAX_TARGETS = 256
+# Numbers of images that a page and a notebook's output may hold, at about 8 bytes each.
+PAGE_PATCHES = 1_000_000
+FRAGMENT_PATCHES = 200_000
+# More parts of images than this have no row each in the table of all numbers.
+MAX_ROWS = 400
+
+
+def html_page(attribution: Attribution) -> str:
+    """The attribution as one HTML file that asks nothing of the network and follows the reader's light or dark."""
+    budget = _Budget(cells=PAGE_CELLS, patches=PAGE_PATCHES, scripted=True)
+    return environment().get_template("page.html").render(_context(attribution, "apportion", budget))
+
+
+def html_fragment(attribution: Attribution) -> str:
+    """The attribution for a notebook's output: needs no script, and its styles hold for itself alone."""
+    # A name of its own, since the same attribution may be shown twice in one notebook.
+    scope = f"apportion-{secrets.token_hex(4)}"
+    budget = _Budget(cells=FRAGMENT_CELLS, patches=FRAGMENT_PATCHES, scripted=False)
+    return environment().get_template("report.html").render(_context(attribution, scope, budget))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Budget:
+    """What a page may hold: targets times features of the text, the same of images, and whether it has a script."""
+
+    cells: int
+    patches: int
+    scripted: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Regions:
+    """The largest shares of a picture's regions; `map` is the script's, and `members` are the regions in it."""
+
+    heading: str
+    map: int | None
+    members: tuple[int, ...]
+    top: tuple[Bar, ...]
+    more: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Panel:
+    """Everything about one target."""
+
+    label: str
+    value: str
+    unit: str
+    views: tuple[View, ...]
+    plates: tuple[PlateView, ...]
+    regions: tuple[_Regions, ...]
+    divided_name: str
+    ledger: Books | None
+
+
+def _context(attribution: Attribution, scope: str, budget: _Budget) -> dict[str, Any]:
+    text = text_members(attribution.features)
+    plates = plates_of(attribution.features, attribution.pictures)
+    patches = sum(len(plate.members) for plate in plates)
+    at_most = min(MAX_TARGETS, budget.cells // max(1, len(text)), budget.patches // max(1, patches))
+    every = readings(attribution, at_most=max(1, at_most))
+    grains = [("tokens", readings(attribution, at_most=len(every), of=text) if plates else every)] if text else []
+    words = _of_text(attribution, text).words() if text else attribution
+    if text and len(words.features) != len(text):
+        grains.append(("words", readings(words, at_most=len(every))))
+    # A share is a part of the whole, also where the text is only a part of what it is divided among.
+    if plates:
+        grains = [(name, [replace(r, sizes=o.sizes) for r, o in zip(g, every, strict=True)]) for name, g in grains]
+    drawing = Drawing(scripted=budget.scripted)
+    largest = largest_on(plates, every)
+    panels = []
+    for i, reading in enumerate(every):
+        views = tuple(view_of(name, grain[i]) for name, grain in grains)
+        shown = tuple(drawing.view(plate, reading, largest, several=len(plates) > 1) for plate in plates)
+        regions = tuple(_regions(plate, reading, one, largest) for plate, one in zip(plates, shown, strict=True))
+        panels.append(_panel(reading, views, shown, regions))
+    return {
+        "scope": scope,
+        "light": steps_of(LIGHT),
+        "dark": steps_of(DARK),
+        "method": attribution.method,
+        "model": visible(attribution.model) if attribution.model else "",
+        "options": [(n, str(value)) for n, value in attribution.options.items() if not isinstance(value, dict)],
+        "prediction": [
+            (visible(label), f"{100 * p:.1f}%", round(100 * p, 2)) for label, p in attribution.prediction[:PREDICTIONS]
+        ],
+        "panels": panels,
+        "hidden": len(attribution) - len(panels),
+        "grains": [name for name, _ in grains],
+        "numbers": len(text) <= FEW,
+        "long": len(text) > LONG,
+        "table": _raw_table(attribution, every, plates),
+        "pictures": drawing.content if plates and budget.scripted else None,
+        **drawing.style,
+    }
+
+
+def _of_text(attribution: Attribution, members: Sequence[int]) -> Attribution:
+    """The shares of some features alone, with the accounts of all."""
+    kept = torch.tensor(list(members), dtype=torch.long)
+
+    def of(values: torch.Tensor | None) -> torch.Tensor | None:
+        return None if values is None else values.index_select(-1, kept)
+
+    return replace(
+        attribution,
+        scores=attribution.scores.index_select(-1, kept),
+        position_scores=of(attribution.position_scores),
+        standard_errors=of(attribution.standard_errors),
+        features=tuple(attribution.features[i] for i in members),
+        explained=tuple(replace(e, feature=None) for e in attribution.explained),
+    )
+
+
+def _panel(
+    reading: Reading, views: tuple[View, ...], plates: tuple[PlateView, ...], regions: tuple[_Regions, ...]
+) -> _Panel:
+    target = reading.target
+    return _Panel(
+        label=cut(visible(target.label), PAGE_LABEL),
+        value=signed(target.value, abs(target.value)),
+        unit=target.unit,
+        views=views,
+        plates=plates,
+        regions=regions,
+        divided_name=reading.divided_name,
+        ledger=None if reading.accounts is None else books_of(reading, reading.accounts),
+    )
+
+
+def _regions(plate: Plate, reading: Reading, view: PlateView, largest: float) -> _Regions:
+    order = order_of(plate, reading)
+    scaled = replace(reading, largest=largest)
+    hidden = order[PAGE_TOP:]
+    rest = sum((reading.scores[plate.members[m]] for m in hidden), 0.0)
+    return _Regions(
+        heading=f"Largest {plate.noun}" + (f" of {plate.picture.label}" if view.label else ""),
+        map=view.map,
+        members=tuple(order[:PAGE_TOP]),
+        top=tuple(
+            bar_of(scaled, plate.members[m], rank, len(plate.members))
+            for rank, m in enumerate(order[:PAGE_TOP], start=1)
+        ),
+        more=f"{len(hidden)} more, together {signed(rest, largest)}" if hidden else "",
+    )
+
+
+def _raw_table(attribution: Attribution, shown: Sequence[Reading], plates: Sequence[Plate]) -> dict[str, Any]:
+    """Every number with all its digits: a row per feature, a column per target.
+
+    Many parts of images have no rows: a page of fifty thousand pixels would not open.
+    """
+    parts = {i for plate in plates for i in plate.members}
+    if len(parts) <= MAX_ROWS:
+        parts = set()
+    dtype = attribution.scores.dtype
+    kept = [i for i in range(len(attribution.features)) if i not in parts]
+    columns: list[tuple[str, list[str]]] = []
+    for reading in shown:
+        name = "share" if len(shown) == 1 else visible(reading.target.label)
+        columns.append((name, [exact(reading.scores[i], dtype) for i in kept]))
+        if reading.position_scores is not None:
+            positions = [exact(reading.position_scores[i], dtype) for i in kept]
+            columns.append(("position embedding" if len(shown) == 1 else f"{name}, position embedding", positions))
+    features = attribution.features
+    return {
+        "columns": [name for name, _ in columns],
+        "rows": [
+            (i, visible(features[i].label), place(features[i]), [values[k] for _, values in columns])
+            for k, i in enumerate(kept)
+        ],
+        "left": len(parts),
+    }

@@ -1,0 +1,155 @@
+"""The comparison's page: the text once per method, what each method took, and how far they agree."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from apportion.report.comparison._reading import favourites, passes, tokens_hold
+from apportion.report.kit import (
+    DARK,
+    LIGHT,
+    LONG,
+    PREDICTIONS,
+    Drawing,
+    PlateView,
+    View,
+    environment,
+    largest_on,
+    plates_of,
+    readings,
+    signed,
+    step_of,
+    steps_of,
+    text_members,
+    view_of,
+    visible,
+)
+from apportion.results import Attribution, Comparison
+
+# More targets than this are for `Comparison[name][i]`, one by one.
+MAX_TARGETS = 6
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """The comparison as one HTML file that asks nothing of the network and follows the reader's light or dark."""
+    return environment().get_template("comparison_page.html").render(_context(comparison, "apportion", scripted=True))
+
+
+def comparison_fragment(comparison: Comparison) -> str:
+    """The comparison for a notebook's output: needs no script, and its styles hold for itself alone."""
+    scope = f"apportion-{secrets.token_hex(4)}"
+    return environment().get_template("comparison.html").render(_context(comparison, scope, scripted=False))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Card:
+    """One method's view of the text, if there is one, with the ends of its colour scale, and its maps of the images."""
+
+    name: str
+    scale: str
+    view: View | None
+    plates: tuple[PlateView, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """One method in the table."""
+
+    name: str
+    conserves: str
+    tokens: str
+    residual: str
+    favourites: tuple[str, ...]
+    seconds: str
+    forward: str
+    backward: str
+
+
+def _context(comparison: Comparison, scope: str, *, scripted: bool) -> dict[str, Any]:
+    every = list(comparison.values())
+    first = every[0]
+    text = text_members(first.features)
+    drawing = Drawing(scripted=scripted, small=True)
+    targets = first.explained[:MAX_TARGETS]
+    cards = [[_card(name, comparison[name], t, drawing) for name in comparison] for t in range(len(targets))]
+    return {
+        "scope": scope,
+        "light": steps_of(LIGHT),
+        "dark": steps_of(DARK),
+        "panels": (),
+        "grains": (),
+        "model": visible(first.model) if first.model else "",
+        "targets": [
+            {
+                "label": visible(target.label),
+                "value": signed(target.value, abs(target.value)),
+                "unit": target.unit,
+                "cards": cards[t],
+            }
+            for t, target in enumerate(targets)
+        ],
+        "hidden": len(first.explained) - len(targets),
+        "prediction": [
+            (visible(label), f"{100 * p:.1f}%", round(100 * p, 2)) for label, p in first.prediction[:PREDICTIONS]
+        ],
+        "rows": [_row(name, comparison[name]) for name in comparison],
+        "shared": (passes(comparison.shared.forward), f"{comparison.shared.seconds:.2f}"),
+        "refused": [(name, str(error)) for name, error in comparison.refused.items()],
+        "correlations": _correlations(comparison),
+        "long": len(text) > LONG,
+        "text": bool(text),
+        "pictures": drawing.content if drawing.photos and scripted else None,
+        **drawing.style,
+    }
+
+
+def _card(name: str, attribution: Attribution, target: int, drawing: Drawing) -> _Card:
+    text = text_members(attribution.features)
+    every = readings(attribution)
+    plates = plates_of(attribution.features, attribution.pictures)
+    largest = largest_on(plates, every)
+    shown = tuple(drawing.view(plate, every[target], largest, several=len(plates) > 1) for plate in plates)
+    if not text:
+        return _Card(name=name, scale="", view=None, plates=shown)
+    view = view_of(name, readings(attribution, of=text)[target])
+    lowest = view.most_negative if bool((attribution.scores[..., text] < 0).any()) else "0"
+    return _Card(name=name, scale=f"{lowest} … {view.most_positive}", view=view, plates=shown)
+
+
+def _row(name: str, attribution: Attribution) -> _Row:
+    cost = attribution.cost
+    return _Row(
+        name=name,
+        conserves=attribution.conserves,
+        tokens=tokens_hold(attribution),
+        residual=_residual(attribution),
+        favourites=favourites(attribution),
+        seconds="" if cost is None else f"{cost.seconds:.2f}",
+        forward="" if cost is None else passes(cost.forward),
+        backward="" if cost is None else passes(cost.backward),
+    )
+
+
+def _residual(attribution: Attribution) -> str:
+    if attribution.ledger is None:
+        return ""
+    largest = attribution.ledger.relative_residual.max().item()
+    return f"{largest:.0e}".replace("-", "−") if largest else "0"
+
+
+def _correlations(comparison: Comparison) -> Sequence[tuple[str, Sequence[tuple[str, str]]]]:
+    """For each method its correlation with every method: what is shown and its step on the colour scale."""
+    found = comparison.rank_correlations().tolist()
+    return [
+        (
+            name,
+            [
+                ("–", step_of(0)) if value != value else (f"{value:.2f}".replace("-", "−"), step_of(value))
+                for value in row
+            ],
+        )
+        for name, row in zip(comparison, found, strict=True)
+    ]

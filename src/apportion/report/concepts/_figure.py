@@ -1,0 +1,114 @@
+"""The figure of concept interactions: each concept's map as it is and as played, and who takes which patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from apportion.core import ApportionError
+from apportion.report.kit import short
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+#: Concepts, and pairs, that are shown at most.
+ACROSS = 6
+LABEL = 20
+OPACITY = 0.8
+
+
+def concepts_figure(
+    found: Any, image: Any = None, *, concepts: Sequence[str] | None = None
+) -> matplotlib.figure.Figure:
+    """A row of maps as they are, one of the same concepts' played maps, and the strongest takings from them.
+
+    Each of the three has colours of its own: played maps are no shares, and never near 0.
+
+    Args:
+        found: The `ConceptInteractions`.
+        image: The picture, (height, width, 3), bytes or from 0 to 1; shown beside the maps, and in grey under them.
+        concepts: Which to show; by default those whose maps are largest in sum.
+
+    Raises:
+        ApportionError: Matplotlib is missing, the image is no picture in colours, or there is no such concept.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ApportionError("a figure needs matplotlib: pip install 'apportion[figures]'.") from error
+    picture = None if image is None else _picture(image)
+    shown = _shown(found, concepts)
+    pairs = [pair for pair in found.top(len(found.concepts) ** 2) if pair[1] in shown][:ACROSS]
+    columns = max(len(shown), 2)
+    below = -(-len(pairs) // columns)
+    beside = picture is not None
+    canvas = Figure(figsize=(1.75 * (columns + beside) + 1.2, 1.9 * (2 + below) + 0.5 * below), layout="constrained")
+    axes = canvas.subplots(2 + below, columns + beside, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    if picture is not None:
+        axes[0, 0].imshow(picture.numpy(), interpolation="nearest")
+        axes[0, 0].set_title("picture", fontsize=8)
+    places = [found.concepts.index(name) for name in shown]
+    taken = [-found.values[found.concepts.index(j), found.concepts.index(i)] for j, i, _ in pairs]
+    takings = [f"{short(j, LABEL)} takes\n{-value:.1f} patches from\n{short(i, LABEL)}" for j, i, value in pairs]
+    labels = [short(name, LABEL) for name in shown]
+    rows = [
+        (axes[:1], [found.maps[c] for c in places], [f"{name}: map" for name in labels], "map: part of the patch"),
+        (axes[1:2], [found.played[c] for c in places], [f"{name}: played" for name in labels], "played: mean part"),
+        (axes[2:], taken, takings, "part taken"),
+    ]
+    for part, maps, titles, unit in rows:
+        if maps:
+            _row(canvas, part, beside, maps, titles, unit, picture)
+    return canvas
+
+
+def _shown(found: Any, concepts: Sequence[str] | None) -> list[str]:
+    """Names of the concepts to show, in the order in which they were given."""
+    if concepts is None:
+        largest = found.maps.sum((1, 2)).argsort(descending=True, stable=True)[:ACROSS].sort().values
+        return [found.concepts[c] for c in largest.tolist()]
+    for name in concepts:
+        found.given_by(name)  # refuses a name that is no concept
+    if not concepts:
+        raise ApportionError("concepts=[] shows nothing; name some, or leave it out.")
+    return list(concepts)
+
+
+def _row(
+    canvas: Any, axes: Any, beside: bool, maps: Sequence[Tensor], titles: Sequence[str], unit: str, picture: Any
+) -> None:
+    """Maps that share their colours, and the bar of these."""
+    ends = (min(part.min().item() for part in maps), max(part.max().item() for part in maps))
+    places = axes[:, beside:].flatten()
+    drawn = [_drawn(axis, part, picture, ends) for axis, part in zip(places, maps, strict=False)]
+    for axis, title in zip(places, titles, strict=False):
+        axis.set_title(title, fontsize=8, parse_math=False)
+    bar = canvas.colorbar(drawn[0], ax=axes, shrink=0.8, aspect=14 * len(axes))
+    bar.set_label(unit, fontsize=7)
+    bar.ax.tick_params(labelsize=7)
+
+
+def _drawn(axis: Any, values: Tensor, picture: Tensor | None, ends: tuple[float, float]) -> Any:
+    """One map over the grey picture."""
+    rows, columns = values.shape
+    extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
+    if picture is not None:
+        axis.imshow(picture.mean(-1).numpy(), cmap="gray", vmin=0, vmax=1, extent=extent)
+    alpha = OPACITY if picture is not None else 1.0
+    return axis.imshow(
+        values.numpy(), cmap="magma", vmin=ends[0], vmax=ends[1], alpha=alpha, extent=extent, interpolation="nearest"
+    )
+
+
+def _picture(image: Any) -> Tensor:
+    """(height, width, 3) from 0 to 1."""
+    picture = torch.as_tensor(image)
+    if picture.ndim != 3 or picture.shape[2] != 3:
+        raise ApportionError(f"an image of shape {tuple(picture.shape)} was given; give (height, width, 3).")
+    picture = picture.detach().cpu()
+    return picture.float().clamp(0, 1) if picture.is_floating_point() else picture.float() / 255

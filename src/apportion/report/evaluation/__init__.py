@@ -1,0 +1,1 @@
+"""Views of an evaluation and a recommendation."""

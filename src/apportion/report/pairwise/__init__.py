@@ -1,0 +1,1 @@
+"""Views of a similarity divided over pairs."""

@@ -1,0 +1,369 @@
+"""Attribution: the one result that every first-order method returns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from apportion.core import (
+    AnySpans,
+    ApportionError,
+    Feature,
+    Group,
+    Ledger,
+    Picture,
+    group_feature,
+    read_result,
+    span_groups,
+    word_groups,
+    write_atomically,
+    write_result,
+)
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+    import pandas
+from apportion.results._explained import Cost, Explained
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribution:
+    """Shares of a target, one per feature, with their accounts.
+
+    Args:
+        scores: One share per feature, in the target's unit; an axis of targets in front when several were
+            explained at once.
+        features: What the shares belong to, in the order of the last axis of `scores`.
+        explained: The target or targets, in the order of the first axis.
+        method: Name of the method, such as `"attnlrp"`.
+        options: The method's options, JSON-ready.
+        ledger: Where the rest of the target went; None for a method that keeps no accounts.
+        position_scores: Shares of the learned position embeddings, where the model has them: not contained in
+            `scores`; `with_positions` adds them.
+        prediction: The model's most likely outputs for this input, label and probability, best first.
+        model: Name of the model.
+        standard_errors: How uncertain each score is, for a method that draws samples.
+        conserves: Whether the scores sum to the target: `"exactly"`, with the ledger's other lines; `"with a
+            remainder"` that the ledger names; or `"no"`: then they rank the features, and are no amounts.
+        cost: What it took.
+        pictures: The images that some of the features are parts of; `Feature.image` tells which.
+    """
+
+    scores: Float[Tensor, "*targets feature"]
+    features: tuple[Feature, ...]
+    explained: tuple[Explained, ...]
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    ledger: Ledger | None = None
+    position_scores: Float[Tensor, "*targets feature"] | None = None
+    prediction: tuple[tuple[str, float], ...] = ()
+    model: str = ""
+    standard_errors: Float[Tensor, "*targets feature"] | None = None
+    conserves: Literal["exactly", "with a remainder", "no"] = "no"
+    cost: Cost | None = None
+    pictures: tuple[Picture, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.scores.ndim not in (1, 2):
+            raise ApportionError(
+                f"scores have {self.scores.ndim} axes; they need one (features) or two (targets × features)."
+            )
+        if self.scores.shape[-1] != len(self.features):
+            raise ApportionError(f"{self.scores.shape[-1]} scores were given for {len(self.features)} features.")
+        if len(self.explained) != (1 if self.scores.ndim == 1 else len(self.scores)):
+            raise ApportionError(
+                f"{len(self.explained)} targets do not fit scores of shape {tuple(self.scores.shape)}."
+            )
+
+    @property
+    def target(self) -> Explained:
+        """The one target; with several, index the attribution first."""
+        if len(self.explained) != 1:
+            raise ApportionError(
+                f"this attribution has {len(self.explained)} targets: take one by its index, such as a[0]."
+            )
+        return self.explained[0]
+
+    def __getitem__(self, index: int) -> Attribution:
+        """The attribution of one target, when several were explained at once."""
+        if self.scores.ndim == 1:
+            raise ApportionError(
+                "this attribution has one target, so it has no index; use .scores[i] for a feature's share."
+            )
+        return replace(
+            self,
+            scores=self.scores[index],
+            explained=(self.explained[index],),
+            ledger=None if self.ledger is None else self.ledger[index],
+            position_scores=None if self.position_scores is None else self.position_scores[index],
+            standard_errors=None if self.standard_errors is None else self.standard_errors[index],
+        )
+
+    def __iter__(self) -> Iterator[Attribution]:
+        """One attribution per target."""
+        if self.scores.ndim == 1:
+            return iter((self,))
+        return (self[i] for i in range(len(self.explained)))
+
+    def __len__(self) -> int:
+        """How many targets were explained."""
+        return len(self.explained)
+
+    def with_positions(self) -> Attribution:
+        """The same shares with those of the position embeddings added to the tokens they were added to."""
+        if self.position_scores is None:
+            return self
+        ledger = self.ledger
+        if ledger is not None and "positions" in ledger.lines:
+            # Only what has a place in the sequence moves; a position table that no token owns keeps its line.
+            moved = self.position_scores.sum(-1).to(ledger.total)
+            lines = {name: amount for name, amount in ledger.lines.items() if name != "positions"}
+            lines = {"tokens and positions": lines.pop("tokens") + moved, **lines}
+            left = ledger.lines["positions"] - moved
+            if bool((left != 0).any()):
+                lines["positions"] = left
+            ledger = replace(ledger, lines=lines)
+        return replace(self, scores=self.scores + self.position_scores, position_scores=None, ledger=ledger)
+
+    def words(self) -> Attribution:
+        """The same shares summed over the tokens of each word.
+
+        A token begins a word when it begins with white space, where letters or digits meet punctuation, or when it
+        belongs to another part, role or turn than the one before it; template tokens stay by themselves.
+        """
+        return self._grouped(word_groups(self.features), kind="word")
+
+    def spans(self, spans: Mapping[str, str | Sequence[int]] | Sequence[str]) -> Attribution:
+        """The same shares summed over spans of the prompt; every feature outside keeps its own share.
+
+        Args:
+            spans: Names with their features, given as a text that occurs once or as indices of features; or just texts.
+
+        Raises:
+            ApportionError: A text does not occur, occurs more than once, or overlaps another span.
+        """
+        return self._grouped(span_groups(self.features, spans), kind="span")
+
+    def between(self, answer: AnySpans | None = None, context: AnySpans | None = None) -> Attribution:
+        """Spans of an answer against spans of what stood before: rows summed over the one, columns over the other.
+
+        Log-probabilities add up to that of a span; sums of logits or probabilities are named as such.
+
+        Args:
+            answer: Spans of the answer: one text that occurs in it once, texts, or names with texts or indices of
+                features. By default its parts, such as thinking and answer.
+            context: The same of the prompt, or of the answer where the prompt does not hold the text; what is in none
+                of them is the last column, "(the rest)". By default the parts and turns of the prompt and the answer.
+
+        Raises:
+            ApportionError: This is no attribution of an answer, or a span does not occur once.
+        """
+        from apportion.results._between import between
+
+        return between(self, answer, context)
+
+    def top(self, k: int = 5, *, by: Literal["size", "value"] = "size") -> list[tuple[Feature, float]]:
+        """The `k` features with the largest shares, by absolute size or by signed value, best first."""
+        scores = self[0].scores if self.scores.ndim == 2 and len(self) == 1 else self.scores
+        if scores.ndim != 1:
+            raise ApportionError(
+                f"this attribution has {len(self)} targets: take one by its index, such as a[0].top()."
+            )
+        order = (scores.abs() if by == "size" else scores).argsort(descending=True, stable=True)[:k]
+        return [(self.features[i], scores[i].item()) for i in order.tolist()]
+
+    def normalized(self, how: Literal["max", "sum", "total"] = "max") -> Attribution:
+        """The same shares scaled: largest size 1 (`"max"`), sizes summing to 1 (`"sum"`), or fractions of the
+        target's value (`"total"`). The ledger is dropped, since its unit is no longer that of the scores.
+        """
+        if how == "max":
+            scale = self.scores.abs().amax(-1, keepdim=True)
+        elif how == "sum":
+            scale = self.scores.abs().sum(-1, keepdim=True)
+        elif how == "total":
+            values = torch.tensor([e.value for e in self.explained], dtype=self.scores.dtype)
+            scale = values[0].reshape(1) if self.scores.ndim == 1 else values[:, None]
+        else:
+            raise ApportionError(f"normalized({how!r}) is not known; use 'max', 'sum' or 'total'.")
+        if bool((scale == 0).any()):
+            raise ApportionError(
+                f"normalized({how!r}) would divide by 0: "
+                + ("the target's value is 0." if how == "total" else "all shares are 0.")
+            )
+        positions = None if self.position_scores is None else self.position_scores / scale
+        errors = None if self.standard_errors is None else self.standard_errors / scale.abs()
+        return replace(self, scores=self.scores / scale, position_scores=positions, standard_errors=errors, ledger=None)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas table with a row per feature (and target): label, share, position share and where it stands."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise ApportionError("to_frame needs pandas: pip install 'apportion[figures]' or pandas itself.") from error
+        rows = []
+        for one in self:
+            for i, feature in enumerate(one.features):
+                row = {"target": one.target.label, "feature": feature.label, "score": one.scores[i].item()}
+                if one.position_scores is not None:
+                    row["position_score"] = one.position_scores[i].item()
+                if one.standard_errors is not None:
+                    row["standard_error"] = one.standard_errors[i].item()
+                rows.append({**row, **{k: v for k, v in feature.to_dict().items() if k != "label"}})
+        return pandas.DataFrame(rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in JSON-ready values, for the shell and for other programs."""
+        accounts = None
+        if self.ledger is not None:
+            accounts = {
+                "total": self.ledger.total.tolist(),
+                "lines": {name: amount.tolist() for name, amount in self.ledger.lines.items()},
+                "residual": self.ledger.residual.tolist(),
+            }
+        return {
+            "method": self.method,
+            "options": dict(self.options),
+            "model": self.model,
+            "targets": [vars(e) for e in self.explained],
+            "prediction": [list(p) for p in self.prediction],
+            "features": [f.to_dict() for f in self.features],
+            "scores": self.scores.tolist(),
+            "position_scores": None if self.position_scores is None else self.position_scores.tolist(),
+            "standard_errors": None if self.standard_errors is None else self.standard_errors.tolist(),
+            "conserves": self.conserves,
+            "cost": None if self.cost is None else vars(self.cost),
+            "ledger": accounts,
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write one safetensors file whose metadata is a JSON header; whole or not at all."""
+        tensors = {"scores": self.scores}
+        header: dict[str, Any] = {
+            "version": FORMAT_VERSION,
+            "method": self.method,
+            "options": dict(self.options),
+            "model": self.model,
+            "explained": [vars(e) for e in self.explained],
+            "prediction": [list(p) for p in self.prediction],
+            "features": [f.to_dict() for f in self.features],
+            "conserves": self.conserves,
+            "cost": None if self.cost is None else vars(self.cost),
+            "ledger": None,
+        }
+        if self.position_scores is not None:
+            tensors["position_scores"] = self.position_scores
+        if self.standard_errors is not None:
+            tensors["standard_errors"] = self.standard_errors
+        if self.ledger is not None:
+            names = list(self.ledger.lines)
+            details = [(line, name) for line, entries in self.ledger.details.items() for name in entries]
+            header["ledger"] = {"lines": names, "details": details}
+            tensors["ledger.total"] = self.ledger.total
+            if names:
+                tensors["ledger.lines"] = torch.stack([self.ledger.lines[name] for name in names])
+            if details:
+                tensors["ledger.details"] = torch.stack([self.ledger.details[line][name] for line, name in details])
+        return write_result(path, "apportion", header, tensors, self.pictures)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Attribution:
+        """Read what `save` wrote.
+
+        Raises:
+            ApportionError: The file is missing, is no attribution, or was written by a newer version.
+        """
+        header, tensors, pictures = read_result(
+            path, "apportion", version=FORMAT_VERSION, what="an attribution", by="Attribution.save"
+        )
+        ledger = None
+        if header["ledger"] is not None:
+            details: dict[str, dict[str, Tensor]] = {}
+            for i, (line, name) in enumerate(header["ledger"]["details"]):
+                details.setdefault(line, {})[name] = tensors["ledger.details"][i]
+            ledger = Ledger(
+                total=tensors["ledger.total"],
+                lines={name: tensors["ledger.lines"][i] for i, name in enumerate(header["ledger"]["lines"])},
+                details=details,
+            )
+        return cls(
+            scores=tensors["scores"],
+            position_scores=tensors.get("position_scores"),
+            standard_errors=tensors.get("standard_errors"),
+            conserves=header.get("conserves", "no"),
+            cost=Cost(**header["cost"]) if header.get("cost") else None,
+            features=tuple(Feature.from_dict(f) for f in header["features"]),
+            explained=tuple(Explained(**e) for e in header["explained"]),
+            prediction=tuple((label, p) for label, p in header["prediction"]),
+            method=header["method"],
+            options=header["options"],
+            model=header["model"],
+            ledger=ledger,
+            pictures=pictures,
+        )
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """A self-contained page with coloured features, their values on hover, and the ledger as a bar.
+
+        Args:
+            path: Where to write the page; without it the page is only returned.
+        """
+        from apportion.report import page
+
+        content = page(self)
+        if path is not None:
+            write_atomically(Path(path), content.encode())
+        return content
+
+    def plot(self) -> matplotlib.figure.Figure:
+        """A matplotlib figure of the shares; needs the extra `figures`."""
+        from apportion.report import figure
+
+        return figure(self)
+
+    def _repr_html_(self) -> str:
+        from apportion.report import html_fragment
+
+        return html_fragment(self)
+
+    def __rich__(self) -> Any:
+        from apportion.report import terminal
+
+        return terminal(self)
+
+    def __repr__(self) -> str:
+        from apportion.report import terminal_text
+
+        return terminal_text(self)
+
+    def _grouped(self, groups: Sequence[Group], *, kind: Literal["word", "span"]) -> Attribution:
+        """Sum the shares of each group of features."""
+        column = torch.empty(len(self.features), dtype=torch.long)
+        for k, (_, group) in enumerate(groups):
+            column[group] = k
+        # The errors of a sum need the covariances of its parts, which no result keeps.
+        alone = len(groups) == len(self.features)
+
+        def summed(scores: Tensor) -> Tensor:
+            return scores.new_zeros(*scores.shape[:-1], len(groups)).index_add(-1, column, scores)
+
+        return replace(
+            self,
+            scores=summed(self.scores),
+            position_scores=None if self.position_scores is None else summed(self.position_scores),
+            standard_errors=self.standard_errors if alone else None,
+            features=tuple(group_feature(self.features, group, kind) for group in groups),
+            explained=tuple(replace(e, feature=_group_of(e.feature, groups)) for e in self.explained),
+        )
+
+
+def _group_of(feature: int | None, groups: Sequence[Group]) -> int | None:
+    return None if feature is None else next(k for k, (_, group) in enumerate(groups) if feature in group)

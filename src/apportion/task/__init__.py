@@ -1,0 +1,8 @@
+"""A task: prompts and targets, with the forward pass that every method shares."""
+
+from apportion.task._batching import TOKENS_AT_ONCE as TOKENS_AT_ONCE
+from apportion.task._batching import batches as batches
+from apportion.task._batching import tokens_of as tokens_of
+from apportion.task._task import Question as Question
+from apportion.task._variant import Change as Change
+from apportion.task._variant import Variant as Variant

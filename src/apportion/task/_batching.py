@@ -1,0 +1,90 @@
+"""Which prompts run together, and their inputs as one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from apportion.models import Head
+from apportion.models.inputs import CONTINUOUS, Prompt
+
+#: How many tokens run together where many changed prompts are read: enough to keep a processor busy.
+TOKENS_AT_ONCE = 2048
+
+
+#: How much longer a prompt may be than the shortest that it runs together with, so that little is padding.
+ALIKE = 1.25
+
+
+def tokens_of(prompt: Prompt) -> int:
+    """How long a prompt is to run: its tokens or its patches, whichever are more."""
+    grids = [canvas.patches or (1, canvas.count) for canvas in prompt.canvases]
+    return max([1, prompt.length, *(rows * columns for rows, columns in grids)])
+
+
+def _of_similar_length(head: Head, prompts: Sequence[Prompt], *, most: int | None, tokens: int) -> Iterator[list[int]]:
+    for members in batches(head, prompts, max(1, len(prompts))):
+        lengths, start = [tokens_of(prompts[i]) for i in members], 0
+        while start < len(members):
+            end = start + 1
+            while (
+                end < len(members)
+                and (end + 1 - start) * lengths[end] <= tokens
+                and lengths[end] <= ALIKE * lengths[start]
+                and (most is None or end - start < most)
+            ):
+                end += 1
+            yield members[start:end]
+            start = end
+
+
+def _stacked(prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """The inputs of several prompts as one batch, padded on the right."""
+    longest = {name: max(prompt.inputs[name].shape[1] for prompt in prompts) for name in prompts[0].parts}
+    first = next(iter(longest), "")
+    whole = {canvas.name for canvas in prompts[0].canvases}
+    batch: dict[str, Any] = {}
+    for name in prompts[0].inputs:
+        rows = [prompt.inputs[name] for prompt in prompts]
+        if isinstance(rows[0], Tensor) and (name in whole or (not first and rows[0].ndim >= 2)):
+            batch[name] = torch.cat(rows)
+        elif isinstance(rows[0], Tensor) and rows[0].ndim >= 2:
+            length = longest.get(
+                name, longest[first] if rows[0].shape[1] == prompts[0].length else max(r.shape[1] for r in rows)
+            )
+            rows = [F.pad(row, (*[0, 0] * (row.ndim - 2), 0, length - row.shape[1])) for row in rows]
+            batch[name] = torch.cat(rows)
+        else:
+            batch[name] = rows[0]
+    lengths = [prompt.length for prompt in prompts]
+    if first and "attention_mask" not in batch and len(set(lengths)) > 1:
+        places = torch.arange(longest[first], device=batch[first].device)
+        batch["attention_mask"] = (places < torch.tensor(lengths, device=places.device)[:, None]).long()
+    return batch
+
+
+def batches(head: Head, prompts: Sequence[Prompt], size: int) -> list[list[int]]:
+    """Indices of prompts that may run together.
+
+    A causal model never looks at what follows, so padding on the right is harmless to it; other models get prompts of
+    equal length together, since not all of them hide padding completely. A classifier that finds the last token by the
+    padding behind it reads one text at a time while its configuration names no padding token.
+    """
+    config = getattr(head.model, "config", None)
+    one_by_one = head.kind == "sequence-classification" and getattr(config, "pad_token_id", None) is None
+    groups: dict[Any, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        names = tuple(sorted(prompt.inputs))
+        shapes = tuple(tuple(prompt.inputs[name].shape) for name in names if name in CONTINUOUS)
+        alone = i if one_by_one or any(not canvas.batched for canvas in prompt.canvases) else -1
+        key = (names, () if head.kind == "causal" else tuple(prompt.parts.values()), shapes, alone)
+        groups.setdefault(key, []).append(i)
+    found = []
+    for members in groups.values():
+        ordered = sorted(members, key=lambda i: prompts[i].length)
+        found += [ordered[k : k + size] for k in range(0, len(ordered), size)]
+    return found
