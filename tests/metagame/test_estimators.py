@@ -16,7 +16,8 @@ from torch.testing import assert_close
 from apportion import ApportionError
 from apportion.games import Game, exact_shapley
 from apportion.games.values._coalitions import all_coalitions
-from apportion.metagame import MetaEstimate, MetaGame, _trees, estimated, exact, permutations, regression, tree_proxy
+from apportion.metagame import MetaEstimate, MetaGame, estimated, exact, permutations, regression, tree_proxy
+from apportion.metagame.estimators import _trees
 from apportion.metagame.estimators._design import design
 from apportion.metagame.estimators._draws import drawn, drawn_in_pairs
 from apportion.metagame.estimators._permutations import from_orders

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from apportion import Interactions
 from apportion.core._features import Feature
-from apportion.report import _interactions, interactions_fragment, interactions_page, interactions_text
+from apportion.report import interactions_fragment, interactions_page, interactions_text
+from apportion.report.interactions import _html as _interactions
 from apportion.report.interactions._graph import graph_of
 from apportion.report.interactions._reading import effects, largest_triples, names
 from apportion.report.interactions._terminal import CELL, _small

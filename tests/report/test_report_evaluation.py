@@ -8,12 +8,13 @@ import pytest
 from rich.console import Console
 
 from apportion.core._errors import ApportionError
-from apportion.evaluation import Evaluation, _summary
+from apportion.evaluation import Evaluation
+from apportion.results.evaluation import _summary
 
 pytest.importorskip("pandas")
 pytest.importorskip("scipy")
 
-from apportion.report import _evaluation_charts as charts
+from apportion.report.evaluation import _charts as charts
 from apportion.report.evaluation._standings import number, rankings
 from apportion.report.kit._axis import Axis, reaching
 from apportion.report.kit._colour import DARK, LIGHT, contrast

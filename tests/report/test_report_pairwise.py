@@ -10,7 +10,8 @@ import torch
 from apportion import Pairwise
 from apportion.core._features import Feature
 from apportion.core._ledger import Ledger
-from apportion.report import _pairwise, pairwise_fragment, pairwise_page, pairwise_text
+from apportion.report import pairwise_fragment, pairwise_page, pairwise_text
+from apportion.report.pairwise import _html as _pairwise
 from apportion.results._explained import Explained
 from tests.report.conftest import features_of
 from tests.report.test_report_images import content_of, grid_of
