@@ -51,7 +51,9 @@ def _explaining(method: str) -> _llama.Case:
     """Scores of the patches, as a user gets them; several images run as a batch, without a ledger."""
 
     def scores(images: Tensor) -> Tensor:
-        found = _explainer().explain({"pixel_values": images}, method=method, batch_size=len(images), progress=False)
+        found = _explainer().explain_many(
+            {"pixel_values": images}, method=method, batch_size=len(images), progress=False
+        )
         return torch.stack([attribution.scores for attribution in (found if isinstance(found, list) else [found])])
 
     return scores

@@ -59,13 +59,13 @@ def linearity(explainer: ap.Explainer, prompt: list[int], answer: tuple[int, ...
 
     Every token's game is of the prompt with the answer's tokens before it, which are always present.
     """
-    options = {"method": METHOD, "estimator": "exact", "progress": False}
+    options = {"method": METHOD, "progress": False}
     players = {f"token {k}": [k] for k in range(len(prompt))}
-    whole = explainer.interactions(prompt, target=ap.Span(answer), players=players, **options).values
+    whole = explainer.interactions(prompt, target=ap.Span(answer), **options, game=ap.Game(players=players, estimator="exact")).values
     summed = torch.zeros_like(whole)
     for k, token in enumerate(answer):
         read = [*prompt, *answer[:k]]
-        found = explainer.interactions(read, target=ap.Span((token,)), players=players, **options)
+        found = explainer.interactions(read, target=ap.Span((token,)), **options, game=ap.Game(players=players, estimator="exact"))
         summed += found.values
     return float((whole - summed).norm() / whole.norm())
 
@@ -95,7 +95,9 @@ def measured(explainer: ap.Explainer, budget: int, single: int) -> dict[str, obj
     print(f"summed target against the sum of games: {distance:.1e} relative", flush=True)
     part = timed_part(explainer, prompt, answer, single)
     start = perf_counter()
-    found = explainer.interactions(prompt, target=ap.Span(answer), method=METHOD, budget=budget, progress=False)
+    found = explainer.interactions(
+        prompt, target=ap.Span(answer), method=METHOD, progress=False, game=ap.Game(budget=budget)
+    )
     seconds = perf_counter() - start
     assert found.cost is not None
     assert len(found.sources) == PLAYERS

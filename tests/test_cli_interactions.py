@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 import apportion as ap
+from tests.asking import with_game
 from tests.test_cli import TEXT, _plain, done, folder, refusal  # noqa: F401 - the plain terminal and the model
 
 
@@ -24,7 +25,7 @@ def asked(folder, *args):  # noqa: F811
 
 
 def expected(explainer, **options):
-    return said(json.loads(json.dumps(explainer.interactions(TEXT, **options).to_dict())))
+    return said(json.loads(json.dumps(explainer.interactions(TEXT, **with_game(**options)).to_dict())))
 
 
 def test_json_is_what_the_library_says(folder, explainer):  # noqa: F811
@@ -37,8 +38,8 @@ def test_json_is_what_the_library_says(folder, explainer):  # noqa: F811
 
 
 def test_players_and_targets_are_kinds_or_texts_of_the_prompt(folder, explainer):  # noqa: F811
-    found = asked(folder, "--players", "The man", "--players", "the dogs", "--targets", "features")
-    assert found == expected(explainer, players=["The man", "the dogs"], targets="features")
+    found = asked(folder, "--players", "The man", "--players", "the dogs", "--of", "features")
+    assert found == expected(explainer, players=["The man", "the dogs"], of="features")
     assert [f["label"] for f in found["sources"]] == ["The man", "the dogs"]
     assert asked(folder, "--players", "words") == expected(explainer, players="words")
 
@@ -72,7 +73,7 @@ def test_files_are_those_of_the_result(folder, tmp_path):  # noqa: F811
         (("--budget", "some"), "--budget 'some' is no number of coalitions"),
         (("--estimator", "guess"), "--estimator 'guess' is not known"),
         (("--players", "a cat"), "span 'a cat' occurs 0 times"),
-        (("--targets", "words", "--targets", "man"), "span 'words' occurs 0 times"),
+        (("--of", "words", "--of", "man"), "span 'words' occurs 0 times"),
         (("--masker", "smear"), "there is no masker 'smear'"),
         (("--method", "guess"), "there is no method 'guess'"),
         (("--players", "words", "--budget", "3"), "budget"),

@@ -102,7 +102,7 @@ def test_every_form_of_the_same_prompt_gives_the_same():
         found = explainer().explain(form)
         assert_close(found.scores, expected.scores, rtol=1e-10, atol=1e-12)
         assert found.target == expected.target
-    (listed,) = explainer().explain([TEXT])
+    (listed,) = explainer().explain_many([TEXT])
     same(listed, expected)
 
 
@@ -124,15 +124,15 @@ def test_embeddings_are_explained_like_the_tokens_they_stand_for():
 def test_a_batch_equals_its_prompts_one_by_one(name, method):
     single = [explainer(name).explain(text, method=method) for text in TEXTS]
     for size in (1, 2, 3):
-        found = explainer(name).explain(TEXTS, method=method, batch_size=size, progress=False)
+        found = explainer(name).explain_many(TEXTS, method=method, batch_size=size, progress=False)
         for ours, theirs in zip(found, single, strict=True):
             same(ours, theirs)
 
 
 @pytest.mark.parametrize("name", ["llama", "bert_classifier"])
 def test_permuting_the_batch_permutes_the_result(name):
-    found = explainer(name).explain(TEXTS, batch_size=3, progress=False)
-    permuted = explainer(name).explain([TEXTS[i] for i in (2, 0, 1)], batch_size=3, progress=False)
+    found = explainer(name).explain_many(TEXTS, batch_size=3, progress=False)
+    permuted = explainer(name).explain_many([TEXTS[i] for i in (2, 0, 1)], batch_size=3, progress=False)
     for ours, i in zip(permuted, (2, 0, 1), strict=True):
         same(ours, found[i])
 
@@ -144,7 +144,7 @@ def test_pads_get_exactly_nothing_and_change_nothing(name, side, method):
     padding = tokenizer(KINDS.get(name, "causal"), padding_side=side)
     batch = padding(TEXTS, return_tensors="pt", padding=True)
     batch.pop("token_type_ids", None)
-    found = explainer(name).explain(dict(batch), method=method, batch_size=2, progress=False)
+    found = explainer(name).explain_many(dict(batch), method=method, batch_size=2, progress=False)
     for b, (ours, text) in enumerate(zip(found, TEXTS, strict=True)):
         alone = explainer(name).explain(text, method=method)
         length = batch["input_ids"].shape[1]
@@ -327,7 +327,7 @@ def test_a_chat_is_rendered_and_its_tokens_know_who_spoke():
 
 
 def test_a_list_of_chats_gives_a_list():
-    found = explainer().explain([CHAT, CHAT[:1]], batch_size=2, progress=False)
+    found = explainer().explain_many([CHAT, CHAT[:1]], batch_size=2, progress=False)
     same(found[0], explainer().explain(CHAT))
     same(found[1], explainer().explain(CHAT[:1]))
 
@@ -474,7 +474,7 @@ def test_a_classifier_without_a_padding_token_reads_a_batch_one_text_at_a_time()
     config = LlamaConfig(vocab_size=32, **sizes, num_labels=3)
     own = Explainer(LlamaForSequenceClassification(config).double().eval())
     prompts = [[5, 9, 3], [7, 2, 4]]
-    together = own.explain([torch.tensor(ids) for ids in prompts], target=1, batch_size=2)
+    together = own.explain_many([torch.tensor(ids) for ids in prompts], target=1, batch_size=2)
     for ids, found in zip(prompts, together, strict=True):
         assert_close(found.scores, own.explain(ids, target=1).scores)
     alone = own.explain([5, 9, 3], target=1, method="leave-one-out").scores

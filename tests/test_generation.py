@@ -10,7 +10,7 @@ import torch
 from torch.testing import assert_close
 
 import apportion.explain._generation as generation_module
-from apportion import CP_LRP, ApportionError, Attribution, Explainer, Generation, Span, Target
+from apportion import CP_LRP, ApportionError, Attribution, Explainer, Game, Generation, Span, Target
 from apportion.models.inputs._thinking import parts_of_answer
 from tests.tiny import InFloat64, build, tiny, tokenizer
 
@@ -50,9 +50,7 @@ def explained_alone(generation: Generation, token: int, **options: Any) -> Attri
     name = list(inputs)[-1]
     said = torch.tensor([generation.ids[:token]], dtype=torch.long)
     inputs[name] = torch.cat([inputs[name], said], 1)
-    return generation.explainer.explain(
-        inputs, target=Target(generation.ids[token], **options.pop("of", {})), **options
-    )
+    return generation.engine.explain(inputs, target=Target(generation.ids[token], **options.pop("of", {})), **options)
 
 
 @pytest.mark.parametrize("method", ["attnlrp", "cp-lrp", "gradient", "leave-one-out"])
@@ -251,7 +249,7 @@ def test_a_models_own_penalties_and_temperature_are_left_out():
 @pytest.mark.parametrize(
     ("ask", "said"),
     [
-        (lambda e: e.generate([TEXT, TEXT]), "one prompt; 2"),
+        (lambda e: e.generate([TEXT, TEXT]), "an answer takes one prompt, and 2"),
         (lambda e: e.generate(TEXT, max_new_tokens=0), "max_new_tokens=0"),
         (lambda e: e.generate(TEXT, max_new_tokens=40), "the model's context is 32"),
         (lambda e: e.generate(TEXT, temperature=0.5), "do_sample=True"),
@@ -321,8 +319,8 @@ def test_many_targets_of_one_prompt_go_back_some_at_a_time(name, method, monkeyp
 
 def test_interactions_of_an_answer_are_those_of_its_summed_log_probability() -> None:
     generation = explainer().generate(CHAT, max_new_tokens=3)
-    found = generation.interactions(players="words", targets="features", progress=False)
-    whole = generation.attribute_span(range(3))
+    found = generation.interactions(of="features", progress=False, game=Game(players="words"))
+    whole = generation.attribute_span(range(3), unit="log-probability")
     assert [f.label.strip() for f in found.sources] == ["who", "sees", "the", "cat"]
     assert_close(found.first_order, whole.scores[: len(found.targets)].double())
     assert whole.scores[len(found.targets) :].tolist() == [0]  # the last token of the answer is only predicted
@@ -338,9 +336,7 @@ def test_what_the_model_wrote_before_a_phrase_moves_it_too() -> None:
     assert [f.part for f in found.sources[-3:]] == ["answer"] * 3
 
 
-def test_interactions_refuse_unknown_rules_and_tokens_apart() -> None:
+def test_interactions_refuse_tokens_apart() -> None:
     generation = explainer().answer("the cat", " is sad and old")
-    with pytest.raises(ApportionError, match="knows no 'player'; the rules of the game are players, targets"):
-        generation.interactions(player="words")
     with pytest.raises(ApportionError, match="stand together"):
         generation.interactions([0, 2])

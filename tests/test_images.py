@@ -148,7 +148,7 @@ def test_special_tokens_are_a_line_of_the_ledger(name: str) -> None:
 
 def test_a_batch_of_images_is_explained_as_each_alone() -> None:
     images = [photo(seed=seed) for seed in range(3)]
-    together = explainer().explain(images, batch_size=3)
+    together = explainer().explain_many(images, batch_size=3)
     alone = [explainer().explain(image) for image in images]
     for one, other in zip(together, alone, strict=True):
         assert torch.allclose(one.scores, other.scores, atol=1e-12)

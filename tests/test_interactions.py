@@ -190,7 +190,7 @@ def test_the_first_order_is_what_explain_gives() -> None:
 def test_all_features_may_be_moved_and_then_the_books_are_those_of_the_attribution() -> None:
     explainer = llama()
     found = explainer.interactions(
-        "The old dog sees", target=" is", targets="features", players="words", progress=False
+        "The old dog sees", target=" is", of="features", progress=False, game=ap.Game(players="words")
     )
     whole = explainer.explain("The old dog sees", target=" is")
     assert_close(found.first_order, whole.scores.double())
@@ -209,7 +209,11 @@ def test_several_targets_share_one_game() -> None:
 def test_spans_play_and_everything_else_stays() -> None:
     explainer = llama()
     found = explainer.interactions(
-        "The old dog sees the cat", target=" is", players=["old dog", "the cat"], targets="features", progress=False
+        "The old dog sees the cat",
+        target=" is",
+        of="features",
+        progress=False,
+        game=ap.Game(players=["old dog", "the cat"]),
     )
     assert [f.label.strip() for f in found.sources] == ["old dog", "the cat"]
     assert found.evaluations == 4
@@ -218,7 +222,7 @@ def test_spans_play_and_everything_else_stays() -> None:
 
 def test_words_of_the_source_move_the_decoder_of_an_encoder_decoder() -> None:
     explainer = ap.Explainer(build("t5"), tokenizer("seq2seq"))
-    found = explainer.interactions("The dog", target=" is", method="cp-lrp", targets="features", progress=False)
+    found = explainer.interactions("The dog", target=" is", method="cp-lrp", of="features", progress=False)
     assert {f.part for f in found.sources} == {"source"}  # the token that starts a decoder never plays
     assert {f.part for f in found.targets} == {"source", "decoder"}
     assert float(found.gap.abs().max()) < 1e-6 * float(found.first_order.abs().max())
@@ -226,14 +230,14 @@ def test_words_of_the_source_move_the_decoder_of_an_encoder_decoder() -> None:
 
 def test_requests_that_do_not_fit_are_refused_in_one_line() -> None:
     explainer = llama()
-    with pytest.raises(ap.ApportionError, match="one prompt at a time; 2 were given"):
+    with pytest.raises(ap.ApportionError, match="interactions takes one prompt, and 2 were given"):
         explainer.interactions(["The dog", "the cat"], target=" is")
     with unchecked(), pytest.raises(ap.ApportionError, match="order=4"):
-        explainer.interactions("The dog", target=" is", order=4)
+        explainer.interactions("The dog", target=" is", game=ap.Game(order=4))
     with unchecked(), pytest.raises(ap.ApportionError, match="estimator='best'"):
-        explainer.interactions("The dog", target=" is", estimator="best")
+        explainer.interactions("The dog", target=" is", game=ap.Game(estimator="best"))
     with pytest.raises(ap.ApportionError, match="targets='patches' names nothing"):
-        explainer.interactions("The dog", target=" is", targets="patches")
+        explainer.interactions("The dog", target=" is", of="patches")
     before = {name: value.clone() for name, value in explainer.model.state_dict().items()}
     hooks = sum(len(module._forward_hooks) for module in explainer.model.modules())
     with pytest.raises(ap.ApportionError):

@@ -291,7 +291,7 @@ def test_siglip_reads_a_text_with_its_padding_and_without_a_mask():
 
 def test_several_pairs_give_a_list():
     explainer = ap.Explainer(bert(), words())
-    found = explainer.explain([ap.Pair("a b", "c"), ap.Pair("d c", "a")], batch_size=2, progress=False)
+    found = explainer.explain_many([ap.Pair("a b", "c"), ap.Pair("d c", "a")], batch_size=2, progress=False)
     alone = explainer.explain(ap.Pair("d c", "a"))
     assert len(found) == 2
     torch.testing.assert_close(found[1].scores, alone.scores)

@@ -157,7 +157,11 @@ def test_minilm_aligns_words_of_the_same_meaning():
 def test_a_negation_moves_the_word_that_it_negates(demo):
     words = {word: f" {word}" for word in ("film", "not", "bad")}
     found = demo.interactions(
-        "The film was not bad. Overall, it was", target=" good", contrast=" bad", players=words, progress=False
+        "The film was not bad. Overall, it was",
+        target=" good",
+        contrast=" bad",
+        progress=False,
+        game=ap.Game(players=words),
     )
     source, target, value = found.top(1)[0]
     assert (source.label, target.label) == ("not", "bad")
@@ -168,7 +172,7 @@ def test_a_negation_moves_the_word_that_it_negates(demo):
 
 def test_the_metagame_of_an_answer_is_that_of_its_tokens_together(demo):
     answer = demo.answer("The capital of France is", " Paris, of course")
-    found = answer.interactions(players="words", unit="logit", estimator="exact", progress=False)
+    found = answer.interactions(unit="logit", progress=False, game=ap.Game(players="words", estimator="exact"))
     whole = answer.attribute_span(range(len(answer.ids)), unit="logit").scores[: len(found.sources)]
     assert torch.allclose(found.first_order.float(), whole, rtol=1e-4, atol=1e-3)
     assert found.cost.backward == found.evaluations + 2  # one each, however long the answer; two that chose the masker

@@ -62,14 +62,17 @@ def games() -> Iterator[tuple[str, Callable[[], None]]]:
         def random(seed: int = seed) -> None:
             explainer = ap.Explainer(random_llama(seed))
             prompt = torch.randint(64, (N,))
-            explainer.interactions(prompt, estimator="exact", path=FOLDER / f"llama-{seed}.safetensors")
+            explainer.interactions(prompt, game=ap.Game(estimator="exact", path=FOLDER / f"llama-{seed}.safetensors"))
 
         yield f"llama-{seed}", random
     for name, (prompt, target, contrast) in PROMPTS.items():
 
         def real(name: str = name, prompt: str = prompt, target: str = target, contrast: str = contrast) -> None:
             ap.load("demo").interactions(
-                prompt, target=target, contrast=contrast, estimator="exact", path=FOLDER / f"{name}.safetensors"
+                prompt,
+                target=target,
+                contrast=contrast,
+                game=ap.Game(estimator="exact", path=FOLDER / f"{name}.safetensors"),
             )
 
         yield name, real

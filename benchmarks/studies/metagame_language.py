@@ -182,11 +182,9 @@ def second_order(explainer: ap.Explainer, asked: Asked, way: Way) -> ap.Interact
         explainer.interactions(
             asked.prompt,
             target=asked.target,
-            players=spans(explainer, asked),
-            masker=way.masker,
-            estimator="exact",
             progress=False,
             **chosen,
+            game=ap.Game(players=spans(explainer, asked), masker=way.masker, estimator="exact"),
         ).save(path)
     return ap.Interactions.load(path)
 

@@ -72,7 +72,7 @@ def phrase_maps(explainer: ap.Explainer, picture: Picture, method: str) -> list[
 
     def game(text: str, players: Any) -> ap.Interactions:
         found: ap.Interactions = explainer.interactions(
-            ap.Pair(image, text), players=players, method=method, estimator="exact", progress=False
+            ap.Pair(image, text), method=method, progress=False, game=ap.Game(players=players, estimator="exact")
         )
         return found
 
@@ -95,7 +95,10 @@ def phrase_maps(explainer: ap.Explainer, picture: Picture, method: str) -> list[
 def word_maps(explainer: ap.Explainer, picture: Picture, method: str) -> list[dict[str, Tensor]]:
     """The same where every word plays: colour and shape of a thing added up, and each by itself."""
     found = explainer.interactions(
-        ap.Pair(Image.fromarray(picture.image), picture.caption), method=method, estimator="exact", progress=False
+        ap.Pair(Image.fromarray(picture.image), picture.caption),
+        method=method,
+        progress=False,
+        game=ap.Game(estimator="exact"),
     )
     labels = [source.label.strip() for source in found.sources]
     maps = []

@@ -74,7 +74,7 @@ def main() -> None:
     for name in NAMES:
         truth = planted(name)
         found = run(
-            f"planted-{name}", truth.explainer, truth.items(limit), methods=rounded(METHODS), measures=["ground-truth"]
+            f"planted-{name}", truth.engine, truth.items(limit), methods=rounded(METHODS), measures=["ground-truth"]
         )
         scores[name] = {measure: means(found.summary(), measure) for measure in ("mrr", "pg1")}
         right, known = found.accuracy
@@ -106,7 +106,7 @@ def causes_found(name: str, limit: int) -> str:
     methods = rounded(METHODS)
     counts = dict.fromkeys(methods, 0)
     for item in truth.items(limit):
-        case = Case(truth.explainer, item, methods=methods.values())
+        case = Case(truth.engine, item, methods=methods.values())
         for label, method in methods.items():
             scores = case.ranked(case.attribution(method)).scores
             counts[label] += int((scores[case.truth] > scores[~case.truth].max()).sum())
@@ -119,7 +119,7 @@ def sweep(name: str, option: str, values: tuple[float, ...]) -> str:
     lines = [f"| {option} | {' | '.join(SWEPT)} |", f"|---:|{'---:|' * len(SWEPT)}"]
     for value in values:
         truth = planted(name, **{option: value})
-        found = truth.explainer.evaluate(truth.items(SWEPT_ITEMS), methods=rounded(SWEPT), measures=["ground-truth"])
+        found = truth.engine.evaluate(truth.items(SWEPT_ITEMS), methods=rounded(SWEPT), measures=["ground-truth"])
         hits = means(found.summary(), "pg1")
         lines.append(f"| {value:g} | {' | '.join(f'{hits[method]:.2f}' for method in SWEPT)} |")
     return "\n".join(lines)

@@ -11,7 +11,7 @@ import torch
 
 from apportion import Attribution, Explainer
 from apportion.evaluation import Case, Item, Measure, Random
-from apportion.games import Game
+from apportion.games import CooperativeGame
 from tests.tiny import WORDS, tiny, tokenizer
 
 KINDS = {"bert": "masked", "bert_classifier": "masked", "t5": "seq2seq", "bart": "seq2seq"}
@@ -38,7 +38,7 @@ def played(players: int, value: Callable[[frozenset[int]], float], *, seed: int 
         worth = [float(value(frozenset(row.nonzero().flatten().tolist()))) for row in coalitions]
         return torch.tensor([[w, w / 2][:outputs] for w in worth], dtype=torch.float64)
 
-    case._games[case.players.groups] = Game(players, payoff)
+    case._games[case.players.groups] = CooperativeGame(players, payoff)
     return case
 
 

@@ -28,19 +28,19 @@ from apportion.evaluation import (
 )
 from apportion.evaluation.pairs._directed import of_directions
 from apportion.evaluation.pairs._one_score import of_pairs
-from apportion.games import Game
+from apportion.games import CooperativeGame
 from apportion.metagame import MetaGame, exact
 
 closely = partial(assert_close, rtol=1e-9, atol=1e-10)
 IDS = [5, 9, 3, 7]
 
 
-def game(players: int, worth: Callable[[frozenset[int]], float]) -> Game:
+def game(players: int, worth: Callable[[frozenset[int]], float]) -> CooperativeGame:
     def payoff(coalitions: Tensor) -> Tensor:
         rows = [worth(frozenset(row.nonzero().flatten().tolist())) for row in coalitions]
         return torch.tensor(rows, dtype=torch.float64)[:, None]
 
-    return Game(players, payoff)
+    return CooperativeGame(players, payoff)
 
 
 @cache

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from apportion import ApportionError
+from apportion import ApportionError, Explainer
 from apportion.evaluation._case import Case
 from apportion.evaluation.planted import Planted, Puzzle, planted
 from apportion.evaluation.planted._planted import TASKS
@@ -32,8 +32,8 @@ def truth(name: str) -> Planted:
 def targets(own: Planted, puzzles: list[Puzzle]) -> Tensor:
     """The number that each puzzle asks for, read without apportion; their texts are equally long."""
     assert len(puzzles) == len({(puzzle.text, puzzle.answer) for puzzle in puzzles})
-    ids = own.explainer.processor([puzzle.text for puzzle in puzzles], return_tensors="pt").input_ids
-    logits = own.explainer.model(input_ids=ids).logits[:, -1]
+    ids = own.processor([puzzle.text for puzzle in puzzles], return_tensors="pt").input_ids
+    logits = own.model(input_ids=ids).logits[:, -1]
     answers = logits[range(len(ids)), [WORDS.index(puzzle.answer) for puzzle in puzzles]]
     contrast = puzzles[0].contrast
     return answers if contrast is None else answers - logits[:, WORDS.index(contrast)]
@@ -112,8 +112,8 @@ def answer_by_rule(name: str, words: list[str]) -> str:
 def test_the_model_says_what_its_rule_says(name):
     own = truth(name)
     for puzzle in own.puzzles(30):
-        ids = own.explainer.processor(puzzle.text, return_tensors="pt").input_ids
-        said = WORDS[int(own.explainer.model(input_ids=ids).logits[0, -1].argmax())]
+        ids = own.processor(puzzle.text, return_tensors="pt").input_ids
+        said = WORDS[int(own.model(input_ids=ids).logits[0, -1].argmax())]
         assert said == answer_by_rule(name, puzzle.text.split()) == puzzle.answer
 
 
@@ -130,7 +130,7 @@ def test_the_truth_is_where_the_causes_stand(name):
     for puzzle, item in zip(own.puzzles(8), own.items(8), strict=True):
         assert item.prompt == puzzle.text
         assert [item.prompt[a:b] for a, b in item.truth] == [puzzle.places[i].word for i in puzzle.causes]
-        case = Case(own.explainer, item)
+        case = Case(own.engine, item)
         assert case.truth.nonzero().flatten().tolist() == list(puzzle.causes)
         assert case.correct
         assert case.masker.name == "replace(mask)"
@@ -148,7 +148,7 @@ def hits(name: str, methods: tuple[str, ...] = METHODS, count: int = 4, **streng
     own = planted(name, **strengths) if strengths else truth(name)
     found = dict.fromkeys(methods, 0.0)
     for item in own.items(count):
-        case = Case(own.explainer, item)
+        case = Case(own.engine, item)
         for method in methods:
             scores = case.ranked(case.attribution(as_method(method))).scores
             found[method] += float(scores[case.truth].max() > scores[~case.truth].max() + 1e-9) / count
@@ -197,7 +197,7 @@ def test_where_nothing_is_in_the_way_lrp_and_leave_one_out_find_the_cause(name):
 def test_lookup_through_values_finds_one_cause_of_three():
     own = truth("lookup")
     for item in own.items(3):
-        case = Case(own.explainer, item)
+        case = Case(own.engine, item)
         scores = {m: case.ranked(case.attribution(as_method(m))).scores for m in ("cp-lrp", "leave-one-out")}
         assert int((scores["cp-lrp"].abs() > 1e-6).sum()) == 1
         assert ((scores["leave-one-out"] > 1) == case.truth).all()
@@ -206,15 +206,16 @@ def test_lookup_through_values_finds_one_cause_of_three():
 @pytest.mark.parametrize("name", ALL)
 def test_methods_that_take_layers_apart_serve_the_model(name):
     own = truth(name)
+    explainer = Explainer(own.model, own.processor)
     (item,) = own.items(1)
     for method in ("alti", "alti-logit", "decompx", "globenc", "rollout", "value-zeroing"):
-        scores = own.explainer.explain(item.prompt, target=item.target, method=method, progress=False).scores
+        scores = explainer.explain(item.prompt, target=item.target, method=method, progress=False).scores
         assert scores.isfinite().all()
 
 
 def test_evaluate_takes_the_items(tmp_path):
     own = truth("switch")
-    found = own.explainer.evaluate(
+    found = Explainer(own.model, own.processor).evaluate(
         own.items(3), methods=["cp-lrp", "leave-one-out"], measures=["ground-truth"], path=tmp_path, progress=False
     )
     values = {(row.item, row.method): row.values["pg1"] for row in found}
@@ -225,13 +226,10 @@ def test_evaluate_takes_the_items(tmp_path):
 @pytest.mark.parametrize("name", ALL)
 def test_the_same_seed_gives_the_same_model_and_texts(name):
     one, other, third = planted(name, seed=3), planted(name, seed=3), planted(name, seed=4)
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(one.explainer.model.parameters(), other.explainer.model.parameters(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True))
     assert list(one.items(5)) == list(other.items(7))[:5]
     assert list(one.items(5)) != list(third.items(5))
-    assert not torch.equal(one.explainer.model.lm_head.weight, third.explainer.model.lm_head.weight)
+    assert not torch.equal(one.model.lm_head.weight, third.model.lm_head.weight)
     assert len({item.id for item in one.items(5)}) == 5
 
 

@@ -135,11 +135,11 @@ def test_a_copy_is_made_once_and_goes_with_the_explainer():
 def test_equals_scipys_correlation_with_a_model_loaded_with_the_random_weights(method, scores):
     at = case()
     by_hand = build("llama")
-    by_hand.load_state_dict(randomised(at.explainer, seed=5).model.state_dict())
+    by_hand.load_state_dict(randomised(at.engine, seed=5).model.state_dict())
     label = at.attribution(as_method(method)).target.label
     target = int(at.question.trace.output.logits[0, -1].argmax())
-    a = at.explainer.explain(TEXT, method=method, progress=False)
-    b = Explainer(by_hand, at.explainer.processor).explain(TEXT, method=method, target=target, progress=False)
+    a = at.engine.explain(TEXT, method=method, progress=False)
+    b = Explainer(by_hand, at.engine.processor).explain(TEXT, method=method, target=target, progress=False)
     assert b.target.label == label
     first, second = (one.scores[1:].abs() if scores == "absolute" else one.scores[1:] for one in (a, b))
     value = found(WeightRandomisation(scores=scores, seed=5), method, at)["randomised_spearman"]

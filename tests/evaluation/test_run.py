@@ -304,7 +304,7 @@ def endless():
 
 
 def test_ten_thousand_items_take_no_more_memory_than_a_thousand(explainer, tmp_path):
-    run = Cheap(explainer=explainer, methods={"gradient": as_method("gradient")}, measures=[Size()])
+    run = Cheap(engine=explainer, methods={"gradient": as_method("gradient")}, measures=[Size()])
     peaks = []
     for count in (1000, 10_000, 10_000):  # the third goes through what the second has done
         tracemalloc.start()

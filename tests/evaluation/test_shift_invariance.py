@@ -84,9 +84,9 @@ def test_the_change_at_the_scores_is_the_shift_times_the_derivative():
         held.append(heads.scores())
         return heads.mixed(heads.probabilities(held[-1])), None
 
-    with attention_through(at.explainer.model, attend):
+    with attention_through(at.engine.model, attend):
         ids = at.question.inputs["input_ids"]
-        value = at.explainer.model(input_ids=ids).logits[0, -1].max()
+        value = at.engine.model(input_ids=ids).logits[0, -1].max()
     derivatives = torch.autograd.grad(value, held)
     expected = 0.3 * sum(float(d.abs().sum()) for d in derivatives)
     expected /= sum(float((s * d).detach().abs().sum()) for s, d in zip(held, derivatives, strict=True))

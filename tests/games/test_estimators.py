@@ -18,7 +18,7 @@ from torch.testing import assert_close
 from apportion import ApportionError, NonFiniteRelevance
 from apportion.core._ranks import rank_correlation
 from apportion.games import (
-    Game,
+    CooperativeGame,
     exact_banzhaf,
     exact_shapley,
     kernel_shap,
@@ -92,11 +92,11 @@ def sets(coalitions: Tensor) -> list[frozenset[int]]:
 def test_exact_values_are_those_of_the_definition(case):
     players, outputs, seed = case
     table = Table(players, outputs, seed)
-    shapley = exact_shapley(Game(players, table))
+    shapley = exact_shapley(CooperativeGame(players, table))
     exactly(shapley.values, by_output(players, outputs, literal.shapley_by_subsets, table))
     if players <= 5:
         exactly(shapley.values, by_output(players, outputs, literal.shapley_by_orders, table))
-    banzhaf = exact_banzhaf(Game(players, table))
+    banzhaf = exact_banzhaf(CooperativeGame(players, table))
     exactly(banzhaf.values, by_output(players, outputs, literal.banzhaf, table))
     for found in (shapley, banzhaf):
         assert found.standard_errors is None
@@ -111,7 +111,7 @@ def test_shapley_values_sum_to_what_all_are_paid_beyond_none(case, seed):
     players, outputs, table_seed = case
     table = Table(players, outputs, table_seed)
     for estimator in (exact_shapley, *(partial(e, budget=30, seed=seed) for e in SHAPLEY.values())):
-        found = estimator(Game(players, table))
+        found = estimator(CooperativeGame(players, table))
         assert_close(found.values.sum(0), table.values[-1] - table.values[0], rtol=0, atol=1e-12)
 
 
@@ -119,7 +119,7 @@ def test_shapley_values_sum_to_what_all_are_paid_beyond_none(case, seed):
 @pytest.mark.parametrize("estimator", SHAPLEY.values(), ids=SHAPLEY)
 def test_they_sum_exactly_also_for_many_players_and_large_payoffs(estimator, players):
     payoff = Smooth(players)
-    found = estimator(Game(players, lambda coalitions: 1e3 + payoff(coalitions)), budget=400)
+    found = estimator(CooperativeGame(players, lambda coalitions: 1e3 + payoff(coalitions)), budget=400)
     assert_close(found.values.sum(0), found.full - found.empty, rtol=0, atol=1e-10)
     assert found.evaluations <= 400
 
@@ -129,8 +129,8 @@ def test_they_sum_exactly_also_for_many_players_and_large_payoffs(estimator, pla
 def test_a_player_that_adds_nothing_gets_nothing(case):
     players, outputs, seed = case
     others = Table(players, outputs, seed)
-    added = Game(players + 1, lambda coalitions: others(coalitions[:, :-1]))
-    alone = Game(players, others)
+    added = CooperativeGame(players + 1, lambda coalitions: others(coalitions[:, :-1]))
+    alone = CooperativeGame(players, others)
     for estimator in (exact_shapley, exact_banzhaf):
         found = estimator(added).values
         assert found[-1].tolist() == [0.0] * outputs
@@ -145,25 +145,27 @@ def test_players_are_interchangeable(case, random):
     players, outputs, seed = case
     table, order = Table(players, outputs, seed), list(range(players))
     random.shuffle(order)
-    renamed = Game(players, lambda coalitions: table(coalitions[:, order]))
+    renamed = CooperativeGame(players, lambda coalitions: table(coalitions[:, order]))
     for estimator in (exact_shapley, exact_banzhaf):
-        exactly(estimator(renamed).values[order], estimator(Game(players, table)).values)
+        exactly(estimator(renamed).values[order], estimator(CooperativeGame(players, table)).values)
 
 
 @every
 def test_values_are_linear_in_the_payoff(estimator):
     first, second = Table(5, 2, 1), Table(5, 2, 2)
-    mixed = estimator(Game(5, lambda coalitions: 3 * first(coalitions) - 2 * second(coalitions) + 7))
-    expected = 3 * estimator(Game(5, first)).values - 2 * estimator(Game(5, second)).values
+    mixed = estimator(CooperativeGame(5, lambda coalitions: 3 * first(coalitions) - 2 * second(coalitions) + 7))
+    expected = 3 * estimator(CooperativeGame(5, first)).values - 2 * estimator(CooperativeGame(5, second)).values
     assert_close(mixed.values, expected, rtol=1e-6, atol=1e-6)
 
 
 @every
 def test_a_vector_is_paid_as_each_of_its_outputs_alone(estimator):
     payoff = Table(5, 3, 4)
-    together = estimator(Game(5, payoff))
+    together = estimator(CooperativeGame(5, payoff))
     for output in range(3):
-        alone = estimator(Game(5, lambda coalitions, output=output: payoff(coalitions)[:, output : output + 1]))
+        alone = estimator(
+            CooperativeGame(5, lambda coalitions, output=output: payoff(coalitions)[:, output : output + 1])
+        )
         exactly(together.values[:, output : output + 1], alone.values)
         if together.standard_errors is not None:
             exactly(together.standard_errors[:, output : output + 1], alone.standard_errors)
@@ -174,8 +176,8 @@ def test_a_vector_is_paid_as_each_of_its_outputs_alone(estimator):
 @pytest.mark.parametrize("estimator", [kernel_shap, leverage_shap])
 def test_a_regression_on_all_coalitions_is_exact(estimator, players):
     table = Table(players, 2)
-    found = estimator(Game(players, table, budget=2**players), budget=2**players)
-    exactly(found.values, exact_shapley(Game(players, table)).values)
+    found = estimator(CooperativeGame(players, table, budget=2**players), budget=2**players)
+    exactly(found.values, exact_shapley(CooperativeGame(players, table)).values)
     assert found.evaluations == 2**players
     assert found.standard_errors.tolist() == [[0.0, 0.0]] * players
 
@@ -189,7 +191,7 @@ def test_a_regression_is_the_constrained_fit_to_the_coalitions_drawn(name, budge
     pairs = draw(players, (budget - 2) // 2, torch.Generator().manual_seed(5))
     coalitions = sets(torch.cat([pairs.coalitions, ~pairs.coalitions]))
     expected = literal.constrained_regression(coalitions, pairs.weights.tolist() * 2, players, table.output(0))
-    found = estimator(Game(players, table), budget=budget, seed=5)
+    found = estimator(CooperativeGame(players, table), budget=budget, seed=5)
     assert_close(found.values[:, 0].tolist(), expected, rtol=1e-9, atol=1e-9)
 
 
@@ -233,7 +235,7 @@ def test_permutations_are_the_mean_over_orders_and_their_reverses():
     table = Table(5, seed=8)
     orders = permutations(5, 8, torch.Generator().manual_seed(2)).tolist()
     expected = literal.mean_over_orders([*orders, *[order[::-1] for order in orders]], table.output(0))
-    found = permutation_shapley(Game(5, table), budget=66, seed=2)
+    found = permutation_shapley(CooperativeGame(5, table), budget=66, seed=2)
     assert_close(found.values[:, 0].tolist(), expected, rtol=1e-12, atol=1e-12)
     pairs = [literal.mean_over_orders([order, order[::-1]], table.output(0)) for order in orders]
     spread = torch.tensor(pairs, dtype=torch.float64).std(0) / 8**0.5
@@ -244,7 +246,7 @@ def test_sampled_banzhaf_reuses_every_coalition():
     table = Table(5, seed=9)
     drawn = torch.rand(38, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64) < 0.5
     expected = literal.maximum_sample_reuse(sets(drawn), 5, table.output(0))
-    found = sampled_banzhaf(Game(5, table), budget=40, seed=2)
+    found = sampled_banzhaf(CooperativeGame(5, table), budget=40, seed=2)
     assert_close(found.values[:, 0].tolist(), expected, rtol=1e-12, atol=1e-12)
     paid = table(drawn)[:, 0]
     for player in range(5):
@@ -257,7 +259,7 @@ def test_sampled_banzhaf_reuses_every_coalition():
 def test_estimates_converge_without_bias_and_know_their_errors(name):
     estimator, runs = SAMPLED[name], 40
     payoff, players = Smooth(10, seed=1), 10
-    game = Game(players, payoff)  # shared, so that each coalition is evaluated once for all runs
+    game = CooperativeGame(players, payoff)  # shared, so that each coalition is evaluated once for all runs
     truth = (exact_banzhaf if name == "banzhaf" else exact_shapley)(game).values
     small, large = (200, 800) if name == "permutation" else (100, 400)
     mean_square = {}
@@ -276,22 +278,22 @@ def test_estimates_converge_without_bias_and_know_their_errors(name):
 
 def test_standard_errors_are_left_out_where_there_is_too_little_to_tell():
     table = Table(6)
-    assert permutation_shapley(Game(6, table), budget=72).standard_errors is None  # 7 pairs of orders
-    assert permutation_shapley(Game(6, table), budget=82).standard_errors is not None
+    assert permutation_shapley(CooperativeGame(6, table), budget=72).standard_errors is None  # 7 pairs of orders
+    assert permutation_shapley(CooperativeGame(6, table), budget=82).standard_errors is not None
     errors = []
     for seed in range(20):
         with suppress(ApportionError):  # that the players cannot be told apart
-            errors.append(kernel_shap(Game(14, Smooth(14)), budget=44, seed=seed).standard_errors)
+            errors.append(kernel_shap(CooperativeGame(14, Smooth(14)), budget=44, seed=seed).standard_errors)
     known = [error for error in errors if error is not None]
     assert 0 < len(known) < len(errors)
     assert all(float(error.min()) > 1e-3 for error in known)
     # Here a value hangs on one coalition that was drawn twice, whose two draws agree.
-    assert kernel_shap(Game(14, Smooth(14)), budget=64, seed=9).standard_errors is None
+    assert kernel_shap(CooperativeGame(14, Smooth(14)), budget=64, seed=9).standard_errors is None
 
 
 @pytest.mark.parametrize("name", SAMPLED)
 def test_a_seed_decides_what_is_drawn(name):
-    first, again, other = (SAMPLED[name](Game(8, Table(8)), budget=60, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (SAMPLED[name](CooperativeGame(8, Table(8)), budget=60, seed=seed) for seed in (1, 1, 2))
     assert_close(first.values, again.values, rtol=0, atol=0)
     assert float((first.values - other.values).abs().max()) > 1e-3
 
@@ -299,7 +301,7 @@ def test_a_seed_decides_what_is_drawn(name):
 @every
 def test_a_payoff_that_is_not_finite_is_refused(estimator):
     with pytest.raises(NonFiniteRelevance, match=r"^the values of 5 of 5 players are NaN or infinite[^\n]*$"):
-        estimator(Game(5, lambda coalitions: Table(5)(coalitions) + torch.nan))
+        estimator(CooperativeGame(5, lambda coalitions: Table(5)(coalitions) + torch.nan))
 
 
 def test_too_many_players_or_too_small_a_budget_is_refused_before_anything_is_evaluated():
@@ -308,21 +310,21 @@ def test_too_many_players_or_too_small_a_budget_is_refused_before_anything_is_ev
 
     for estimator in (exact_shapley, exact_banzhaf):
         with pytest.raises(ApportionError, match=r"^exact values of 17 players take 2\^17 coalitions[^\n]*$"):
-            estimator(Game(17, never))
+            estimator(CooperativeGame(17, never))
     with pytest.raises(ApportionError, match=r"^budget=19 is too small for the orders of 10 [^\n]*at least 20[^\n]*$"):
-        permutation_shapley(Game(10, never), budget=19)
+        permutation_shapley(CooperativeGame(10, never), budget=19)
     for estimator in (kernel_shap, leverage_shap):
         with pytest.raises(ApportionError, match=r"^budget=29 is too small for a regression[^\n]*at least 30[^\n]*$"):
-            estimator(Game(10, never), budget=29)
+            estimator(CooperativeGame(10, never), budget=29)
     with pytest.raises(ApportionError, match=r"^budget=4 is too small: not every player[^\n]*$"):
-        sampled_banzhaf(Game(10, never), budget=4)
+        sampled_banzhaf(CooperativeGame(10, never), budget=4)
     with pytest.raises(ApportionError, match=r"^ablations=6 is too small: some of the 10 players[^\n]*$"):
-        sparse_surrogate(Game(10, never), ablations=6)
+        sparse_surrogate(CooperativeGame(10, never), ablations=6)
 
 
 def test_coalitions_that_do_not_tell_players_apart_are_refused():
     with pytest.raises(ApportionError, match=r"^[^\n]*do not tell the 20 players apart; give 120 or more\.$"):
-        kernel_shap(Game(20, Smooth(20)), budget=60, seed=9)
+        kernel_shap(CooperativeGame(20, Smooth(20)), budget=60, seed=9)
 
 
 @pytest.mark.parametrize("alpha", [0.001, 0.03])
@@ -332,7 +334,7 @@ def test_the_surrogate_is_the_lasso_of_its_ablations(alpha):
     present = drawn.double()
     scaled = (present - present.mean(0)) / present.std(0, correction=0)
     weights = literal.lasso(scaled.T.tolist(), (table(drawn)[:, 0] / 3).tolist(), alpha, rounds=60)
-    found = sparse_surrogate(Game(5, table), ablations=40, alpha=alpha, scale=3.0, seed=3)
+    found = sparse_surrogate(CooperativeGame(5, table), ablations=40, alpha=alpha, scale=3.0, seed=3)
     expected = 3 * torch.tensor(weights, dtype=torch.float64) / present.std(0, correction=0)
     assert_close(found.values[:, 0], expected, rtol=1e-4, atol=1e-5)
     assert int((found.values == 0).sum()) == weights.count(0.0) == {0.001: 0, 0.03: 3}[alpha]
@@ -345,14 +347,16 @@ def test_a_surrogate_finds_the_few_players_that_count_and_predicts_what_it_has_n
         present = coalitions.double()
         return torch.stack([2 * present[:, 3] - 5 * present[:, 17], present[:, 3], torch.ones(len(present))], 1)
 
-    found = sparse_surrogate(Game(20, sparse), ablations=64, alpha=0.1)
+    found = sparse_surrogate(CooperativeGame(20, sparse), ablations=64, alpha=0.1)
     assert found.values.abs().gt(0).nonzero().tolist() == [[3, 0], [3, 1], [17, 0]]
     assert found.values[17, 0].item() == pytest.approx(-5 + 2 * 0.1, abs=0.1)  # LASSO takes α / spread, about 2α
     assert found.agreement[0].item() > 0.9
     assert bool(found.agreement[2].isnan())
     noise = torch.Generator().manual_seed(0)
     nothing = sparse_surrogate(
-        Game(20, lambda c: torch.randn(len(c), 1, generator=noise, dtype=torch.float64)), ablations=64, alpha=0.01
+        CooperativeGame(20, lambda c: torch.randn(len(c), 1, generator=noise, dtype=torch.float64)),
+        ablations=64,
+        alpha=0.01,
     )
     assert nothing.agreement.item() < 0.4
 
@@ -368,7 +372,7 @@ def test_the_rank_correlation_is_spearmans():
 def test_a_surrogate_without_scikit_learn_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     with pytest.raises(ApportionError, match=r"^[^\n]*pip install 'apportion\[games\]'\.$"):
-        sparse_surrogate(Game(4, Table(4)), ablations=32)
+        sparse_surrogate(CooperativeGame(4, Table(4)), ablations=32)
 
 
 def test_all_coalitions_are_in_the_order_of_their_numbers():

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from apportion import ApportionError
-from apportion.games import Game
+from apportion.games import CooperativeGame
 from apportion.games._game import AT_ONCE
 from apportion.games.values._coalitions import all_coalitions, coalitions_of_size, distinct_coalitions_of_size
 
@@ -33,7 +33,7 @@ def rows(*coalitions: list[int]) -> Tensor:
 
 def test_each_coalition_is_evaluated_once():
     payoff = Counting()
-    game = Game(3, payoff)
+    game = CooperativeGame(3, payoff)
     first = game.values(rows([1, 0, 0], [0, 1, 1], [1, 0, 0]))
     again = game.values(rows([0, 1, 1], [1, 1, 0], [1, 0, 0]))
     expected = torch.tensor([[1.0, -1.0], [6, -6], [1, -1]], dtype=torch.float64)
@@ -44,7 +44,7 @@ def test_each_coalition_is_evaluated_once():
 
 def test_empty_and_full_are_coalitions_like_others():
     payoff = Counting()
-    game = Game(3, payoff)
+    game = CooperativeGame(3, payoff)
     assert game.full.tolist() == [7, -7]
     assert game.empty.tolist() == [0, 0]
     game.values(all_coalitions(3))
@@ -54,7 +54,7 @@ def test_empty_and_full_are_coalitions_like_others():
 
 def test_many_coalitions_are_asked_for_in_parts_of_similar_size_and_keep_their_order():
     payoff = Counting()
-    game = Game(10, payoff)
+    game = CooperativeGame(10, payoff)
     everyone = all_coalitions(10)[torch.randperm(1024, generator=torch.Generator().manual_seed(0))]
     numbers = (everyone * 2 ** torch.arange(10)).sum(1).double()
     assert_close(game.values(everyone)[:, 0], numbers)
@@ -65,7 +65,7 @@ def test_many_coalitions_are_asked_for_in_parts_of_similar_size_and_keep_their_o
 
 def test_a_budget_is_never_exceeded():
     payoff = Counting()
-    game = Game(3, payoff, budget=3)
+    game = CooperativeGame(3, payoff, budget=3)
     game.values(rows([1, 0, 0], [0, 1, 0]))
     with pytest.raises(ApportionError, match=r"^4 coalitions are needed, but budget=3 [^\n]*$"):
         game.values(rows([0, 0, 1], [1, 1, 1]))
@@ -75,7 +75,7 @@ def test_a_budget_is_never_exceeded():
 
 
 def test_what_is_not_defined_is_passed_on():
-    game = Game(2, lambda coalitions: torch.where(coalitions, 1.0, torch.nan))
+    game = CooperativeGame(2, lambda coalitions: torch.where(coalitions, 1.0, torch.nan))
     assert_close(
         game.values(rows([1, 0], [0, 1])),
         torch.tensor([[1.0, torch.nan], [torch.nan, 1.0]], dtype=torch.float64),
@@ -85,14 +85,14 @@ def test_what_is_not_defined_is_passed_on():
 
 def test_what_does_not_fit_is_refused_in_one_line():
     with pytest.raises(ApportionError, match=r"^a game needs at least 1 player[^\n]*$"):
-        Game(0, Counting())
+        CooperativeGame(0, Counting())
     with pytest.raises(ApportionError, match=r"^coalitions of shape \(1, 2\) were given; the game has 3 [^\n]*$"):
-        Game(3, Counting()).values(rows([1, 0]))
+        CooperativeGame(3, Counting()).values(rows([1, 0]))
     with pytest.raises(ApportionError, match=r"^the payoff of 1 coalitions has shape \(1,\)[^\n]*$"):
-        Game(3, lambda coalitions: coalitions.sum(1)).values(rows([1, 0, 0]))
+        CooperativeGame(3, lambda coalitions: coalitions.sum(1)).values(rows([1, 0, 0]))
     with pytest.raises(ApportionError, match=r"must have the shape \(2, outputs\)\.$"):
-        Game(3, lambda coalitions: torch.zeros(1, 1)).values(rows([1, 0, 0], [0, 1, 0]))
-    growing = Game(3, lambda coalitions: torch.zeros(len(coalitions), int(coalitions.sum())))
+        CooperativeGame(3, lambda coalitions: torch.zeros(1, 1)).values(rows([1, 0, 0], [0, 1, 0]))
+    growing = CooperativeGame(3, lambda coalitions: torch.zeros(len(coalitions), int(coalitions.sum())))
     growing.values(rows([1, 0, 0]))
     with pytest.raises(ApportionError, match=r"shape \(1, 2\); it must have the shape \(1, 1\)\.$"):
         growing.values(rows([1, 1, 0]))

@@ -28,7 +28,7 @@ def asked(task: Any = "image_classification", name: str = "vit", regions: Any = 
     small = tiny(task, name)
     own = Explainer(small.model)
     given = {**small.inputs, **inputs}
-    return own.ask(given, own._targets(given, None, None, "logit", None), (), regions=regions)
+    return own.prepare(given, own.targets(given, None, None, "logit", None), (), regions=regions)
 
 
 def without(masker: str, question: Question, *absent: int) -> Variant:
@@ -355,7 +355,7 @@ def test_the_model_is_given_back_as_it_was() -> None:
 def test_targets_at_single_patches_refuse_a_shorter_sequence() -> None:
     small = tiny("image_tower", "dinov2")
     direction = torch.ones(small.config.hidden_size, dtype=torch.float64)
-    question = Explainer(small.model).ask(small.inputs, [Cosine(direction, of="mean")], ())
+    question = Explainer(small.model).prepare(small.inputs, [Cosine(direction, of="mean")], ())
     with pytest.raises(ApportionError, match="whose place would move"):
         without("drop-tokens", question, 1)
 

@@ -36,7 +36,7 @@ def explainer(name: str = "llama", *, with_tokenizer: bool = True) -> Explainer:
 
 def question(prompt: Any, *targets: Any, name: str = "llama", with_tokenizer: bool = True) -> Question:
     own = explainer(name, with_tokenizer=with_tokenizer)
-    return Question(own._head, own._prompts(prompt), targets or [Target(11)])
+    return Question(own.head, own.prompts(prompt), targets or [Target(11)])
 
 
 def without(masker: str, asked: Question, *absent: int) -> Variant:
@@ -100,7 +100,7 @@ def test_deleting_everything_is_refused_where_no_token_may_stand_in():
         return type("Output", (), {"logits": head[input_ids]})()
 
     own = Explainer(Of(read, head=torch.eye(20)))
-    asked = Question(own._head, own._prompts(IDS), [lambda output: output.logits.sum()])
+    asked = Question(own.head, own.prompts(IDS), [lambda output: output.logits.sum()])
     with pytest.raises(ApportionError, match="deleting leaves no token"):
         without("delete", asked, 0, 1, 2, 3, 4)
 

@@ -24,7 +24,7 @@ def explainer(name: str = "llama") -> Explainer:
 
 
 def question(prompt: Any, *targets: Any, name: str = "llama") -> Question:
-    return Question(explainer(name)._head, explainer(name)._prompts(prompt), targets or [Target()])
+    return Question(explainer(name).head, explainer(name).prompts(prompt), targets or [Target()])
 
 
 def labels(players: Players) -> list[str]:
@@ -143,7 +143,7 @@ def test_scores_of_what_is_always_present_are_exactly_0():
 
 
 def test_who_plays_has_to_be_known_and_to_be_someone():
-    with pytest.raises(ApportionError, match="players='letters' is not known; use 'tokens', 'patches', 'words'"):
+    with pytest.raises(ApportionError, match="'letters' names no parts of a prompt; use 'tokens', 'words', 'sentences'"):
         players_of(question(TEXT), 0, "letters")
     with pytest.raises(ApportionError, match="nothing can be left out"):
         players_of(question(torch.tensor([[2, 2]])), 0)

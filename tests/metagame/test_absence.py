@@ -17,7 +17,7 @@ TEXT = "The old dog sees"
 
 
 def chosen(explainer: ap.Explainer, method: str, masker: str = "auto", place: int | None = None) -> str:
-    question = explainer.ask(TEXT, [ap.Target(4, position=place)], [as_method(method)])
+    question = explainer.prepare(TEXT, [ap.Target(4, position=place)], [as_method(method)])
     return masker_of(question, as_method(method), masker).name
 
 
@@ -81,6 +81,6 @@ def test_the_users_masker_is_used() -> None:
 def test_the_result_names_what_was_chosen() -> None:
     explainer = ap.Explainer(build("llama"), tokenizer())
     left_open = explainer.interactions(TEXT, target=4, progress=False)
-    named = explainer.interactions(TEXT, target=4, masker="mean", progress=False)
+    named = explainer.interactions(TEXT, target=4, progress=False, game=ap.Game(masker="mean"))
     assert left_open.options["masker"] == "mean"
     assert_close(left_open.values, named.values)

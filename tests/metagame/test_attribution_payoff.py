@@ -17,6 +17,7 @@ from apportion.games.values._coalitions import all_coalitions
 from apportion.metagame import attribution_payoff
 from apportion.methods import as_method
 from tests.architectures import build
+from tests.asking import with_game
 
 closely = partial(assert_close, rtol=1e-8, atol=1e-10)
 IDS = [5, 9, 3, 7, 2]
@@ -49,7 +50,7 @@ def bert() -> ap.Explainer:
 
 def paid(explainer: ap.Explainer, ids: list[int], method: str, masker: str, coalitions: Tensor, **asked: Any) -> Tensor:
     targets = asked.pop("targets", [ap.Target(4)])
-    question = explainer.ask(ids, targets, [as_method(method)])
+    question = explainer.prepare(ids, targets, [as_method(method)])
     players = players_of(question, 0)
     groups = asked.pop("groups", players.groups)
     return attribution_payoff(question, as_method(method), players, masker, groups)(coalitions)
@@ -103,7 +104,7 @@ def test_a_whole_answer_is_one_target_and_is_always_present() -> None:
 
 def test_several_targets_share_the_passes() -> None:
     explainer, coalitions = llama(), all_coalitions(5)[1:]
-    question = explainer.ask(IDS, [ap.Target(4), ap.Target(6)], [as_method("attnlrp")])
+    question = explainer.prepare(IDS, [ap.Target(4), ap.Target(6)], [as_method("attnlrp")])
     players = players_of(question, 0)
     _ = question.read
     before = question.passes.forward
@@ -135,7 +136,9 @@ def test_patches_of_an_image_play_too() -> None:
     explainer = ap.Explainer(built.model)
     regions = torch.arange(4).reshape(2, 2).repeat_interleave(built.inputs["pixel_values"].shape[-1] // 2, 0)
     regions = regions.repeat_interleave(built.inputs["pixel_values"].shape[-1] // 2, 1)
-    found = explainer.interactions(built.inputs, target=0, regions=regions, players="patches", progress=False)
+    found = explainer.interactions(
+        built.inputs, target=0, regions=regions, progress=False, game=ap.Game(players="patches")
+    )
     whole = explainer.explain(built.inputs, target=0, regions=regions)
     closely(found.first_order, whole.scores.double())
     assert float(found.gap.abs().max()) < 1e-10
@@ -150,5 +153,8 @@ def test_a_method_with_players_of_its_own_is_refused() -> None:
 
 def test_a_function_of_the_output_sees_one_coalition_at_a_time() -> None:
     explainer, asked = llama(), {"masker": "replace(0)", "method": "input-x-gradient", "progress": False}
-    named = explainer.interactions(IDS, target=4, **asked)
-    closely(explainer.interactions(IDS, target=lambda output: output.logits[0, -1, 4], **asked).values, named.values)
+    named = explainer.interactions(IDS, target=4, **with_game(**asked))
+    closely(
+        explainer.interactions(IDS, target=lambda output: output.logits[0, -1, 4], **with_game(**asked)).values,
+        named.values,
+    )

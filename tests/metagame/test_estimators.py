@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from apportion import ApportionError
-from apportion.games import Game, exact_shapley
+from apportion.games import CooperativeGame, exact_shapley
 from apportion.games.values._coalitions import all_coalitions
 from apportion.metagame import MetaEstimate, MetaGame, estimated, exact, permutations, regression, tree_proxy
 from apportion.metagame.estimators import _trees
@@ -188,7 +188,7 @@ def test_leaves_have_the_shapley_values_of_the_game_that_they_are():
     generator = torch.Generator().manual_seed(0)
     kind = torch.randint(3, (30, 6), generator=generator)
     leaves = Leaves(kind == 1, kind == 2, torch.randn(30, 2, generator=generator, dtype=torch.float64))
-    exactly(leaves.shapley_values(), exact_shapley(Game(6, leaves.predict)).values)
+    exactly(leaves.shapley_values(), exact_shapley(CooperativeGame(6, leaves.predict)).values)
 
 
 def test_leaves_predict_what_their_trees_predict():

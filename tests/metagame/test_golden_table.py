@@ -16,6 +16,7 @@ import apportion as ap
 from apportion.metagame import MetaGame, exact
 from apportion.metagame.indices._integrated_hessians import log_nodes
 from apportion.targets._computed import Computed
+from tests.asking import with_game
 
 exactly = partial(assert_close, rtol=0, atol=1e-12)
 #: What I = x₁x₂² is multiplied by, next to x₁ itself in the first place: φ₁→₁, φ₂→₂, φ₂→₁, φ₁→₂.
@@ -51,7 +52,7 @@ class Value(Computed):
 def asked(x: tuple[float, float], method: str) -> ap.Interactions:
     given = {"inputs_embeds": torch.tensor(x, dtype=torch.float64).reshape(1, 2, 1)}
     options = {"index": method} if method == "integrated-hessians" else {"method": method, "masker": "zero"}
-    found = ap.Explainer(Function()).interactions(given, target=Value(), progress=False, **options)
+    found = ap.Explainer(Function()).interactions(given, target=Value(), progress=False, **with_game(**options))
     assert isinstance(found, ap.Interactions)
     return found
 

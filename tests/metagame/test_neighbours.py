@@ -19,14 +19,15 @@ from torch.testing import assert_close
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import apportion as ap
-from apportion.games import Game, exact_shapley, players_of, shapley_interaction, shapley_taylor
+from apportion.games import CooperativeGame, exact_shapley, players_of, shapley_interaction, shapley_taylor
 from apportion.games.values._coalitions import all_coalitions
-from apportion.metagame import MetaGame, Rules, attribution_payoff, exact, neighbours
+from apportion.metagame import Game, MetaGame, attribution_payoff, exact, neighbours
 from apportion.metagame import _restricted as restricted
 from apportion.metagame._restricted import restricted_shapley
 from apportion.metagame.indices._integrated_hessians import log_nodes
 from apportion.metagame.indices._pair_scores import pair_scores
 from tests import architectures
+from tests.asking import with_game
 from tests.checking import unchecked
 from tests.tiny import InFloat64, build
 
@@ -44,9 +45,9 @@ SIZES: dict[str, Any] = {
 }
 
 
-def drawn(players: int, seed: int, outputs: int = 2) -> tuple[Tensor, Game]:
+def drawn(players: int, seed: int, outputs: int = 2) -> tuple[Tensor, CooperativeGame]:
     paid = torch.randn(2**players, outputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return paid, Game(players, lambda coalitions: paid[(coalitions.long() << torch.arange(players)).sum(1)])
+    return paid, CooperativeGame(players, lambda coalitions: paid[(coalitions.long() << torch.arange(players)).sum(1)])
 
 
 def llama(**options: Any) -> ap.Explainer:
@@ -104,7 +105,7 @@ def test_both_directions_of_meta_shapley_are_the_shapley_taylor_interaction(case
         members = present.nonzero().flatten()
         values = torch.zeros(n, dtype=torch.float64)
         if len(members):
-            inner = Game(len(members), lambda some: paid[(some.long() << members).sum(1)])
+            inner = CooperativeGame(len(members), lambda some: paid[(some.long() << members).sum(1)])
             values[members] = exact_shapley(inner).values[:, 0]
         return values
 
@@ -124,7 +125,7 @@ def test_more_than_fourteen_players_are_refused_before_anything_is_evaluated() -
 
     for index in (shapley_taylor, shapley_interaction):
         with pytest.raises(ap.ApportionError, match=r"2\^15 coalitions of 15 players, and at most 14"):
-            index(Game(15, payoff))
+            index(CooperativeGame(15, payoff))
 
 
 def generic(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Any]) -> Any:
@@ -150,7 +151,7 @@ def test_one_game_gives_what_a_game_for_each_coalition_gives(
 ) -> None:
     explainer, method = llama(), ap.Shapley(masker=masker)
     options = {"target": 4, "method": method, "masker": masker, "progress": False, **asked}
-    run = partial(explainer.interactions, IDS, **options)
+    run = partial(explainer.interactions, IDS, **with_game(**options))
     fast, slow = run(), generic(monkeypatch, run)
     pairs = zip(fast, slow, strict=True) if isinstance(fast, list) else [(fast, slow)]
     for one, other in pairs:
@@ -166,7 +167,7 @@ def test_one_game_gives_what_a_game_for_each_coalition_gives(
 
 def test_groups_that_do_not_play_are_paid_the_sum_of_their_players_and_nothing_where_all_are_absent() -> None:
     explainer, method = llama(), ap.Shapley(masker="delete")
-    question = explainer.ask(IDS, [ap.Span((8, 11))], [method])
+    question = explainer.prepare(IDS, [ap.Span((8, 11))], [method])
     players = players_of(question, 0)
     groups = [(0, 1), (3,), (4,)]  # the last is the answer's
     fast = restricted.restricted_payoff(question, method, players, "delete", groups, progress=False)
@@ -175,7 +176,7 @@ def test_groups_that_do_not_play_are_paid_the_sum_of_their_players_and_nothing_w
     exactly(fast(coalitions[1:]), attribution_payoff(question, method, players, "delete", groups)(coalitions[1:]))
     assert bool((fast(coalitions[:1]) == 0).all())
     found = explainer.interactions(
-        IDS, target=ap.Span((8, 11)), method=method, masker="delete", targets={"first": [0, 1], "last": [3]}
+        IDS, target=ap.Span((8, 11)), method=method, of={"first": [0, 1], "last": [3]}, game=ap.Game(masker="delete")
     )
     assert found.source_of == (None, 3)
     exactly(found.gap, torch.zeros(2, dtype=torch.float64))
@@ -200,7 +201,7 @@ def test_other_rules_are_played_anew(monkeypatch: pytest.MonkeyPatch, options: d
         return made[-1]
 
     monkeypatch.setattr("apportion.metagame._play.restricted_payoff", watched)
-    found = llama().interactions(IDS, target=4, progress=False, **options)
+    found = llama().interactions(IDS, target=4, progress=False, **with_game(**options))
     assert made == [None]
     assert float(found.gap.abs().max()) < 1e-10
 
@@ -208,10 +209,10 @@ def test_other_rules_are_played_anew(monkeypatch: pytest.MonkeyPatch, options: d
 @pytest.mark.parametrize("index", ["shapley-taylor", "shapley-interaction"])
 def test_the_indices_of_a_prompt_are_those_of_its_game(index: str) -> None:
     explainer = llama()
-    found = explainer.interactions(IDS, target=4, index=index, masker="delete", progress=False)
+    found = explainer.interactions(IDS, target=4, index=index, progress=False, game=ap.Game(masker="delete"))
     kept = [[i for i, there in zip(IDS, row.tolist(), strict=True) if there] or [1] for row in all_coalitions(4)]
     paid = torch.tensor([explainer.explain(ids, target=4).explained[0].value for ids in kept], dtype=torch.float64)
-    game = Game(4, lambda coalitions: paid[(coalitions.long() << torch.arange(4)).sum(1)][:, None])
+    game = CooperativeGame(4, lambda coalitions: paid[(coalitions.long() << torch.arange(4)).sum(1)][:, None])
     expected = shapley_taylor(game) if index == "shapley-taylor" else shapley_interaction(game)
     off = ~torch.eye(4, dtype=torch.bool)
     exactly(2 * found.values[off], expected.pairs[..., 0][off])
@@ -272,7 +273,7 @@ def test_integrated_hessians_are_their_definition(name: str, asked: dict[str, An
         return row[asked["target"]] - row[asked["contrast"]] if "contrast" in asked else row[asked["target"]]
 
     with InFloat64():
-        found = ap.Explainer(model).interactions(ids, index="integrated-hessians", method=method, **asked)
+        found = ap.Explainer(model).interactions(ids, index="integrated-hessians", method=method, **with_game(**asked))
         expected = hessians_by_hand(of, x, start, 3)
     assert_close(found.values, expected, rtol=1e-7, atol=1e-9)
     exactly(found.values, found.values.T)
@@ -311,9 +312,9 @@ def test_patches_of_an_image_have_integrated_hessians_too() -> None:
     side = built.inputs["pixel_values"].shape[-1] // 2
     regions = torch.arange(4).reshape(2, 2).repeat_interleave(side, 0).repeat_interleave(side, 1)
     asked = {"target": 0, "regions": regions, "method": "integrated-gradients(steps=64)"}
-    found = ap.Explainer(built.model).interactions(built.inputs, index="integrated-hessians", **asked)
+    found = ap.Explainer(built.model).interactions(built.inputs, index="integrated-hessians", **with_game(**asked))
     exactly(found.values, found.values.T)
-    exactly(found.first_order, ap.Explainer(built.model).explain(built.inputs, **asked).scores.double())
+    exactly(found.first_order, ap.Explainer(built.model).explain(built.inputs, **with_game(**asked)).scores.double())
     assert float(found.gap.abs().max()) < 1e-3 * float(found.first_order.abs().max())
     assert [feature.kind for feature in found.sources] == ["region"] * 4
 
@@ -321,7 +322,7 @@ def test_patches_of_an_image_have_integrated_hessians_too() -> None:
 def test_scores_of_pairs_are_absolute_sums_of_the_first_order() -> None:
     explainer = llama()
     found = explainer.interactions(
-        IDS, target=4, index="first-order-pairs", method="cp-lrp", players={"ab": [0, 1], "c": [2]}
+        IDS, target=4, index="first-order-pairs", method="cp-lrp", game=ap.Game(players={"ab": [0, 1], "c": [2]})
     )
     scores = explainer.explain(IDS, target=4, method="cp-lrp").scores.double()
     one, other = scores[:2].sum(), scores[2]
@@ -348,7 +349,9 @@ METHODS = (
 @pytest.mark.parametrize("method", METHODS)
 def test_the_exact_metagame_divides_every_methods_attribution_wholly(method: str) -> None:
     explainer = llama()
-    found = explainer.interactions(IDS, target=4, method=method, masker="delete", estimator="exact", progress=False)
+    found = explainer.interactions(
+        IDS, target=4, method=method, progress=False, game=ap.Game(masker="delete", estimator="exact")
+    )
     given = method if method != "shapley" else ap.Shapley(masker="delete")
     exactly(found.first_order, explainer.explain(IDS, target=4, method=given).scores.double())
     assert float(found.gap.abs().max()) < 1e-6 * float(found.first_order.abs().max())
@@ -359,9 +362,9 @@ def test_the_exact_metagame_divides_every_methods_attribution_wholly(method: str
 
 def test_nothing_is_kept_in_a_file() -> None:
     method = ap.Shapley()
-    question = llama().ask(IDS, [ap.Target(4)], [method])
+    question = llama().prepare(IDS, [ap.Target(4)], [method])
     with pytest.raises(ap.ApportionError, match="has no use for path='kept'"):
-        neighbours(question, method, Rules(path="kept"), "shapley-taylor", progress=False)
+        neighbours(question, method, Game(path="kept"), "shapley-taylor", progress=False)
 
 
 def test_players_of_one_prompt_alone_have_no_pairs() -> None:
@@ -377,7 +380,7 @@ def test_players_of_one_prompt_alone_have_no_pairs() -> None:
         ({"index": "banzhaf"}, "index='banzhaf' is not known; use 'metagame'"),
         ({"index": "shapley-taylor", "method": "attnlrp"}, "leave method out"),
         ({"index": "shapley-taylor", "method": ap.Shapley(masker="zero")}, "give players and masker to interactions"),
-        ({"index": "shapley-taylor", "targets": "features"}, "has no use for targets='features'"),
+        ({"index": "shapley-taylor", "of": "features"}, "has no use for of='features'"),
         ({"index": "shapley-interaction", "order": 3}, "has no use for order=3"),
         ({"index": "shapley-interaction", "budget": 7}, "16 coalitions are needed, but budget=7"),
         ({"index": "integrated-hessians", "masker": "zero"}, "has no use for masker='zero'"),
@@ -388,5 +391,5 @@ def test_players_of_one_prompt_alone_have_no_pairs() -> None:
 )
 def test_what_does_not_fit_an_index_is_refused_in_one_line(asked: dict[str, Any], said: str) -> None:
     with unchecked(), pytest.raises(ap.ApportionError, match=re.escape(said)) as error:
-        llama().interactions(IDS, target=4, progress=False, **asked)
+        llama().interactions(IDS, target=4, progress=False, **with_game(**asked))
     assert "\n" not in str(error.value)

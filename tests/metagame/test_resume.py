@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import apportion as ap
-from apportion.games import Game, Kept, _game
+from apportion.games import CooperativeGame, Kept, _game
 from apportion.games.values._coalitions import all_coalitions
+from tests.asking import with_game
 
 PROMPT = torch.tensor([5, 9, 3, 7, 5, 1])
 
@@ -36,7 +37,7 @@ def explainer(seed: int = 0) -> ap.Explainer:
 
 def asked(path: Path | None, *, seed: int = 0, prompt: Tensor = PROMPT, **changed: Any) -> ap.Interactions:
     options: dict[str, Any] = {"target": 3, "estimator": "exact", "progress": False, "path": path, "masker": "delete"}
-    return explainer(seed).interactions(prompt, **{**options, **changed})
+    return explainer(seed).interactions(prompt, **with_game(**{**options, **changed}))
 
 
 def payoff(coalitions: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ def test_what_was_evaluated_before_an_interruption_is_there(tmp_path: Path, monk
         return payoff(coalitions)
 
     with pytest.raises(KeyboardInterrupt):
-        Game(6, breaking, kept=Kept(path, "q")).values(all_coalitions(6))
+        CooperativeGame(6, breaking, kept=Kept(path, "q")).values(all_coalitions(6))
     assert len(load_file(path)["coalitions"]) == 24  # 8 and then 16; the next would have been 32
     rest = 0
 
@@ -86,7 +87,7 @@ def test_what_was_evaluated_before_an_interruption_is_there(tmp_path: Path, monk
         rest += len(coalitions)
         return payoff(coalitions)
 
-    game = Game(6, counted, kept=Kept(path, "q"))
+    game = CooperativeGame(6, counted, kept=Kept(path, "q"))
     assert torch.equal(game.values(all_coalitions(6)), payoff(all_coalitions(6)))
     assert rest == 40
     assert game.evaluations == 64
@@ -105,7 +106,7 @@ def test_what_was_evaluated_before_an_interruption_is_there(tmp_path: Path, monk
         {"method": "integrated-gradients(steps=3)"},
         {"masker": "zero"},
         {"players": {"first": [0], "others": [1, 2]}},
-        {"targets": {"first": [0]}},
+        {"of": {"first": [0]}},
         {"target": lambda output: output.logits[:, -1, 3]},
     ],
     ids=lambda changed: next(iter(changed)),

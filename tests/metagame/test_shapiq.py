@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import apportion as ap
-from apportion.games import Game, shapley_interaction, shapley_taylor
+from apportion.games import CooperativeGame, shapley_interaction, shapley_taylor
 from apportion.games.values._coalitions import all_coalitions
 from apportion.metagame import MetaGame, exact
 from apportion.metagame._restricted import restricted_shapley
@@ -70,7 +70,7 @@ def test_meta_shapley_is_shapiqs_shapley_taylor_index() -> None:
 @pytest.mark.parametrize(("index", "name"), [("shapley-taylor", "STII"), ("shapley-interaction", "k-SII")])
 def test_the_indices_are_shapiqs(index: str, name: str) -> None:
     expected = theirs(name)
-    game = Game(N, lambda coalitions: PAID[number(coalitions)][:, None])
+    game = CooperativeGame(N, lambda coalitions: PAID[number(coalitions)][:, None])
     found = shapley_taylor(game) if index == "shapley-taylor" else shapley_interaction(game)
     values = found.pairs[..., 0] / 2 + found.singles[:, 0].diag()
     exported = interactions(values, index=index).to_shapiq()
@@ -80,7 +80,7 @@ def test_the_indices_are_shapiqs(index: str, name: str) -> None:
 
 def test_pairs_of_the_plain_interaction_index_are_shapiqs() -> None:
     expected = theirs("SII")
-    pairs = shapley_interaction(Game(N, lambda coalitions: PAID[number(coalitions)][:, None])).pairs[..., 0]
+    pairs = shapley_interaction(CooperativeGame(N, lambda coalitions: PAID[number(coalitions)][:, None])).pairs[..., 0]
     for i in range(N):
         for j in range(i + 1, N):
             assert float(pairs[i, j]) == pytest.approx(expected[(i, j)], abs=1e-10)

@@ -17,6 +17,7 @@ import apportion as ap
 from apportion.core._features import Feature
 from apportion.metagame.captions._caption import caption
 from apportion.methods import Shapley
+from tests.asking import with_game
 from tests.test_pairs import bert, picture, words
 
 WORDS = ("a", "red", "circle", "blue", "square", "above", ",")
@@ -109,7 +110,9 @@ def test_a_text_held_constant_leaves_the_image_both_halves_of_the_product(method
 
     whole = explainer().interactions(ap.Pair(picture(), TEXT), method=method, progress=False)
     assert_close(whole.first_order, paid(TEXT), rtol=1e-8, atol=1e-10)
-    last = explainer().interactions(ap.Pair(picture(), TEXT), players=["circle"], method=method, progress=False)
+    last = explainer().interactions(
+        ap.Pair(picture(), TEXT), method=method, progress=False, game=ap.Game(players=["circle"])
+    )
     assert_close(last.values[0], paid(TEXT) - paid("a red"), rtol=1e-8, atol=1e-10)
     assert_close(last.alone, paid("a red"), rtol=1e-8, atol=1e-10)
 
@@ -169,7 +172,10 @@ def test_several_captions_are_paid_the_sum():
 def test_of_phrases_only_these_play():
     text = "a red circle above a blue square"
     found = explainer().interactions(
-        ap.Pair(picture(), text), players=["a red circle", "a blue square"], method="input-x-gradient", progress=False
+        ap.Pair(picture(), text),
+        method="input-x-gradient",
+        progress=False,
+        game=ap.Game(players=["a red circle", "a blue square"]),
     )
     assert found.values.shape == (2, 4)
     assert_close(found.alone, by_autograd("clip", "above"), rtol=1e-8, atol=1e-10)
@@ -208,11 +214,15 @@ def test_what_is_left_of_a_caption_is_a_text(text, absent, left):
 
 def test_tokens_and_features_play_in_their_places():
     pair, own = ap.Pair(picture(), TEXT), explainer()
-    found = own.interactions(pair, players="words", targets="features", method="attnlrp", budget=200, progress=False)
+    found = own.interactions(
+        pair, of="features", method="attnlrp", progress=False, game=ap.Game(players="words", budget=200)
+    )
     assert found.options["masker"] != "deleted from the text"
     assert len(found.targets) == 4 + 5
     assert found.gap.abs().max() < 1e-8
-    patches = own.interactions(pair, players="patches", regions=8, method="attnlrp", estimator="exact", progress=False)
+    patches = own.interactions(
+        pair, regions=8, method="attnlrp", progress=False, game=ap.Game(players="patches", estimator="exact")
+    )
     assert patches.square
     assert len(patches.sources) == 4
 
@@ -262,4 +272,4 @@ def test_what_does_not_fit_is_refused(asked, said):
     pair = ap.Pair(picture(), asked.get("given", TEXT))
     options = {name: value for name, value in asked.items() if name not in ("made", "tokenizer", "given")}
     with pytest.raises(ap.ApportionError, match=said):
-        own.interactions(pair, progress=False, **{"method": "attnlrp", **options})
+        own.interactions(pair, progress=False, **with_game(**{"method": "attnlrp", **options}))

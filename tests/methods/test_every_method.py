@@ -124,7 +124,7 @@ def same(ours: Tensor | None, theirs: Tensor | None) -> None:
 def test_a_batch_is_its_prompts_one_by_one(name, model):
     attribution(name, model)
     options = {"method": method(name), "target": TARGETS[model], "progress": False}
-    together = explainer(model).explain(TEXTS, batch_size=3, **options)
+    together = explainer(model).explain_many(TEXTS, batch_size=3, **options)
     for ours, text in zip(together, TEXTS, strict=True):
         alone = explainer(model).explain(text, **options)
         same(ours.scores, alone.scores)
@@ -141,7 +141,7 @@ def test_pads_get_nothing_and_change_nothing(name, model, side):
     batch = dict(padding(TEXTS, return_tensors="pt", padding=True))
     batch.pop("token_type_ids", None)
     options = {"method": method(name), "target": TARGETS[model], "progress": False}
-    found = explainer(model).explain(batch, batch_size=2, **options)
+    found = explainer(model).explain_many(batch, batch_size=2, **options)
     for b, (ours, text) in enumerate(zip(found, TEXTS, strict=True)):
         alone = explainer(model).explain(text, **options)
         kept = batch["attention_mask"][b].bool()

@@ -186,13 +186,13 @@ def test_positions_that_read_the_shape_of_the_ids_are_no_tokens():
     }
 
 
-def test_a_batch_that_the_model_turns_about_is_refused():
+def test_a_batch_that_the_model_turns_about_is_read_one_by_one():
     config = XLNetConfig(vocab_size=VOCABULARY, d_model=16, n_layer=1, n_head=2, d_inner=20)
     model = with_random_weights(XLNetForSequenceClassification(config))
     turned = Explainer(model, tokenizer("masked"))
-    with pytest.raises(ApportionError, match="one text at a time"):
-        turned.explain([TEXT, TEXT], method="gradient", target=1, batch_size=2, progress=False)
-    alone = turned.explain(
+    together = turned.explain_many([TEXT, TEXT], method="gradient", target=1, batch_size=2, progress=False)
+    assert_close(together[1].scores, turned.explain(TEXT, method="gradient", target=1).scores)
+    alone = turned.explain_many(
         [TEXT, TEXT], method=IntegratedGradients(steps=30, baseline="mean"), target=1, progress=False
     )
     assert torch.equal(alone[0].scores, alone[1].scores)

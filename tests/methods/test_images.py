@@ -96,7 +96,7 @@ def test_a_method_serves_images_alone_and_in_batches_or_refuses_in_one_line(meth
         assert state(own) == before
         return
     both = {k: torch.cat([v, v.flip(-1)]) if k == "pixel_values" else torch.cat([v, v]) for k, v in inputs.items()}
-    first, second = explainer.explain(both, method=name, batch_size=2, progress=False)
+    first, second = explainer.explain_many(both, method=name, batch_size=2, progress=False)
     alone = explainer.explain(inputs, method=name, progress=False)
     assert state(own) == before
     count = (SIDE // built(model)[0].config.patch_size) ** 2 if model == "swin" else PATCHES

@@ -41,7 +41,7 @@ def explainer(name: str = "llama") -> Explainer:
 
 
 def question(own: Explainer, prompt: Any, *targets: Any) -> Question:
-    return Question(own._head, own._prompts(prompt), targets or [Target(TARGET)])
+    return Question(own.head, own.prompts(prompt), targets or [Target(TARGET)])
 
 
 def scores(method: Any, prompt: Any = TEXT, *, name: str = "llama", target: Any = TARGET, **options: Any) -> Tensor:

@@ -127,7 +127,7 @@ def test_several_images_at_once_equal_each_alone() -> None:
     image = vit().inputs["pixel_values"]
     both = {"pixel_values": torch.cat([image, image.flip(-1)])}
     own = Explainer(vit().model)
-    together = own.explain(both, method="leave-one-out", batch_size=2, progress=False, target=1)
+    together = own.explain_many(both, method="leave-one-out", batch_size=2, progress=False, target=1)
     for k, found in enumerate(together):
         alone = own.explain({"pixel_values": both["pixel_values"][k : k + 1]}, method="leave-one-out", target=1)
         assert_close(found.scores, alone.scores)
@@ -145,7 +145,7 @@ def test_words_and_patches_play_together(task: Any, name: str) -> None:
     assert found.options["masker"] == "delete+mean"
     placeholders = [i for i, kind in enumerate(kinds) if kind == "placeholder"]
     assert not bool(found.scores[placeholders].any())
-    question = Explainer(small.model).ask(small.inputs, [*_targets(small)], ())
+    question = Explainer(small.model).prepare(small.inputs, [*_targets(small)], ())
     image, word = 1, len(kinds) - 2
     prompt = question.prompts[0]
     rows = kinds.count("patch")
@@ -163,7 +163,7 @@ def test_words_and_patches_play_together(task: Any, name: str) -> None:
 
 
 def _targets(small: TinyModel) -> list[Any]:
-    return Explainer(small.model)._targets(small.inputs, None, None, "logit", None)
+    return Explainer(small.model).targets(small.inputs, None, None, "logit", None)
 
 
 def _value(small: TinyModel, inputs: Any) -> float:

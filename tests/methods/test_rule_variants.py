@@ -177,7 +177,7 @@ def test_pa_lrp_finds_rotations_of_other_models(name):
 
 def test_pa_lrp_of_several_prompts_and_targets_is_each_alone():
     texts = [TEXT, "the cat sees"]
-    together = explainer("llama").explain(texts, method="pa-lrp", target=[TARGET, 20], batch_size=2)
+    together = explainer("llama").explain_many(texts, method="pa-lrp", target=[TARGET, 20], batch_size=2)
     for text, one in zip(texts, together, strict=True):
         for k, target in enumerate((TARGET, 20)):
             alone = explained("llama", "pa-lrp", target, text)
@@ -248,7 +248,7 @@ def test_relp_says_what_does_not_fit():
 
 
 def test_relp_compares_every_example_of_a_batch_and_spans_too():
-    found = explainer("llama").explain([TEXT, CORRUPT], method=RelP(corrupt=CORRUPT), target=TARGET, batch_size=2)
+    found = explainer("llama").explain_many([TEXT, CORRUPT], method=RelP(corrupt=CORRUPT), target=TARGET, batch_size=2)
     exact(found[0].scores, explained("llama", RelP(corrupt=CORRUPT)).scores)
     assert (found[1].scores == 0).all()
     span = explainer("llama").explain(TEXT, method=RelP(corrupt=CORRUPT), target=Span((20, 21)))

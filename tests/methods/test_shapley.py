@@ -92,7 +92,7 @@ def test_shapley_divides_what_the_prompt_adds_to_nothing(method, name):
 def test_a_batch_and_several_targets_are_as_each_alone(method):
     texts = ["the old cat is new", "the cat is old", "the dog and the man"]
     targets = [20, Target(30, contrast=(31,)), Target(12, unit="log-probability")]
-    together = explainer().explain(texts, target=targets, method=method, batch_size=3)
+    together = explainer().explain_many(texts, target=targets, method=method, batch_size=3)
     for text, found in zip(texts, together, strict=True):
         assert found.ledger is None
         for k, target in enumerate(targets):

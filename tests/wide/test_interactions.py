@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from apportion import ApportionError, Explainer
+from apportion import ApportionError, Explainer, Game
 from tests.architectures import CannotBuild, Task, build, names, time_limit
 
 pytestmark = [pytest.mark.wide, pytest.mark.filterwarnings("ignore")]  # the models' own warnings are theirs
@@ -39,7 +39,9 @@ def test_coalitions_are_paid_as_prompts_of_their_own(task: Task, model_type: str
         pytest.skip(f"it cannot be explained from so few ids alone: {error}")
     try:
         with time_limit(60):
-            found = explainer.interactions(ids, target=target, method=METHOD, masker="delete", progress=False)
+            found = explainer.interactions(
+                ids, target=target, method=METHOD, progress=False, game=Game(masker="delete")
+            )
     except ApportionError as error:
         pytest.skip(f"refused: {error}")
     scale = max(float(scores.abs().max()) for scores in alone.values())

@@ -46,7 +46,7 @@ from apportion.cli._result import check_outputs, print_json, write_files
 from apportion.core import ApportionError
 
 #: Names that are no texts of the prompt.
-GROUPS = ("auto", "players", "features", "tokens", "patches", "words", "sentences")
+GROUPS = ("auto", "players", "features", "tokens", "patches", "words", "sentences", "paragraphs")
 
 
 class Index(StrEnum):
@@ -112,10 +112,10 @@ def interactions(
             rich_help_panel=ASKED,
         ),
     ] = None,
-    targets: Annotated[
+    of: Annotated[
         list[str] | None,
         typer.Option(
-            "--targets",
+            "--of",
             metavar="WHOM",
             help="Whose attribution is moved: players, features (all), patches, words, sentences, or texts of the "
             "prompt. Default: players; the patches beside a caption.",
@@ -205,6 +205,8 @@ def interactions(
         asked = as_target(None if target is None else [target], span, contrast=contrast, unit=unit, position=position)
         at_most = _budget(budget)
         with waiting("importing torch and transformers", quiet=quiet):
+            from apportion.metagame import Game
+
             load_plugins(plugin)
             _check_estimator(estimator)
             divided = as_regions(regions, regions_mask)
@@ -217,16 +219,19 @@ def interactions(
             index=index.value,
             unit=unit.value,
             position=as_place(position),
-            masker=masker,
             regions=divided,
-            estimator=estimator,  # type: ignore[arg-type]
-            budget=at_most,  # type: ignore[arg-type]
-            tolerance=tolerance,
-            order=order,  # type: ignore[arg-type]
-            seed=seed,
-            path=path,
+            of=_parts(of),
+            game=Game(
+                players=_parts(players),
+                masker=masker,
+                estimator=estimator,
+                budget=at_most,
+                tolerance=tolerance,
+                order=order,
+                seed=seed,
+                path=path,
+            ),
             progress=not quiet,
-            **_given(players=players, targets=targets),
         )
         if words:
             found = found.words()
@@ -254,10 +259,8 @@ def _check_estimator(estimator: str) -> None:
         raise ApportionError(f"--estimator {estimator!r} is not known; use {', '.join(get_args(Estimator))}.")
 
 
-def _given(**groups: Sequence[str] | None) -> dict[str, Any]:
-    """Of those that were given, the name of a kind, or texts of the prompt."""
-    return {
-        name: given[0] if len(given) == 1 and given[0] in GROUPS else list(given)
-        for name, given in groups.items()
-        if given
-    }
+def _parts(given: Sequence[str] | None) -> Any:
+    """The name of a kind of parts, or texts of the prompt."""
+    if not given:
+        return "auto"
+    return given[0] if len(given) == 1 and given[0] in GROUPS else list(given)

@@ -1,30 +1,6 @@
 """What every other part uses: features, ledgers, files, errors."""
 
-from apportion.core._errors import ApportionError as ApportionError
-from apportion.core._errors import NonFiniteRelevance as NonFiniteRelevance
-from apportion.core._errors import RuleNotApplied as RuleNotApplied
-from apportion.core._errors import UnknownOperation as UnknownOperation
-from apportion.core._features import Feature as Feature
-from apportion.core._features import FeatureKind as FeatureKind
-from apportion.core._files import read_result as read_result
-from apportion.core._files import write_atomically as write_atomically
-from apportion.core._files import write_result as write_result
-from apportion.core._fingerprint import fingerprint as fingerprint
-from apportion.core._fingerprint import weights_fingerprint as weights_fingerprint
-from apportion.core._grouping import AnySpans as AnySpans
-from apportion.core._grouping import Group as Group
-from apportion.core._grouping import feature_index as feature_index
-from apportion.core._grouping import find_text as find_text
-from apportion.core._grouping import group_feature as group_feature
-from apportion.core._grouping import sentence_groups as sentence_groups
-from apportion.core._grouping import span_groups as span_groups
-from apportion.core._grouping import summed_into_words as summed_into_words
-from apportion.core._grouping import word_groups as word_groups
-from apportion.core._ledger import Ledger as Ledger
-from apportion.core._options import made_by_name as made_by_name
-from apportion.core._options import name_in as name_in
-from apportion.core._options import options_in as options_in
-from apportion.core._pair import Pair as Pair
-from apportion.core._picture import Picture as Picture
-from apportion.core._progress import progress as progress
-from apportion.core._ranks import rank_correlation as rank_correlation
+import lazy_loader
+
+# The names stand in `__init__.pyi`, for this and for type checkers; each is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

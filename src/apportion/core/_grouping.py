@@ -1,10 +1,11 @@
-"""Groups of neighbouring features: words, sentences and spans of a prompt."""
+"""Groups of neighbouring features: words, sentences, paragraphs and spans of a prompt."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -19,9 +20,41 @@ Group = tuple[str | None, list[int]]
 AnySpans = str | Sequence[str] | Mapping[str, str | Sequence[int]]
 """Spans as users write them: a text, texts, or names with a text or indices of features."""
 
+Named = Literal["tokens", "words", "sentences", "paragraphs", "patches"]
+
+AnyFeatures = Named | Sequence[str] | Mapping[str, str | Sequence[int]]
+"""Parts of a prompt as users name them: `"tokens"` or `"patches"` (every feature by itself), `"words"`, `"sentences"`,
+`"paragraphs"`, or spans: texts that occur once, or names with such texts or indices of features. Parts of an image
+stay by themselves unless a span names them together; `regions` chooses what they are."""
+
 _INSIDE_WORDS = "'’-_"
 _END_OF_SENTENCE = re.compile(r"[.!?…][\"'”’»)\]]*$")
 _END_WITHOUT_SPACE = re.compile(r"[。！？][」』”’）]*$")
+
+
+def feature_groups(features: Sequence[Feature], named: AnyFeatures) -> list[Group]:
+    """The groups that users name; with spans, every feature outside stands by itself without a name.
+
+    Raises:
+        ApportionError: The name is not known, or a span does not fit the prompt.
+    """
+    if not isinstance(named, str):
+        return span_groups(features, named)
+    check_features(named)
+    if named in ("tokens", "patches"):
+        return [(None, [i]) for i in range(len(features))]
+    return {"words": word_groups, "sentences": sentence_groups, "paragraphs": paragraph_groups}[named](features)
+
+
+def check_features(named: AnyFeatures) -> None:
+    """Reject an unknown name of parts.
+
+    Raises:
+        ApportionError: It is a text, but none of the names.
+    """
+    if isinstance(named, str) and named not in get_args(Named):
+        names = ", ".join(map(repr, get_args(Named)))
+        raise ApportionError(f"{named!r} names no parts of a prompt; use {names}, or spans of the prompt.")
 
 
 def word_groups(features: Sequence[Feature]) -> list[Group]:
@@ -44,6 +77,15 @@ def sentence_groups(features: Sequence[Feature]) -> list[Group]:
     part, role or turn changes. White space belongs to the sentence before it; template tokens stay by themselves.
     """
     return _grouped(features, _continues_sentence)
+
+
+def paragraph_groups(features: Sequence[Feature]) -> list[Group]:
+    """The tokens of each paragraph.
+
+    A paragraph ends with an empty line, and where the part, role or turn changes. White space belongs to the paragraph
+    before it; template tokens stay by themselves.
+    """
+    return _grouped(features, _continues_paragraph)
 
 
 def span_groups(features: Sequence[Feature], spans: Mapping[str, str | Sequence[int]] | Sequence[str]) -> list[Group]:
@@ -130,6 +172,14 @@ def _continues_sentence(group: list[Feature], here: Feature) -> bool:
     if "\n" in gap or _END_WITHOUT_SPACE.search(ended):
         return False
     return not (gap and _END_OF_SENTENCE.search(ended) and not coming.lstrip()[0].islower())
+
+
+def _continues_paragraph(group: list[Feature], here: Feature) -> bool:
+    said, coming = "".join(f.label for f in group), here.label
+    if not said.strip() or not coming.strip():
+        return True
+    gap = said[len(said.rstrip()) :] + coming[: len(coming) - len(coming.lstrip())]
+    return gap.count("\n") < 2
 
 
 def find_text(features: Sequence[Feature], text: str, *, where: str = "the prompt") -> list[int]:

@@ -31,6 +31,7 @@ from apportion.evaluation._randomisation import randomised as randomised
 from apportion.evaluation._recommend import recommend as recommend
 from apportion.evaluation._recommend import recommendation_of as recommendation_of
 from apportion.evaluation._registry import MEASURES as MEASURES
+from apportion.evaluation._registry import AnyMeasure as AnyMeasure
 from apportion.evaluation._registry import as_measure as as_measure
 from apportion.evaluation._registry import register_measure as register_measure
 from apportion.evaluation._run import Run as Run

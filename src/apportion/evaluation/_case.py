@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from apportion.core import ApportionError, Feature, Picture
+from apportion.engine import Engine
 from apportion.evaluation._item import Item, Region
-from apportion.games import AnyMasker, Game, Payoff, Players, as_masker, in_prompt, players_of, target_payoff
+from apportion.games import AnyMasker, CooperativeGame, Payoff, Players, as_masker, in_prompt, players_of, target_payoff
 from apportion.methods import LeaveOneOut, Method
 from apportion.models.inputs import image_in, processed_map
 from apportion.results import Attribution
@@ -38,14 +39,14 @@ class Ranked:
 
     scores: Float[Tensor, " players"]
     players: Players
-    game: Game
+    game: CooperativeGame
 
 
 class Case:
     """An item put to a model: one forward pass, and the games and leave-one-out that all methods' measures share.
 
     Args:
-        explainer: The `Explainer` of the model.
+        engine: Of the model, such as its explainer.
         item: What is explained.
         methods: The methods that will be asked.
         masker: How parts of the prompt are made absent; see `apportion.games`.
@@ -54,18 +55,18 @@ class Case:
 
     def __init__(
         self,
-        explainer: Any,
+        engine: Engine,
         item: Item,
         *,
         methods: Collection[Method] = (),
         masker: AnyMasker = "auto",
         seed: int = 0,
     ) -> None:
-        self.explainer, self.item, self.seed = explainer, item, seed
-        asked = explainer._targets(item.prompt, item.target, item.contrast, item.unit, item.position)
-        self.question = explainer.ask(item.prompt, asked, methods, regions=item.regions)
+        self.engine, self.item, self.seed = engine, item, seed
+        asked = engine.targets(item.prompt, item.target, item.contrast, item.unit, item.position)
+        self.question = engine.prepare(item.prompt, asked, methods, regions=item.regions)
         self.masker = in_prompt(as_masker(masker), self.question)
-        self._games: dict[tuple[tuple[int, ...], ...], Game] = {}
+        self._games: dict[tuple[tuple[int, ...], ...], CooperativeGame] = {}
         self._shared: dict[str, Any] = {}
 
     def attribution(self, method: Method) -> Attribution:
@@ -74,7 +75,7 @@ class Case:
             masker = in_prompt(as_masker(method.masker), self.question)
             if replace(method, masker=masker) == LeaveOneOut(masker=self.masker):
                 return self.leave_one_out
-        (found,) = self.explainer.answer_to(self.question, method)
+        (found,) = self.engine.attribute(self.question, method)
         return found
 
     def ranked(self, attribution: Attribution) -> Ranked:
@@ -92,11 +93,13 @@ class Case:
             )
         return Ranked(scores=scores, players=players, game=self.game(players))
 
-    def game(self, players: Players) -> Game:
+    def game(self, players: Players) -> CooperativeGame:
         """What coalitions of players are worth; see `Ranked`."""
         if players.groups not in self._games:
             payoff = target_payoff(self._numbers, 0, players, self.masker)
-            self._games[players.groups] = Game(len(players.groups), _with_probability(payoff, self.question.targets[0]))
+            self._games[players.groups] = CooperativeGame(
+                len(players.groups), _with_probability(payoff, self.question.targets[0])
+            )
         return self._games[players.groups]
 
     @cached_property
@@ -182,9 +185,9 @@ class Case:
                     "width); give the image itself, so that the mask can be scaled like it, or a mask of this size."
                 )
             return mask, pictures[0]
-        if self.explainer.processor is None:
+        if self.engine.processor is None:
             return mask, pictures[0]
-        scaled = processed_map(mask.long().numpy(), image, self.explainer.processor) > 0
+        scaled = processed_map(mask.long().numpy(), image, self.engine.processor) > 0
         if tuple(scaled.shape) != seen:
             raise ApportionError(
                 f"the mask of the item {self.item.id!r} becomes {tuple(scaled.shape)} and the image {seen} (height, "
@@ -195,7 +198,7 @@ class Case:
     @cached_property
     def leave_one_out(self) -> Attribution:
         """What leaving out each token does to the target."""
-        (found,) = self.explainer.answer_to(self.question, LeaveOneOut(masker=self.masker))
+        (found,) = self.engine.attribute(self.question, LeaveOneOut(masker=self.masker))
         return found
 
     @property

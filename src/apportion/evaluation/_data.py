@@ -15,9 +15,9 @@ from typing import Any
 from torch import Tensor
 
 from apportion.core import ApportionError, options_in
+from apportion.engine import Engine
 from apportion.evaluation._item import Item
 from apportion.evaluation._item_files import read_items, read_texts, texts_of
-from apportion.explain import Explainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ _SHOWN = 60
 _NAME = re.compile(r"(?P<name>[\w-]+)\s*(?P<options>\(.*?\))?(?::(?P<path>.+))?", re.DOTALL)
 
 
-def as_data(data: Any, explainer: Explainer, *, seed: int = 0) -> Iterable[Item]:
+def as_data(data: Any, engine: Engine, *, seed: int = 0) -> Iterable[Item]:
     """The items behind texts, items, a benchmark's name or a file's path.
 
     Args:
@@ -58,7 +58,7 @@ def as_data(data: Any, explainer: Explainer, *, seed: int = 0) -> Iterable[Item]
             `"squad:PATH"`; each with options where wanted, such as `"agreement(attractors=2)"`. A file: `.jsonl`, with
             an item a line (`read_items`), or `.txt`, with a text a line; `"-"` reads texts from standard input. Or an
             iterable of `Item`s, texts, chats, lists of token ids or dicts of the model's inputs.
-        explainer: Of the model, since a benchmark takes only what fits the model's tokenizer.
+        engine: Of the model, since a benchmark takes only what fits the model's tokenizer.
         seed: Of what is drawn.
 
     Returns:
@@ -69,13 +69,13 @@ def as_data(data: Any, explainer: Explainer, *, seed: int = 0) -> Iterable[Item]
             the stream, a file turns out to be empty or malformed.
     """
     if isinstance(data, str):
-        return _of_name(data, explainer, seed)
+        return _of_name(data, engine, seed)
     if isinstance(data, os.PathLike):
         return _of_file(os.fspath(data))
     return _of_prompts(data)
 
 
-def _of_name(text: str, explainer: Explainer, seed: int) -> Iterator[Item]:
+def _of_name(text: str, engine: Engine, seed: int) -> Iterator[Item]:
     if text == "-":
         return texts_of(enumerate(sys.stdin, 1), "stdin")
     match = _NAME.fullmatch(text.strip())
@@ -94,7 +94,7 @@ def _of_name(text: str, explainer: Explainer, seed: int) -> Iterator[Item]:
     given = (path,) if path else ()
     drawn = {} if source.reads else {"seed": seed}
     made = make(*given, **drawn, **{key: value for key, value in options.items() if key in of_make})
-    return items_of(made, explainer, **{key: value for key, value in options.items() if key in of_items})
+    return items_of(made, engine, **{key: value for key, value in options.items() if key in of_items})
 
 
 def _options_of(function: Any) -> dict[str, Any]:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from apportion.core import ApportionError
-from apportion.explain import COMPARED, Explainer
-from apportion.methods import AnyMethod
+from apportion.engine import COMPARED, AnyMethods, Engine, compared
 from apportion.results import Attribution
 from apportion.targets import Unit, as_targets
 from apportion.task import Question
@@ -73,11 +72,11 @@ class ImplementationInvariance:
 
 
 def implementation_invariance(
-    one: Explainer | nn.Module,
-    other: Explainer | nn.Module,
+    one: Engine | nn.Module,
+    other: Engine | nn.Module,
     prompt: Any,
     *,
-    methods: Sequence[AnyMethod] | Mapping[str, AnyMethod] = COMPARED,
+    methods: AnyMethods = COMPARED,
     target: Any = None,
     contrast: str | int | Sequence[str | int] | None = None,
     unit: Unit = "logit",
@@ -101,15 +100,15 @@ def implementation_invariance(
     Source:
         Sundararajan et al. 2017, arXiv 1703.01365, for the axiom; You et al. 2025, arXiv 2510.18810, on LRP.
     """
-    explainers = [model if isinstance(model, Explainer) else Explainer(model) for model in (one, other)]
+    engines = [model if isinstance(model, Engine) else Engine(model) for model in (one, other)]
     asked = as_targets(target, contrast, unit, position)
     if len(asked) != 1:
         raise ApportionError(f"one target at a time can be compared; {len(asked)} were given.")
-    first = explainers[0].ask(prompt, asked, ())
+    first = engines[0].prepare(prompt, asked, ())
     (resolved,) = first.resolved[0]
-    questions = first, explainers[1].ask(prompt, [resolved], ())
+    questions = first, engines[1].prepare(prompt, [resolved], ())
     values = _same_values(*questions)
-    found = [explainer.compare(prompt, methods=methods, target=resolved, progress=False) for explainer in explainers]
+    found = [compared(engine, prompt, [resolved], methods=methods) for engine in engines]
     refused = {name: str(error) for comparison in reversed(found) for name, error in comparison.refused.items()}
     pairs = {name: (found[0][name], found[1][name]) for name in found[0] if name in found[1]}
     return ImplementationInvariance(

@@ -72,6 +72,6 @@ class Item:
 
     @property
     def asked(self) -> AnyTarget:
-        """The target as the explainer takes it."""
+        """The target as `explain` takes it."""
         (target,) = as_targets(self.target, self.contrast, self.unit, self.position)
         return target

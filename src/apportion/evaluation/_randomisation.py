@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal, final
+from typing import Literal, TypeVar, cast, final
 from weakref import WeakKeyDictionary
 
 import torch
@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from apportion.core import ApportionError, rank_correlation
+from apportion.engine import Engine
 from apportion.evaluation._case import Case
 from apportion.evaluation._measure import Found, Measure
 from apportion.evaluation._registry import register_measure
-from apportion.explain import Explainer
 from apportion.methods import Method
 from apportion.relevance import layer_index
 from apportion.results import Attribution
@@ -26,6 +26,7 @@ from apportion.results.evaluation import Column
 from apportion.task import Question
 
 How = Literal["permute", "redraw"]
+E = TypeVar("E", bound=Engine)
 
 
 @register_measure("weight-randomisation")
@@ -97,8 +98,8 @@ class WeightRandomisation(Measure):
         part = 1.0 if self.layers == "all" else self.layers
         found = [_correlation(own, own)]
         for step in range(1, self.steps + 1):
-            explainer = randomised(case.explainer, part * step / self.steps, how=self.how, seed=self.seed)
-            (other,) = explainer.answer_to(_question(case, explainer, method), method)
+            engine = randomised(case.engine, part * step / self.steps, how=self.how, seed=self.seed)
+            (other,) = engine.attribute(_question(case, engine, method), method)
             found.append(_correlation(own, self._compared(case, other)))
         return {"randomised_spearman": found[-1], "randomised_curve": found}
 
@@ -107,13 +108,13 @@ class WeightRandomisation(Measure):
         return scores.abs() if self.scores == "absolute" else scores
 
 
-def randomised(explainer: Explainer, part: float = 1.0, *, how: How = "permute", seed: int = 0) -> Explainer:
-    """An explainer of the same model with random weights, made once for as long as the given one lives.
+def randomised(engine: E, part: float = 1.0, *, how: How = "permute", seed: int = 0) -> E:
+    """An engine of the same model with random weights, made once for as long as the given one lives.
 
     The copy shares with the model the weights that stay, and with other parts of the same seed those that are random.
 
     Args:
-        explainer: Of the user's model, which is not touched.
+        engine: Of the user's model, which is not touched.
         part: How much is randomised, from the top; see `WeightRandomisation`.
         how: See there.
         seed: See there.
@@ -121,28 +122,28 @@ def randomised(explainer: Explainer, part: float = 1.0, *, how: How = "permute",
     Raises:
         ApportionError: A weight is quantised, or the model cannot be copied.
     """
-    known = _RANDOMISED.setdefault(explainer, {})
+    known = _RANDOMISED.setdefault(engine, {})
     if (how, seed, part) not in known:
-        weights = _WEIGHTS.setdefault(explainer, {}).setdefault((how, seed), {})
-        model = _with_weights(explainer.model, _of_the_top(explainer.model, part), weights, how, seed)
-        known[how, seed, part] = Explainer(model, explainer.processor)
-    return known[how, seed, part]
+        weights = _WEIGHTS.setdefault(engine, {}).setdefault((how, seed), {})
+        model = _with_weights(engine.model, _of_the_top(engine.model, part), weights, how, seed)
+        known[how, seed, part] = type(engine)(model, engine.processor)
+    return cast(E, known[how, seed, part])
 
 
-#: The copies by the explainer that they are made for; they know nothing of it and go when it goes.
-_RANDOMISED: WeakKeyDictionary[Explainer, dict[tuple[str, int, float], Explainer]] = WeakKeyDictionary()
+#: The copies by the engine that they are made for; they know nothing of it and go when it goes.
+_RANDOMISED: WeakKeyDictionary[Engine, dict[tuple[str, int, float], Engine]] = WeakKeyDictionary()
 #: Random weights by the parameter's name, which copies of one seed share.
-_WEIGHTS: WeakKeyDictionary[Explainer, dict[tuple[str, int], dict[str, nn.Parameter]]] = WeakKeyDictionary()
+_WEIGHTS: WeakKeyDictionary[Engine, dict[tuple[str, int], dict[str, nn.Parameter]]] = WeakKeyDictionary()
 #: Questions that all methods ask a copy about one case, so that they share a forward pass.
-_QUESTIONS: WeakKeyDictionary[Case, dict[tuple[Explainer, bool], Question]] = WeakKeyDictionary()
+_QUESTIONS: WeakKeyDictionary[Case, dict[tuple[Engine, bool], Question]] = WeakKeyDictionary()
 
 
-def _question(case: Case, explainer: Explainer, method: Method) -> Question:
+def _question(case: Case, engine: Engine, method: Method) -> Question:
     """The case's own target, asked of another model."""
     known = _QUESTIONS.setdefault(case, {})
-    if (explainer, method.detail) not in known:
-        known[explainer, method.detail] = explainer.ask(case.item.prompt, case.question.resolved[0], [method])
-    return known[explainer, method.detail]
+    if (engine, method.detail) not in known:
+        known[engine, method.detail] = engine.prepare(case.item.prompt, case.question.resolved[0], [method])
+    return known[engine, method.detail]
 
 
 def blocks(model: nn.Module) -> list[list[str]]:

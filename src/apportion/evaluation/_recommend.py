@@ -5,22 +5,20 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from apportion.core import ApportionError
+from apportion.engine import AnyMethods, Engine, named_methods
 from apportion.evaluation._data import as_data
 from apportion.evaluation._item import Item
 from apportion.evaluation._registry import MEASURES, AnyMeasure, as_measure
+from apportion.evaluation._run import Run, evaluate
 from apportion.games import AnyMasker
 from apportion.methods import AnyMethod, LeaveOneOut, as_method
-from apportion.results.evaluation import RANDOM, RESAMPLES, Column, Evaluation, intervals
-
-if TYPE_CHECKING:
-    pass
-from apportion.results.evaluation import Candidate, Recommendation
+from apportion.results.evaluation import RANDOM, RESAMPLES, Candidate, Column, Evaluation, Recommendation, intervals
 
 #: What a recommendation chooses from unless told otherwise, with Shapley values as far as the texts' length allows.
 CANDIDATES = (
@@ -50,10 +48,10 @@ BUDGETS = {32: 64, 64: 128, 128: 256}
 
 
 def recommend(
-    explainer: Any,
+    engine: Engine,
     texts: Any,
     *,
-    methods: Sequence[AnyMethod] | Mapping[str, AnyMethod] | Literal["all"] | None = None,
+    methods: AnyMethods | None = None,
     measures: Sequence[AnyMeasure] | None = None,
     by: str | None = None,
     limit: int = 30,
@@ -65,17 +63,16 @@ def recommend(
     """See `Explainer.recommend`."""
     chosen = [as_measure(measure) for measure in (RECOMMENDED_BY if measures is None else measures)]
     deciding = _deciding([column for measure in chosen for column in measure.columns], by)
-    items = list(itertools.islice(as_data(texts, explainer, seed=seed), limit))
+    items = list(itertools.islice(as_data(texts, engine, seed=seed), limit))
     if len(items) < FEWEST:
         raise ApportionError(
             f"{len(items)} texts were given; from fewer than {FEWEST} no method can be recommended. Give more, "
             "at best 20 or more."
         )
     if methods is None:
-        methods = _candidates(explainer, items)
-    evaluation = explainer.evaluate(
-        items, methods=methods, measures=chosen, path=path, masker=masker, seed=seed, progress=progress
-    )
+        methods = _candidates(engine, items)
+    run = Run(engine=engine, methods=named_methods(methods), measures=chosen, masker=masker, seed=seed, data="")
+    evaluation = evaluate(run, items, path=path, progress=progress)
     given = dict(methods) if isinstance(methods, Mapping) else {}
     if not isinstance(methods, Mapping | str):
         given = {one if isinstance(one, str) else as_method(one).name: one for one in methods}
@@ -161,11 +158,11 @@ def _deciding(columns: Sequence[Column], by: str | None) -> Column:
     raise ApportionError(f"by={by!r} cannot decide; these measures have {', '.join(c.name for c in fitting)}.")
 
 
-def _candidates(explainer: Any, items: Iterable[Item]) -> list[AnyMethod]:
+def _candidates(engine: Engine, items: Iterable[Item]) -> list[AnyMethod]:
     longest = 0
     for item in items:
         try:
-            longest = max(longest, len(explainer.ask(item.prompt, [item.asked], ()).prompts[0].features))
+            longest = max(longest, len(engine.prepare(item.prompt, [item.asked], ()).prompts[0].features))
         except ApportionError:
             continue  # the evaluation will say why
     budget = next((budget for length, budget in BUDGETS.items() if longest <= length), None)

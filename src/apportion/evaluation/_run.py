@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from apportion.core import ApportionError, fingerprint, weights_fingerprint, write_atomically
+from apportion.core import ApportionError, __version__, fingerprint, weights_fingerprint, write_atomically
+from apportion.engine import Engine
 from apportion.evaluation._case import Case
 from apportion.evaluation._item import Item
 from apportion.evaluation._measure import Found, Measure
 from apportion.evaluation._random import Random
-from apportion.explain import Explainer
 from apportion.games import AnyMasker, as_masker
 from apportion.methods import Method
 from apportion.results import Attribution
@@ -39,7 +39,7 @@ class Run:
     """What is measured, and how; a folder holds the rows of one such run.
 
     Args:
-        explainer: Of the model.
+        engine: Of the model.
         methods: By what the tables call them.
         measures: In the order of the tables.
         masker: How parts of the prompt are made absent.
@@ -47,7 +47,7 @@ class Run:
         data: What the data are called, for tables and pages.
     """
 
-    explainer: Explainer
+    engine: Engine
     methods: Mapping[str, Method]
     measures: Sequence[Measure]
     masker: AnyMasker = "auto"
@@ -74,7 +74,7 @@ class Run:
         """An item's rows; where a method, a measure or the item itself does not fit the model, the reason."""
         known: dict[str, Any] = {"item": item.id, "groups": dict(item.groups), "fingerprint": fingerprint(item)}
         try:
-            case = Case(self.explainer, item, methods=self.methods.values(), masker=self.masker, seed=self.seed)
+            case = Case(self.engine, item, methods=self.methods.values(), masker=self.masker, seed=self.seed)
             known |= {
                 "correct": case.correct,
                 "explained": _finite(case.question.read.values[0][0]),
@@ -213,13 +213,11 @@ def _to_do(data: Iterable[Item], rows: Rows) -> Iterator[Item]:
 
 def _settings(run: Run) -> dict[str, Any]:
     """What makes a run this one, JSON-ready."""
-    from apportion import __version__
-
     methods: dict[str, Any] = {label: {"name": m.name, **m.options} for label, m in run.methods.items()}
     masker = as_masker(run.masker)
     settings = {
         "apportion": __version__,
-        "model": run.explainer.name,
+        "model": run.engine.name,
         "data": run.data,
         "methods": {**methods, RANDOM: {"name": RANDOM, "orders": RANDOM_ORDERS}},
         "measures": {m.name: asdict(m) if is_dataclass(m) else {} for m in run.measures},
@@ -227,7 +225,7 @@ def _settings(run: Run) -> dict[str, Any]:
         "masker": masker.name,
         "seed": run.seed,
         "fingerprints": {
-            "weights": weights_fingerprint(run.explainer.model),
+            "weights": weights_fingerprint(run.engine.model),
             "methods": fingerprint(run.methods),
             "measures": fingerprint(run.measures),
             "masker": fingerprint(masker),

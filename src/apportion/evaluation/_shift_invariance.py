@@ -91,7 +91,7 @@ class Explained:
 
 def _explained(case: Case, method: Method, shift: float) -> Explained:
     """A method's answer to the case, every attention written out with its scores raised."""
-    model, explainer = case.explainer.model, case.explainer
+    model, engine = case.engine.model, case.engine
     arrived: list[Tensor | None] = []
     called = False
 
@@ -104,14 +104,14 @@ def _explained(case: Case, method: Method, shift: float) -> Explained:
         return heads.mixed(probabilities), probabilities
 
     with attention_through(model, attend), raised_scores(shift):
-        question = explainer.ask(case.item.prompt, case.question.resolved[0], [method])
+        question = engine.prepare(case.item.prompt, case.question.resolved[0], [method])
         _check_same(case, question, shift)
         if not called:
             raise ApportionError(
                 f"{type(model).__name__} has no attention that goes through transformers' attention interface, so its "
                 "scores cannot be raised; leave shift-invariance out."
             )
-        (attribution,) = explainer.answer_to(question, method)
+        (attribution,) = engine.attribute(question, method)
     held = [amount.flatten().double().cpu() for amount in arrived if amount is not None]
     return Explained(attribution=attribution, at_scores=torch.cat(held) if held else torch.zeros(1).double())
 
@@ -134,7 +134,7 @@ def _check_same(case: Case, question: Question, shift: float) -> None:
     tolerance = max(TOLERANCE, 8 * max(torch.finfo(output.dtype).eps for output in question.read.outputs))
     if not abs(own - other) <= tolerance * max(1.0, abs(shift)) * size:
         raise ApportionError(
-            f"with its attention scores raised by {shift:g}, {type(case.explainer.model).__name__} gives {other:.6g} "
+            f"with its attention scores raised by {shift:g}, {type(case.engine.model).__name__} gives {other:.6g} "
             f"and not {own:.6g}, so it is another function; its attention is no softmax of scores."
         )
 

@@ -1,5 +1,5 @@
 """The front door: the explainer, what it generates, and models by name."""
 
-from apportion.explain._explainer import COMPARED as COMPARED
-from apportion.explain._explainer import MEASURED as MEASURED
 from apportion.explain._explainer import Explainer as Explainer
+from apportion.explain._generation import Generation as Generation
+from apportion.explain._load import load as load

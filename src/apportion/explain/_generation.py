@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,8 +14,9 @@ from torch import Tensor
 
 from apportion.core import ApportionError, Feature, Ledger, find_text
 from apportion.core import progress as track_progress
-from apportion.metagame import Rules, play
-from apportion.methods import AnyMethod, Method, Propagation, as_method
+from apportion.engine import Engine
+from apportion.metagame import AnyOf, Game, play
+from apportion.methods import AnyMethod, Method, Propagation
 from apportion.models import Head
 from apportion.models.inputs import Prompt, parts_of_answer, token_label, tokenizer_of
 from apportion.results import Attribution, Cost, Interactions
@@ -38,12 +39,12 @@ class Generation:
     Args:
         prompt: What the model read, without the answer.
         ids: The answer's token ids; the token that ends it is one of them.
-        explainer: The explainer of the model.
+        engine: Of the model, such as its explainer.
     """
 
     prompt: Prompt = field(hash=False)
     ids: tuple[int, ...]
-    explainer: Any
+    engine: Engine
 
     def __post_init__(self) -> None:
         if not self.ids:
@@ -104,7 +105,7 @@ class Generation:
         Raises:
             ApportionError: The method cannot serve the model, or the model looks ahead, or a text does not occur once.
         """
-        chosen = self.explainer._chosen(method, self.prompt)
+        chosen = self.engine.method(method, self.prompt)
         indices = self._indices(of, part)
         groups = self._groups(indices, chosen)
         found = [
@@ -117,8 +118,8 @@ class Generation:
         self,
         of: str | Sequence[int],
         *,
-        method: AnyMethod = "attnlrp",
-        unit: Literal["log-probability", "logit"] = "log-probability",
+        method: AnyMethod | None = None,
+        unit: Literal["log-probability", "logit"] = "logit",
         progress: bool = True,
     ) -> Attribution:
         """Divide a span of the answer as one target, the sum over its tokens: one backward pass.
@@ -128,7 +129,8 @@ class Generation:
         Args:
             of: Tokens that stand together: a text that occurs in the answer once, or indices of its tokens.
             method: As in `Explainer.explain`.
-            unit: What is summed. Log-probabilities add up to that of the span.
+            unit: What is summed: logits, as `attribute` divides, or log-probabilities, which add up to that of the
+                span.
             progress: Whether a method that takes long shows a progress bar.
 
         Raises:
@@ -137,49 +139,47 @@ class Generation:
         indices = self._together(of)
         first, last = indices[0], indices[-1]
         span = Span(self.ids[first : last + 1], unit)
-        start = time.perf_counter()
-        question = self._question(self._read_before(first), [span], as_method(method), None, progress=progress)
-        found = self._answered(question, as_method(method), start)
+        start, chosen = time.perf_counter(), self.engine.method(method, self.prompt)
+        question = self._question(self._read_before(first), [span], chosen, None, progress=progress)
+        found = self._answered(question, chosen, start)
         label = "".join(self.tokens[first : last + 1])
         explained = replace(found.explained[0], label=f'"{label}"')
         return replace(self._with_the_rest(found), explained=(explained,))
 
     def interactions(
         self,
-        of: str | Sequence[int] | None = None,
+        span: str | Sequence[int] | None = None,
         *,
         method: AnyMethod | None = None,
+        of: AnyOf = "auto",
         unit: Literal["log-probability", "logit"] = "log-probability",
+        game: Game | None = None,
         progress: bool = True,
-        **rules: Any,
     ) -> Interactions:
-        """How each part of the prompt moves the attribution of each other part to the answer: the metagame.
+        """How each part of the prompt changes the attribution of each other part to the answer: the metagame.
 
         The answer is one target, the sum over its tokens, so that each coalition takes one backward pass, however long
         the answer is.
 
         Args:
-            of: Only these tokens of the answer, which stand together: a text that occurs in it once, or indices. What
-                the model wrote before them plays too.
-            method: As in `Explainer.interactions`.
+            span: Only these tokens of the answer, which stand together: a text that occurs in it once, or indices. What
+                the model wrote before them is part of the game too.
+            method: As in `Explainer.interactions`; so are `of` and `game`.
+            of: See there.
             unit: What is summed.
+            game: See there.
             progress: Whether to show a progress bar.
-            rules: `players`, `targets`, `masker`, `estimator`, `budget`, `tolerance`, `order` and `seed`, as in
-                `Explainer.interactions`.
 
         Raises:
-            ApportionError: The tokens do not stand together, or the game cannot be played with these rules.
+            ApportionError: The tokens do not stand together, or the game does not fit.
         """
-        chosen = self.explainer._chosen(method, self.prompt)
-        known = [f.name for f in fields(Rules)]
-        if wrong := [name for name in rules if name not in known]:
-            raise ApportionError(f"interactions knows no {wrong[0]!r}; the rules of the game are {', '.join(known)}.")
-        indices = range(len(self.ids)) if of is None else self._together(of)
-        span = Span(self.ids[indices[0] : indices[-1] + 1], unit)
-        question = self._question(self._read_before(indices[0]), [span], chosen, None, progress=progress)
-        found = play(question, chosen, Rules(**rules), progress=progress)[0]
+        chosen = self.engine.method(method, self.prompt)
+        indices = range(len(self.ids)) if span is None else self._together(span)
+        target = Span(self.ids[indices[0] : indices[-1] + 1], unit)
+        task = self._question(self._read_before(indices[0]), [target], chosen, None, progress=progress)
+        found = play(task, chosen, Game() if game is None else game, of=of, progress=progress)[0]
         label = "".join(self.tokens[i] for i in indices)
-        return replace(found, model=self.explainer.name, explained=replace(found.explained, label=f'"{label}"'))
+        return replace(found, model=self.engine.name, explained=replace(found.explained, label=f'"{label}"'))
 
     def _together(self, of: str | Sequence[int]) -> list[int]:
         """Tokens of the answer that stand together, by their text or indices."""
@@ -234,13 +234,12 @@ class Generation:
         *,
         progress: bool,
     ) -> Question:
-        question = Question(self._head, [prompt], targets, detail=method.detail, rows=rows, progress=progress)
-        question.last_method, question.summands = True, method.summands
-        self.explainer._check_length(question)
-        return question
+        task = self.engine.task([prompt], targets, [method], head=self._head, rows=rows, progress=progress)
+        task.last_method = True
+        return task
 
     def _answered(self, question: Question, method: Method, start: float) -> Attribution:
-        (found,) = self.explainer.answer_to(question, method)
+        (found,) = self.engine.attribute(question, method)
         cost = Cost(
             seconds=time.perf_counter() - start, forward=question.passes.forward, backward=question.passes.backward
         )
@@ -307,7 +306,7 @@ class Generation:
 
     @property
     def _head(self) -> Head:
-        return self.explainer._head
+        return self.engine.head
 
     @property
     def _length(self) -> int:
@@ -315,7 +314,7 @@ class Generation:
         return self.prompt.parts.get("decoder_input_ids", self.prompt.length)
 
     def _decoded(self, indices: Sequence[int]) -> str:
-        tokenizer = tokenizer_of(self.explainer.processor)
+        tokenizer = tokenizer_of(self.engine.processor)
         ids = [self.ids[i] for i in indices]
         if tokenizer is None:
             return " ".join(token_label(i, None) for i in ids)
@@ -324,22 +323,22 @@ class Generation:
     def _repr_html_(self) -> str:
         from apportion.report import generation_html
 
-        return generation_html(self.features, len(self.ids), self.explainer.name)
+        return generation_html(self.features, len(self.ids), self.engine.name)
 
     def __rich__(self) -> Any:
         from apportion.report import generation_terminal
 
-        return generation_terminal(self.features, len(self.ids), self.explainer.name)
+        return generation_terminal(self.features, len(self.ids), self.engine.name)
 
     def __repr__(self) -> str:
         from apportion.report import generation_text
 
-        return generation_text(self.features, len(self.ids), self.explainer.name)
+        return generation_text(self.features, len(self.ids), self.engine.name)
 
 
-def generation_of(explainer: Any, prompt: Prompt, ids: Sequence[int]) -> Generation:
+def generation_of(engine: Engine, prompt: Prompt, ids: Sequence[int]) -> Generation:
     """The generation of an answer to a prompt that the head has started."""
-    return Generation(prompt=replace(prompt, padding=(0, 0)), ids=tuple(ids), explainer=explainer)
+    return Generation(prompt=replace(prompt, padding=(0, 0)), ids=tuple(ids), engine=engine)
 
 
 def _goes_back(method: Method) -> bool:

@@ -1,13 +1,11 @@
 """Games over coalitions of features: maskers, payoffs and estimators."""
 
-from apportion.games._game import Game as Game
+from apportion.games._game import CooperativeGame as CooperativeGame
 from apportion.games._kept import Kept as Kept
 from apportion.games._payoff import Payoff as Payoff
 from apportion.games._payoff import presence as presence
 from apportion.games._payoff import target_payoff as target_payoff
-from apportion.games._players import AnyPlayers as AnyPlayers
 from apportion.games._players import Players as Players
-from apportion.games._players import groups_of as groups_of
 from apportion.games._players import players_of as players_of
 from apportion.games._players import to_features as to_features
 from apportion.games.maskers._drop_tokens import DropTokens as DropTokens

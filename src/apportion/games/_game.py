@@ -23,7 +23,7 @@ KEPT_AT_ONCE = 32
 KEPT_SECONDS = 10.0
 
 
-class Game:
+class CooperativeGame:
     """A cooperative game whose payoff may be a vector; every distinct coalition is evaluated once.
 
     Args:

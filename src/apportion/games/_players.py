@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion.core import (
-    ApportionError,
-    Feature,
-    FeatureKind,
-    Group,
-    group_feature,
-    sentence_groups,
-    span_groups,
-    word_groups,
-)
+from apportion.core import AnyFeatures, ApportionError, Feature, FeatureKind, feature_groups, group_feature
 from apportion.models.inputs import tokenizer_of
 from apportion.targets import Span
 from apportion.task import Question
-
-AnyPlayers = str | Sequence[str] | Mapping[str, str | Sequence[int]]
-"""`"tokens"` or `"patches"` (every feature of the prompt), `"words"`, `"sentences"`, or spans as `Attribution.spans`
-takes them. Parts of an image play one by one unless spans name them together; `regions` chooses what they are."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +28,7 @@ class Players:
     columns: tuple[int, ...]
 
 
-def players_of(question: Question, example: int, players: AnyPlayers = "tokens") -> Players:
+def players_of(question: Question, example: int, players: AnyFeatures = "tokens") -> Players:
     """Who plays in one of a question's prompts.
 
     Template tokens, tokens that hold the place of an image, the answer that a `Span` explains, the mask token that the
@@ -51,8 +37,7 @@ def players_of(question: Question, example: int, players: AnyPlayers = "tokens")
     Args:
         question: With its targets.
         example: Which of its prompts.
-        players: `"tokens"` or `"patches"` (every feature), `"words"`, `"sentences"`, or spans as `Attribution.spans`
-            takes them; then only the spans play, and everything outside is always present.
+        players: Parts of the prompt; of spans only these play, and everything outside is always present.
 
     Raises:
         ApportionError: Nothing is left to play, or a span does not fit the prompt or holds nothing that can be absent.
@@ -61,7 +46,7 @@ def players_of(question: Question, example: int, players: AnyPlayers = "tokens")
     always = _always_present(question, example)
     kind: FeatureKind = "word" if players == "words" else "span"
     found: list[tuple[list[int], Feature, bool]] = []
-    for name, indices in groups_of(features, players):
+    for name, indices in feature_groups(features, players):
         playing = [i for i in indices if i not in always]
         if name is not None and not playing:
             raise ApportionError(
@@ -94,21 +79,6 @@ def to_features(players: Players, values: Float[Tensor, "players targets"]) -> F
     scores = values.new_zeros(values.shape[1], len(players.features))
     scores[:, list(players.columns)] = values.T
     return scores
-
-
-def groups_of(features: Sequence[Feature], players: AnyPlayers) -> list[Group]:
-    """Groups of features as players are named; of spans, every feature outside stands by itself without a name."""
-    if not isinstance(players, str):
-        return span_groups(features, players)
-    if players in ("tokens", "patches"):
-        return [(None, [i]) for i in range(len(features))]
-    if players == "words":
-        return word_groups(features)
-    if players == "sentences":
-        return sentence_groups(features)
-    raise ApportionError(
-        f"players={players!r} is not known; use 'tokens', 'patches', 'words', 'sentences', or spans of the prompt."
-    )
 
 
 def _always_present(question: Question, example: int) -> set[int]:

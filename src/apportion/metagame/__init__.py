@@ -2,8 +2,8 @@
 
 from apportion.metagame._absence import masker_of as masker_of
 from apportion.metagame._attribution_payoff import attribution_payoff as attribution_payoff
-from apportion.metagame._play import AnyMoved as AnyMoved
-from apportion.metagame._play import Rules as Rules
+from apportion.metagame._play import AnyOf as AnyOf
+from apportion.metagame._play import Game as Game
 from apportion.metagame._play import play as play
 from apportion.metagame.captions._words_to_patches import pair_of as pair_of
 from apportion.metagame.captions._words_to_patches import play_words as play_words

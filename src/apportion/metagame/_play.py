@@ -6,9 +6,20 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from apportion.core import ApportionError, Feature, FeatureKind, fingerprint, group_feature, weights_fingerprint
-from apportion.games import AnyMasker, AnyPlayers, Kept, Masker, Players, groups_of, players_of
+from apportion.core import (
+    AnyFeatures,
+    ApportionError,
+    Feature,
+    FeatureKind,
+    __version__,
+    feature_groups,
+    fingerprint,
+    group_feature,
+    weights_fingerprint,
+)
+from apportion.games import AnyMasker, Kept, Masker, Players, players_of
 from apportion.metagame._absence import masker_of
 from apportion.metagame._attribution_payoff import attribution_payoff
 from apportion.metagame._restricted import restricted_payoff
@@ -18,37 +29,49 @@ from apportion.results import Cost, Explained, Interactions
 from apportion.targets import Reading
 from apportion.task import Question
 
-AnyMoved = AnyPlayers
-"""Whose attribution is divided: `"players"`, `"features"` (every feature of the prompt, those that never play too),
-`"patches"` (every part of an image), or groups as players are named."""
+AnyOf = Literal["auto", "players", "features"] | AnyFeatures
+"""Whose attribution is divided: the game's `"players"`, `"features"` (every feature of the prompt, also those that are
+always present), `"patches"` (every part of an image), or parts of the prompt as players are named. `"auto"` takes the
+players; where words of a caption are removed, the patches."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
-    """How a metagame is played.
+class Game:
+    """How a metagame is played: which parts are removed, how, and how many coalitions are evaluated.
 
     Args:
-        players: Who plays, as in `players_of`.
-        targets: Whose attribution is divided; see `AnyMoved`.
-        masker: How the others are made absent; see `masker_of`.
-        estimator: See `estimated`; so are `budget`, `tolerance` and `seed`.
-        budget: See there.
-        tolerance: See there.
-        order: 2, or 3 for the third order as well.
-        seed: See there.
-        path: A file that keeps what was evaluated, so that a game goes on that was interrupted, or that has a larger
-            budget now; None for none.
+        players: The parts that are removed, the sources of effects: `"tokens"`, `"words"`, `"sentences"`,
+            `"paragraphs"`, `"patches"`, or spans as `Attribution.spans` takes them; everything outside the spans is
+            always present. By default tokens; of an image with a caption (or several, `ap.Pair(image, [text, text])`)
+            the caption's words.
+        masker: How players are removed. By default by the tokenizer's mask token, in a model without one by the mean
+            embedding, or, where model or method do not read embeddings, by deletion; a method that removes features
+            itself decides for the game as well.
+        estimator: `"exact"` evaluates all coalitions of up to 16 players; `"regression"`, `"tree-proxy"` (needs
+            scikit-learn) and `"permutations"` draw some; `"auto"` chooses by players and budget, see
+            `metagame.estimated`.
+        budget: How many coalitions are evaluated at most; `"auto"` evaluates all of up to 8 players, else from 8 to 64
+            coalitions a player, as many as `tolerance` needs. Where 64 are not enough, `standard_errors` say so.
+        tolerance: With `budget="auto"`, the standard error at which no more coalitions are drawn, as a part of the
+            values: 0.1 for a tenth (root mean squares).
+        order: 3 for the third order as well, how k changes the effect of j on i; for at most 10 players.
+        seed: Of the random coalitions; with the same one a larger budget draws the same and more.
+        path: A file (safetensors) that keeps what each coalition is paid: the same call goes on where it was
+            interrupted, and one with a larger budget adds to it.
     """
 
-    players: AnyPlayers = "tokens"
-    targets: AnyMoved = "players"
+    players: Literal["auto"] | AnyFeatures = "auto"
     masker: AnyMasker = "auto"
     estimator: Estimator = "auto"
     budget: Budget = "auto"
     tolerance: float = 0.1
-    order: int = 2
+    order: Literal[2, 3] = 2
     seed: int = 0
     path: str | os.PathLike[str] | None = None
+
+    def among(self, default: AnyFeatures) -> Game:
+        """The same with the players that are meant where none were named."""
+        return replace(self, players=default) if self.players == "auto" else self
 
     def __post_init__(self) -> None:
         if self.order not in (2, 3):
@@ -70,22 +93,23 @@ class Moved:
     player: int | None
 
 
-def play(question: Question, method: Method, rules: Rules, *, progress: bool) -> list[Interactions]:
+def play(question: Question, method: Method, rules: Game, *, of: AnyOf = "auto", progress: bool) -> list[Interactions]:
     """The interactions for each of a question's targets, from one game.
 
     Args:
         question: About one prompt.
         method: The first-order method whose attributions are divided.
         rules: Of the game.
+        of: Whose attribution is divided.
         progress: Whether a progress bar may be shown.
 
     Raises:
         ApportionError: The rules do not fit the prompt, the method does not, the budget is too small, or the file is of
             another game.
     """
-    start, before = time.perf_counter(), replace(question.passes)
+    start, before, rules = time.perf_counter(), replace(question.passes), rules.among("tokens")
     players = players_of(question, 0, rules.players)
-    moved = moved_of(question, players, rules.targets)
+    moved = moved_of(question, players, "players" if of == "auto" else of)
     groups = [one.members for one in moved]
     masker = masker_of(question, method, rules.masker)
     restricted = restricted_payoff(question, method, players, masker, groups, progress=progress)
@@ -137,7 +161,7 @@ def play(question: Question, method: Method, rules: Rules, *, progress: bool) ->
     return [of_target(t, reading, value) for t, (reading, value) in enumerate(readings)]
 
 
-def moved_of(question: Question, players: Players, targets: AnyMoved) -> list[Moved]:
+def moved_of(question: Question, players: Players, targets: AnyOf) -> list[Moved]:
     """The targets of a metagame.
 
     Raises:
@@ -153,16 +177,16 @@ def moved_of(question: Question, players: Players, targets: AnyMoved) -> list[Mo
     elif targets == "patches":
         named = [(None, [i]) for i, feature in enumerate(features) if feature.image is not None]
     else:
-        named = [g for g in groups_of(features, targets) if isinstance(targets, str) or g[0] is not None]
+        named = [g for g in feature_groups(features, targets) if isinstance(targets, str) or g[0] is not None]
     if not named:
-        raise ApportionError(f"targets={targets!r} names nothing in this prompt; use 'players' or 'features'.")
+        raise ApportionError(f"of={targets!r} names nothing in this prompt; use 'players' or 'features'.")
     kind: FeatureKind = "word" if targets == "words" else "span"
     return [
         Moved(group_feature(features, group, kind), tuple(group[1]), player_of.get(tuple(group[1]))) for group in named
     ]
 
 
-def _options(rules: Rules) -> dict[str, object]:
+def _options(rules: Game) -> dict[str, object]:
     return {
         "players": rules.players if isinstance(rules.players, str) else list(rules.players),
         "budget": rules.budget,
@@ -172,8 +196,6 @@ def _options(rules: Rules) -> dict[str, object]:
 
 def _told(question: Question, method: Method, masker: Masker, players: Players, moved: Sequence[Moved]) -> str:
     """A fingerprint of all that a coalition's attributions depend on."""
-    from apportion import __version__
-
     return fingerprint(
         {
             "apportion": __version__,

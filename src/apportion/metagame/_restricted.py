@@ -11,8 +11,8 @@ from torch import Tensor
 
 from apportion.games import (
     AnyMasker,
+    CooperativeGame,
     Delete,
-    Game,
     Players,
     Replace,
     ZeroEmbedding,
@@ -92,7 +92,7 @@ def restricted_payoff(
 
     @cache
     def known() -> Float[Tensor, "coalitions outputs targets"]:
-        game = Game(count, target_payoff(question, 0, players, chosen), progress=progress, label="shapley")
+        game = CooperativeGame(count, target_payoff(question, 0, players, chosen), progress=progress, label="shapley")
         return torch.einsum("cpo,pt->cot", restricted_shapley(game.values(all_coalitions(count))), of_group)
 
     def payoff(coalitions: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Results: data and their algebra."""
 
 from apportion.results._attribution import Attribution as Attribution
+from apportion.results._attributions import Attributions as Attributions
 from apportion.results._comparison import Comparison as Comparison
 from apportion.results._explained import Cost as Cost
 from apportion.results._explained import Explained as Explained

@@ -13,16 +13,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import (
+    AnyFeatures,
     AnySpans,
     ApportionError,
     Feature,
     Group,
     Ledger,
     Picture,
+    feature_groups,
     group_feature,
     read_result,
-    span_groups,
-    word_groups,
     write_atomically,
     write_result,
 )
@@ -140,7 +140,15 @@ class Attribution:
         A token begins a word when it begins with white space, where letters or digits meet punctuation, or when it
         belongs to another part, role or turn than the one before it; template tokens stay by themselves.
         """
-        return self._grouped(word_groups(self.features), kind="word")
+        return self.grouped("words")
+
+    def sentences(self) -> Attribution:
+        """The same shares summed over the tokens of each sentence; template tokens stay by themselves."""
+        return self.grouped("sentences")
+
+    def paragraphs(self) -> Attribution:
+        """The same shares summed over the tokens of each paragraph; template tokens stay by themselves."""
+        return self.grouped("paragraphs")
 
     def spans(self, spans: Mapping[str, str | Sequence[int]] | Sequence[str]) -> Attribution:
         """The same shares summed over spans of the prompt; every feature outside keeps its own share.
@@ -151,7 +159,17 @@ class Attribution:
         Raises:
             ApportionError: A text does not occur, occurs more than once, or overlaps another span.
         """
-        return self._grouped(span_groups(self.features, spans), kind="span")
+        return self.grouped(spans)
+
+    def grouped(self, features: AnyFeatures) -> Attribution:
+        """The same shares summed over parts of the prompt: `"words"`, `"sentences"`, `"paragraphs"`, or spans.
+
+        Raises:
+            ApportionError: The name is not known, or a span does not fit.
+        """
+        if isinstance(features, str) and features in ("tokens", "patches"):
+            return self
+        return self._summed(feature_groups(self.features, features), kind="word" if features == "words" else "span")
 
     def between(self, answer: AnySpans | None = None, context: AnySpans | None = None) -> Attribution:
         """Spans of an answer against spans of what stood before: rows summed over the one, columns over the other.
@@ -344,7 +362,7 @@ class Attribution:
 
         return terminal_text(self)
 
-    def _grouped(self, groups: Sequence[Group], *, kind: Literal["word", "span"]) -> Attribution:
+    def _summed(self, groups: Sequence[Group], *, kind: Literal["word", "span"]) -> Attribution:
         """Sum the shares of each group of features."""
         column = torch.empty(len(self.features), dtype=torch.long)
         for k, (_, group) in enumerate(groups):

@@ -8,16 +8,16 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from apportion.core import ApportionError
+from apportion.engine import Engine
 from apportion.evaluation._item import Item
 from apportion.evaluation.agreement._sentence import Sentence
-from apportion.explain import Explainer
 from apportion.models import Head, kind_of_model
 from apportion.models.inputs import tokenizer_of
 
 _log = logging.getLogger(__name__)
 
 
-def items_of(sentences: Iterable[Sentence], explainer: Explainer) -> FittingItems:
+def items_of(sentences: Iterable[Sentence], engine: Engine) -> FittingItems:
     """What sentences ask of a model: the logit of the form that agrees minus that of the other.
 
     A causal model is given the text before the verb, a masked one the whole sentence with its mask token in the verb's
@@ -26,12 +26,12 @@ def items_of(sentences: Iterable[Sentence], explainer: Explainer) -> FittingItem
 
     Args:
         sentences: Gone through once, as items are asked for.
-        explainer: Of the model.
+        engine: Of the model.
 
     Raises:
         ApportionError: The model is neither a causal nor a masked language model, or has no tokenizer or mask token.
     """
-    return FittingItems(sentences, explainer)
+    return FittingItems(sentences, engine)
 
 
 class FittingItems(Iterator[Item]):
@@ -42,9 +42,9 @@ class FittingItems(Iterator[Item]):
         left_out: How many did not, by reason.
     """
 
-    def __init__(self, sentences: Iterable[Sentence], explainer: Explainer) -> None:
+    def __init__(self, sentences: Iterable[Sentence], engine: Engine) -> None:
         self._sentences = iter(sentences)
-        self._reader = _reader(explainer)
+        self._reader = _reader(engine)
         self.kept = 0
         self.left_out: Counter[str] = Counter()
         self._reported = False
@@ -109,7 +109,7 @@ class _Reader:
         return good, bad
 
     def named(self, form: str, token: int) -> str | int:
-        """The form with its space as the explainer takes a target; the token's id where it would take another."""
+        """The form with its space as `explain` takes a target; the token's id where it would take another."""
         text = f" {form}"
         try:
             return text if self.head.index(text, self.size) == token else token
@@ -147,15 +147,15 @@ class _MaskedReader(_Reader):
         return with_form[place]
 
 
-def _reader(explainer: Explainer) -> _Reader:
-    kind, tokenizer = kind_of_model(explainer.model), tokenizer_of(explainer.processor)
+def _reader(engine: Engine) -> _Reader:
+    kind, tokenizer = kind_of_model(engine.model), tokenizer_of(engine.processor)
     if kind not in ("causal", "masked"):
         raise ApportionError(
-            f"{type(explainer.model).__name__} predicts no verb; agreement needs a causal or masked language model."
+            f"{type(engine.model).__name__} predicts no verb; agreement needs a causal or masked language model."
         )
     if tokenizer is None:
         raise ApportionError("agreement is about words, which need a tokenizer: Explainer(model, tokenizer).")
-    head = Head(explainer.model, kind, explainer.processor)
+    head = Head(engine.model, kind, engine.processor)
     if kind == "causal":
         return _Reader(head, tokenizer)
     if getattr(tokenizer, "mask_token_id", None) is None:

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion.core import ApportionError
+from apportion.core import AnyFeatures, ApportionError
+from apportion.engine import Engine
 from apportion.evaluation.pairs._effects import PairEffects
-from apportion.games import AnyMasker, AnyPlayers, players_of
+from apportion.games import AnyMasker, players_of
 from apportion.metagame import MetaGame, attribution_payoff, masker_of
 
 
@@ -47,19 +48,19 @@ def directed_effects(game: MetaGame) -> PairEffects:
 
 
 def directed_payoff(
-    explainer: Any,
+    engine: Engine,
     prompt: Any,
     *,
     method: Any,
     target: Any = None,
     contrast: Any = None,
-    players: AnyPlayers = "tokens",
+    players: AnyFeatures = "tokens",
     masker: AnyMasker = "auto",
 ) -> MetaGame:
     """The metagame of a prompt's players, for `directed_effects`.
 
     Args:
-        explainer: An `Explainer`.
+        engine: Of the model, such as its explainer.
         prompt: As in `Explainer.interactions`, and so are the others.
         method: The first-order method.
         target: See there; one.
@@ -67,11 +68,11 @@ def directed_payoff(
         players: Who plays; the same as for the interactions that are measured.
         masker: How the others are made absent, as in `Explainer.interactions`.
     """
-    asked = explainer._targets(prompt, target, contrast, "logit", None)
+    asked = engine.targets(prompt, target, contrast, "logit", None)
     if len(asked) != 1:
         raise ApportionError(f"directed effects are of one target at a time; {len(asked)} were given.")
-    chosen = explainer._chosen(method, explainer._prompts(prompt, "patches")[0])
-    question = explainer.ask(prompt, asked, [chosen])
+    chosen = engine.method(method, engine.prompt(prompt))
+    question = engine.prepare(prompt, asked, [chosen])
     playing = players_of(question, 0, players)
     payoff = attribution_payoff(question, chosen, playing, masker_of(question, chosen, masker), playing.groups)
     return MetaGame(len(playing.groups), payoff, range(len(playing.groups)))

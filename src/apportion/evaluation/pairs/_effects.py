@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from apportion.core import ApportionError
-from apportion.games import AnyMasker, AnyPlayers, Game, players_of, target_payoff
+from apportion.core import AnyFeatures, ApportionError
+from apportion.engine import Engine
+from apportion.games import AnyMasker, CooperativeGame, players_of, target_payoff
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class PairEffects:
     evaluations: int
 
 
-def pair_effects(game: Game) -> PairEffects:
+def pair_effects(game: CooperativeGame) -> PairEffects:
     r"""What the players of a game do in pairs, next to all others and next to nobody.
 
     - Deletion: $\Delta^-(i,j) = f(N) - f(N \setminus i) - f(N \setminus j) + f(N \setminus ij)$.
@@ -57,18 +58,18 @@ def pair_effects(game: Game) -> PairEffects:
 
 
 def pair_payoff(
-    explainer: Any,
+    engine: Engine,
     prompt: Any,
     *,
     target: Any = None,
     contrast: Any = None,
-    players: AnyPlayers = "tokens",
+    players: AnyFeatures = "tokens",
     masker: AnyMasker = "auto",
-) -> Game:
+) -> CooperativeGame:
     """The game that the parts of a prompt play for the target itself, read in batches without gradients.
 
     Args:
-        explainer: An `Explainer`.
+        engine: Of the model, such as its explainer.
         prompt: As in `Explainer.interactions`, and so are the others.
         target: See there; one.
         contrast: See there.
@@ -76,12 +77,12 @@ def pair_payoff(
         masker: How the others are made absent; that of the interactions which are measured is their
             `options["masker"]`.
     """
-    asked = explainer._targets(prompt, target, contrast, "logit", None)
+    asked = engine.targets(prompt, target, contrast, "logit", None)
     if len(asked) != 1:
         raise ApportionError(f"effects of pairs are of one target at a time; {len(asked)} were given.")
-    question = explainer.ask(prompt, asked, [])
+    question = engine.prepare(prompt, asked, [])
     playing = players_of(question, 0, players)
-    return Game(len(playing.groups), target_payoff(question, 0, playing, masker))
+    return CooperativeGame(len(playing.groups), target_payoff(question, 0, playing, masker))
 
 
 def _singles_and_pairs(n: int) -> Bool[Tensor, "coalitions players"]:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from apportion.evaluation.pairs._one_score import of_pairs
-from apportion.games import Game
+from apportion.games import CooperativeGame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class PairRemoval:
     area: float
 
 
-def pair_removal(game: Game, scores: Float[Tensor, "players players"], *, seed: int = 0) -> PairRemoval:
+def pair_removal(game: CooperativeGame, scores: Float[Tensor, "players players"], *, seed: int = 0) -> PairRemoval:
     """Remove both members of the pair with the highest score, then of the next, until nobody is left.
 
     Scores count as they are, with their signs: a low area speaks for scores of pairs that raise the target. A step

@@ -5,11 +5,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
+from torch import nn
 
 from apportion.core import ApportionError
+from apportion.engine import Engine
 from apportion.evaluation._item import Item
 from apportion.evaluation.planted._circuit import model_of
 from apportion.evaluation.planted._compare import COMPARE
@@ -21,7 +24,6 @@ from apportion.evaluation.planted._switch import SWITCH
 from apportion.evaluation.planted._task import SHARPNESS, STEEPNESS, Strengths, Task
 from apportion.evaluation.planted._twice import TWICE
 from apportion.evaluation.planted._words import word_tokenizer
-from apportion.explain import Explainer
 
 PlantedName = Literal["copy", "lookup", "compare", "saturated", "switch", "twice"]
 TASKS: dict[str, Task] = {
@@ -40,15 +42,22 @@ class Planted:
 
     Args:
         name: As `planted` takes it.
-        explainer: Of the model, a small GPT-2 in float64, and its tokenizer of whole words.
+        model: A small GPT-2 in float64.
+        processor: Its tokenizer of whole words.
         task: What it computes.
         seed: Of the texts.
     """
 
     name: str
-    explainer: Explainer
+    model: nn.Module
+    processor: Any
     task: Task
     seed: int = 0
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine of the model."""
+        return Engine(self.model, self.processor)
 
     @property
     def story(self) -> str:
@@ -71,7 +80,8 @@ def planted(name: PlantedName, *, seed: int = 0, sharpness: float = SHARPNESS, s
     """A model whose right answer is known by construction, so that a method can be wrong provably.
 
         truth = planted("switch")
-        truth.explainer.evaluate(truth.items(50), methods=["attnlrp", "leave-one-out"], measures=["ground-truth"])
+        explainer = ap.Explainer(truth.model, truth.processor)
+        explainer.evaluate(truth.items(50), methods=["attnlrp", "leave-one-out"], measures=["ground-truth"])
 
     Words are made absent by the mask token, which every model takes for a word that says nothing.
 
@@ -93,4 +103,4 @@ def planted(name: PlantedName, *, seed: int = 0, sharpness: float = SHARPNESS, s
     task = TASKS[name]
     model = model_of(task.circuit(Strengths(sharpness=sharpness, steepness=steepness)), seed=seed)
     model.config._name_or_path = f"planted-{name}"
-    return Planted(name, Explainer(model, word_tokenizer()), task, seed)
+    return Planted(name, model, word_tokenizer(), task, seed)

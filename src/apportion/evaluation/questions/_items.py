@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from apportion.core import ApportionError
+from apportion.engine import Engine
 from apportion.evaluation._item import Item
 from apportion.evaluation.questions._span_question import SpanQuestion
-from apportion.explain import Explainer
 from apportion.models import Head, kind_of_model
 from apportion.models.inputs import tokenizer_of
 from apportion.targets import Span
@@ -23,7 +23,7 @@ WORDING = "Read the text and answer the question.\nText: {context}\nQuestion: {q
 
 def items_of(
     questions: Iterable[SpanQuestion],
-    explainer: Explainer,
+    engine: Engine,
     *,
     whole: bool = False,
     contrast: bool = False,
@@ -37,7 +37,7 @@ def items_of(
 
     Args:
         questions: Gone through once, as items are asked for.
-        explainer: Of a model that writes on.
+        engine: Of a model that writes on.
         whole: Explain the log-probability of the whole answer, a `Span`, rather than its first token.
         contrast: Subtract the mean logit of the first tokens of the other possible answers. Without it the model is
             right where the answer's first token is the likeliest of all.
@@ -47,7 +47,7 @@ def items_of(
         ApportionError: The model does not write, it has no tokenizer, or an option does not fit; when the questions
             have been gone through, none of them fitted.
     """
-    reader = _Reader(explainer, wording)
+    reader = _Reader(engine, wording)
     if whole and contrast:
         raise ApportionError("contrast=True compares first tokens and whole=True explains all; choose one of them.")
     return _fitting(questions, reader, whole, contrast)
@@ -92,11 +92,11 @@ def _item(question: SpanQuestion, reader: _Reader, whole: bool, contrast: bool) 
 class _Reader:
     """How a model is asked, and how its tokenizer spells answers."""
 
-    def __init__(self, explainer: Explainer, wording: str) -> None:
-        self.kind, self.tokenizer = kind_of_model(explainer.model), tokenizer_of(explainer.processor)
+    def __init__(self, engine: Engine, wording: str) -> None:
+        self.kind, self.tokenizer = kind_of_model(engine.model), tokenizer_of(engine.processor)
         if self.kind not in ("causal", "seq2seq"):
             raise ApportionError(
-                f"{type(explainer.model).__name__} writes no answer; questions need a causal language model or an "
+                f"{type(engine.model).__name__} writes no answer; questions need a causal language model or an "
                 "encoder-decoder."
             )
         if self.tokenizer is None:
@@ -106,7 +106,7 @@ class _Reader:
                 f"the wording {wording!r} does not fit; it needs {{context}} and {{question}} once each, and no space "
                 "at its end."
             )
-        self.head = Head(explainer.model, self.kind, explainer.processor)
+        self.head = Head(engine.model, self.kind, engine.processor)
         self.before, _, self.after = wording.partition("{context}")
 
     def prompt(self, question: SpanQuestion) -> tuple[str, int]:

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.games._game import Game
+from apportion.games._game import CooperativeGame
 from apportion.games.values._estimate import Estimate
 
 
-def sampled_banzhaf(game: Game, *, budget: int, seed: int = 0) -> Estimate:
+def sampled_banzhaf(game: CooperativeGame, *, budget: int, seed: int = 0) -> Estimate:
     r"""Banzhaf values by maximum sample reuse.
 
     Coalitions are drawn uniformly, each player present with probability ½. A player's value is the mean payoff of the

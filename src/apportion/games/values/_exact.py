@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.games._game import Game
+from apportion.games._game import CooperativeGame
 from apportion.games.values._coalitions import all_coalitions
 from apportion.games.values._estimate import Estimate
 
@@ -18,7 +18,7 @@ from apportion.games.values._estimate import Estimate
 MOST_PLAYERS_EXACT = 16
 
 
-def exact_shapley(game: Game) -> Estimate:
+def exact_shapley(game: CooperativeGame) -> Estimate:
     r"""Shapley values by the definition.
 
     $\phi_i = \sum_{S \subseteq N \setminus i} \frac{|S|!\,(n-|S|-1)!}{n!} (f(S \cup i) - f(S))$. They sum to
@@ -34,7 +34,7 @@ def exact_shapley(game: Game) -> Estimate:
     return _exact(game, [1 / (n * math.comb(n - 1, size)) for size in range(n)])
 
 
-def exact_banzhaf(game: Game) -> Estimate:
+def exact_banzhaf(game: CooperativeGame) -> Estimate:
     r"""Banzhaf values by the definition: the mean of $f(S \cup i) - f(S)$ over all $S \subseteq N \setminus i$.
 
     Raises:
@@ -47,7 +47,7 @@ def exact_banzhaf(game: Game) -> Estimate:
     return _exact(game, [0.5 ** (n - 1)] * n)
 
 
-def _exact(game: Game, weights: Sequence[float]) -> Estimate:
+def _exact(game: CooperativeGame, weights: Sequence[float]) -> Estimate:
     """The weighted sum of each player's contributions, with a weight for every size of the coalition joined."""
     n = game.players
     if n > MOST_PLAYERS_EXACT:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.games._game import Game
+from apportion.games._game import CooperativeGame
 from apportion.games.values._coalitions import all_coalitions
 
 #: The most players whose pairs are found from all coalitions, 16 384 of them.
@@ -35,7 +35,7 @@ class PairEstimate:
     evaluations: int
 
 
-def shapley_taylor(game: Game) -> PairEstimate:
+def shapley_taylor(game: CooperativeGame) -> PairEstimate:
     r"""The Shapley–Taylor index of order 2.
 
     With the dividends m of the game, a single is $f(\{i\}) - f(\emptyset) = m(\{i\})$, and a pair has
@@ -54,7 +54,7 @@ def shapley_taylor(game: Game) -> PairEstimate:
     return _estimate(game, singles, pairs, members.T @ (dividends / sizes.clamp_min(1)))
 
 
-def shapley_interaction(game: Game) -> PairEstimate:
+def shapley_interaction(game: CooperativeGame) -> PairEstimate:
     r"""The Shapley interaction index of pairs, with singles that make it efficient.
 
     A pair has $\sum_{S \subseteq N \setminus \{i, j\}} \frac{|S|!\,(n-|S|-2)!}{(n-1)!} \Delta_{ij} f(S)$ with the
@@ -89,7 +89,7 @@ def dividends_of(paid: Float[Tensor, "coalitions outputs"]) -> Float[Tensor, "co
 
 
 def _all_dividends(
-    game: Game,
+    game: CooperativeGame,
 ) -> tuple[Float[Tensor, "coalitions players"], Float[Tensor, "coalitions 1"], Float[Tensor, "coalitions outputs"]]:
     """Who is in every coalition, how many are, and its dividend."""
     if game.players > MOST_PLAYERS_OF_PAIRS:
@@ -110,5 +110,5 @@ def _paired(
     return pairs * ~torch.eye(members.shape[1], dtype=torch.bool)[:, :, None]
 
 
-def _estimate(game: Game, singles: Tensor, pairs: Tensor, shapley: Tensor) -> PairEstimate:
+def _estimate(game: CooperativeGame, singles: Tensor, pairs: Tensor, shapley: Tensor) -> PairEstimate:
     return PairEstimate(singles=singles, pairs=pairs, shapley=shapley, empty=game.empty, evaluations=game.evaluations)

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.games._game import Game
+from apportion.games._game import CooperativeGame
 from apportion.games.values._coalitions import permutations
 from apportion.games.values._estimate import Estimate
 
@@ -15,7 +15,7 @@ from apportion.games.values._estimate import Estimate
 FEWEST_PAIRS = 8
 
 
-def permutation_shapley(game: Game, *, budget: int, seed: int = 0) -> Estimate:
+def permutation_shapley(game: CooperativeGame, *, budget: int, seed: int = 0) -> Estimate:
     """Shapley values as the mean contribution of each player over random orders in which the players join.
 
     Orders come in pairs, one the reverse of the other: whoever is early in one is late in the other, so that their

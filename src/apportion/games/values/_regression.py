@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.games._game import Game
+from apportion.games._game import CooperativeGame
 from apportion.games.values._estimate import Estimate
 from apportion.games.values._exact import exact_shapley
 from apportion.games.values._pairs import Pairs, drawn_by_kernel, drawn_by_leverage
@@ -18,7 +18,7 @@ from apportion.games.values._pairs import Pairs, drawn_by_kernel, drawn_by_lever
 FEWEST_PER_PLAYER = 3
 
 
-def kernel_shap(game: Game, *, budget: int, seed: int = 0) -> Estimate:
+def kernel_shap(game: CooperativeGame, *, budget: int, seed: int = 0) -> Estimate:
     r"""Shapley values by regression on coalitions drawn as the Shapley kernel weighs them.
 
     The Shapley values are the $\phi$ with $\sum_i \phi_i = f(N) - f(\emptyset)$ that minimise
@@ -43,7 +43,7 @@ def kernel_shap(game: Game, *, budget: int, seed: int = 0) -> Estimate:
     return fitted_to(game, budget, seed, drawn_by_kernel)
 
 
-def leverage_shap(game: Game, *, budget: int, seed: int = 0) -> Estimate:
+def leverage_shap(game: CooperativeGame, *, budget: int, seed: int = 0) -> Estimate:
     r"""Shapley values by regression on coalitions drawn by their leverage.
 
     The same regression as in `kernel_shap`. The leverage score of a coalition is $1 / \binom{n}{|T|}$, so that every
@@ -71,7 +71,9 @@ def leverage_shap(game: Game, *, budget: int, seed: int = 0) -> Estimate:
     return fitted_to(game, budget, seed, drawn_by_leverage)
 
 
-def fitted_to(game: Game, budget: int, seed: int, draw: Callable[[int, int, torch.Generator], Pairs]) -> Estimate:
+def fitted_to(
+    game: CooperativeGame, budget: int, seed: int, draw: Callable[[int, int, torch.Generator], Pairs]
+) -> Estimate:
     """Shapley values by regression on coalitions drawn in a way of their own."""
     n = game.players
     fewest = min(FEWEST_PER_PLAYER * n, 2**n)

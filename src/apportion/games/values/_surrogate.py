@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from apportion.core import ApportionError, rank_correlation
-from apportion.games._game import Game
+from apportion.games._game import CooperativeGame
 from apportion.games.values._estimate import Estimate
 
 #: In how many parts the ablations are split to test the surrogate on those that it was not fitted to.
@@ -33,7 +33,7 @@ class Surrogate(Estimate):
 
 
 def sparse_surrogate(
-    game: Game, *, ablations: int, alpha: float = 0.01, scale: float | Sequence[float] = 1.0, seed: int = 0
+    game: CooperativeGame, *, ablations: int, alpha: float = 0.01, scale: float | Sequence[float] = 1.0, seed: int = 0
 ) -> Surrogate:
     r"""The sparse linear function that best predicts a game's payoff when each player is absent with probability ½.
 

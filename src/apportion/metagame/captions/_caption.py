@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Bool
 from torch import Tensor
 
-from apportion.core import ApportionError, Feature, FeatureKind, group_feature
-from apportion.games import AnyPlayers, groups_of
+from apportion.core import AnyFeatures, ApportionError, Feature, FeatureKind, feature_groups, group_feature
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Caption:
         return "" if closes or opens else " "
 
 
-def caption(text: str, features: Sequence[Feature], players: AnyPlayers, part: str) -> Caption:
+def caption(text: str, features: Sequence[Feature], players: AnyFeatures, part: str) -> Caption:
     """A text as a caption.
 
     Args:
@@ -76,7 +75,7 @@ def caption(text: str, features: Sequence[Feature], players: AnyPlayers, part: s
     kind: FeatureKind = "word" if players == "words" else "span"
     pieces, player_of = [], []
     found: list[Feature] = []
-    for name, indices in groups_of(tokens, players):
+    for name, indices in feature_groups(tokens, players):
         pieces.append(_stripped(text, tokens[indices[0]].start or 0, tokens[indices[-1]].end or 0))
         plays = name is not None or isinstance(players, str)
         player_of.append(len(found) if plays else None)

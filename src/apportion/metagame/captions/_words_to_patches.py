@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from apportion.core import ApportionError, Pair
-from apportion.metagame._play import Rules
+from apportion.metagame._play import Game
 from apportion.metagame.captions._caption import Caption, caption
 from apportion.metagame.captions._two_sides import Sides
 from apportion.metagame.estimators import MetaEstimate, MetaGame, estimated
@@ -47,7 +47,7 @@ def play_words(
     captions: Sequence[str],
     head: Head,
     method: Method | None,
-    rules: Rules,
+    rules: Game,
     *,
     progress: bool,
 ) -> Interactions:
@@ -72,6 +72,7 @@ def play_words(
     Source:
         Baniecki, Biecek and Fumagalli 2026, arXiv 2605.06295.
     """
+    rules = rules.among("words")
     _check(rules, captions)
     start = time.perf_counter()
     sides = Sides(prompt, head, method)
@@ -146,11 +147,11 @@ def _check_similarity(sides: Sides, prompt: Prompt, text: str) -> None:
     if abs(own - found) > ROUNDING * torch.finfo(next(sides.head.model.parameters()).dtype).eps:
         raise ApportionError(
             f"{type(sides.head.model).__name__} finds a similarity of {own:.4f}, and its encodings of image and text "
-            f"by themselves have the cosine {found:.4f}, so its sides cannot be told apart; use targets='features'."
+            f"by themselves have the cosine {found:.4f}, so its sides cannot be told apart; use of='features'."
         )
 
 
-def _check(rules: Rules, captions: Sequence[str]) -> None:
+def _check(rules: Game, captions: Sequence[str]) -> None:
     if len(captions) > 1 and not isinstance(rules.players, str):
         raise ApportionError(
             "phrases as players are of one caption; of several give players='sentences' or 'words', or join them."

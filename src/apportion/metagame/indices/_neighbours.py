@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.games import Game, Players, as_masker, in_prompt, players_of, target_payoff
+from apportion.games import CooperativeGame, Players, as_masker, in_prompt, players_of, target_payoff
 from apportion.games.values import shapley_interaction, shapley_taylor
-from apportion.metagame._play import Rules
+from apportion.metagame._play import AnyOf, Game
 from apportion.metagame.indices._integrated_hessians import integrated_hessians
 from apportion.metagame.indices._pair_scores import pair_scores
 from apportion.methods import IntegratedGradients, Method, Shapley
@@ -48,7 +48,9 @@ class _Found:
     options: Mapping[str, Any]
 
 
-def neighbours(question: Question, method: Method, rules: Rules, index: Index, *, progress: bool) -> list[Interactions]:
+def neighbours(
+    question: Question, method: Method, rules: Game, index: Index, *, of: AnyOf = "auto", progress: bool
+) -> list[Interactions]:
     r"""Another second order for each of a question's targets; every one is symmetric.
 
     - `"shapley-taylor"`: half of each pair's index stands in both directions, and on the diagonal what a player has
@@ -65,14 +67,15 @@ def neighbours(question: Question, method: Method, rules: Rules, index: Index, *
         method: `shapley` as it is, `integrated-gradients` with its steps and baseline, or for pairs any method.
         rules: Who plays, and how the others are made absent where that is done.
         index: Which; not `"metagame"`.
+        of: Whose attribution is divided; only the players'.
         progress: Whether a progress bar may be shown.
 
     Raises:
         ApportionError: An option does not fit the index, or there are too many players.
     """
     check_index(index)
-    _check_rules(rules, index)
-    start, before = time.perf_counter(), replace(question.passes)
+    _check_rules(rules, index, of)
+    start, before, rules = time.perf_counter(), replace(question.passes), rules.among("tokens")
     players = players_of(question, 0, rules.players)
     if index in ("shapley-taylor", "shapley-interaction"):
         found = _of_game(question, method, rules, players, index, progress)
@@ -119,11 +122,10 @@ def check_index(index: str) -> None:
         raise ApportionError(f"index={index!r} is not known; use {', '.join(map(repr, get_args(Index)))}.")
 
 
-def _check_rules(rules: Rules, index: str) -> None:
+def _check_rules(rules: Game, index: str, of: AnyOf) -> None:
     """Refuse options that would be passed over."""
     played = index.startswith("shapley")
     unfit = {
-        "targets": rules.targets != "players",
         "order": rules.order != 2,
         "masker": rules.masker != "auto" and not played,
         "estimator": rules.estimator not in (("auto", "exact") if played else ("auto",)),
@@ -131,6 +133,7 @@ def _check_rules(rules: Rules, index: str) -> None:
         "path": rules.path is not None,
     }
     wrong = [f"{name}={getattr(rules, name)!r}" for name, refused in unfit.items() if refused]
+    wrong += [f"of={of!r}"] if of not in ("auto", "players") else []
     if wrong:
         raise ApportionError(
             f"index={index!r} has no use for {', '.join(wrong)}: it is symmetric, of order 2"
@@ -139,13 +142,13 @@ def _check_rules(rules: Rules, index: str) -> None:
         )
 
 
-def _of_game(question: Question, method: Method, rules: Rules, players: Players, index: str, progress: bool) -> _Found:
+def _of_game(question: Question, method: Method, rules: Game, players: Players, index: str, progress: bool) -> _Found:
     if method != Shapley():
         raise ApportionError(
             f"index={index!r} divides the target itself by all coalitions; leave method out, and give players and "
             f"masker to interactions (method={method.name!r} was given)."
         )
-    game = Game(
+    game = CooperativeGame(
         len(players.groups),
         target_payoff(question, 0, players, rules.masker),
         budget=None if rules.budget == "auto" else rules.budget,
@@ -161,7 +164,7 @@ def _of_game(question: Question, method: Method, rules: Rules, players: Players,
     )
 
 
-def _of_hessians(question: Question, method: Method, rules: Rules, players: Players) -> _Found:
+def _of_hessians(question: Question, method: Method, rules: Game, players: Players) -> _Found:
     if not isinstance(method, IntegratedGradients) or method.quadrature != "gauss-legendre":
         raise ApportionError(
             "index='integrated-hessians' belongs to integrated gradients and has a quadrature of its own; leave method "
@@ -171,7 +174,7 @@ def _of_hessians(question: Question, method: Method, rules: Rules, players: Play
     return _Found(values=values, first_order=_first_order(question, method, players), options=method.options)
 
 
-def _of_pairs(question: Question, method: Method, rules: Rules, players: Players) -> _Found:
+def _of_pairs(question: Question, method: Method, rules: Game, players: Players) -> _Found:
     first = _first_order(question, method, players)
     return _Found(values=pair_scores(first.T).permute(2, 0, 1), first_order=first, options=method.options)
 

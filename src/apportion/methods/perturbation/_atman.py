@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from apportion.core import ApportionError, progress
-from apportion.games import AnyPlayers, Players, players_of, to_features
+from apportion.core import AnyFeatures, ApportionError, progress
+from apportion.games import Players, players_of, to_features
 from apportion.games.maskers import layers_without_attention, patch_sequence, whole_patches
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
@@ -56,7 +56,7 @@ class AtMan(Method):
 
     suppression: float = 0.9
     similarity: float | None = None
-    players: AnyPlayers = "tokens"
+    players: AnyFeatures = "tokens"
 
     def __post_init__(self) -> None:
         for name, value in (("suppression", self.suppression), ("similarity", self.similarity)):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from apportion.core import AnyFeatures
 from apportion.games import (
     AnyMasker,
-    AnyPlayers,
+    CooperativeGame,
     Estimate,
-    Game,
     as_masker,
     exact_banzhaf,
     players_of,
@@ -48,7 +48,7 @@ class Banzhaf(Method):
     """
 
     budget: int = 512
-    players: AnyPlayers = "tokens"
+    players: AnyFeatures = "tokens"
     masker: AnyMasker = "auto"
     seed: int = 0
 
@@ -62,7 +62,7 @@ class Banzhaf(Method):
         found = [self._values(game_of(question, b, players[b], self.masker, doing="banzhaf")) for b in examples]
         return shares_of(question, players, found, chosen=self.players, masker=self.masker)
 
-    def _values(self, game: Game) -> Estimate:
+    def _values(self, game: CooperativeGame) -> Estimate:
         if game.players <= MOST_PLAYERS_EXACT and 2**game.players <= self.budget:
             return exact_banzhaf(game)
         return sampled_banzhaf(game, budget=self.budget, seed=self.seed)

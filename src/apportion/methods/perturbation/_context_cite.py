@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion.core import ApportionError
+from apportion.core import AnyFeatures, ApportionError
 from apportion.games import (
     AnyMasker,
-    AnyPlayers,
-    Game,
+    CooperativeGame,
     Players,
     Surrogate,
     as_masker,
@@ -67,7 +66,7 @@ class ContextCite(Method):
         name the context's parts as spans where only it should.
     """
 
-    players: AnyPlayers = "auto"
+    players: AnyFeatures = "auto"
     ablations: int = 64
     alpha: float = 0.01
     link: Literal["auto", "identity"] = "auto"
@@ -104,7 +103,7 @@ class ContextCite(Method):
         payoff = target_payoff(question, example, players, self.masker)
         if self.link == "auto":
             payoff = _as_log_odds(payoff, question.targets)
-        game = Game(len(players.groups), payoff, progress=question.progress, label="context-cite")
+        game = CooperativeGame(len(players.groups), payoff, progress=question.progress, label="context-cite")
         rows = zip(question.targets, question.rows[example], strict=True)
         scale = [float(len(places)) if isinstance(target, Span) else 1.0 for target, places in rows]
         return sparse_surrogate(game, ablations=self.ablations, alpha=self.alpha, scale=scale, seed=self.seed)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from apportion.games import AnyMasker, AnyPlayers, as_masker, in_prompt, players_of, to_features
+from apportion.core import AnyFeatures
+from apportion.games import AnyMasker, as_masker, in_prompt, players_of, to_features
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.perturbation._absence import drops
@@ -41,7 +42,7 @@ class LeaveOneOut(Method):
     """
 
     masker: AnyMasker = "auto"
-    players: AnyPlayers = "tokens"
+    players: AnyFeatures = "tokens"
     prefix_cache: bool = True
 
     def __post_init__(self) -> None:

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from apportion.core import ApportionError
-from apportion.games import AnyMasker, AnyPlayers, Players, as_masker, in_prompt, players_of, to_features
+from apportion.core import AnyFeatures, ApportionError
+from apportion.games import AnyMasker, Players, as_masker, in_prompt, players_of, to_features
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.perturbation._absence import drops
@@ -51,7 +51,7 @@ class Occlusion(Method):
     window: int = 3
     stride: int = 1
     masker: AnyMasker = "auto"
-    players: AnyPlayers = "tokens"
+    players: AnyFeatures = "tokens"
     prefix_cache: bool = True
 
     def __post_init__(self) -> None:

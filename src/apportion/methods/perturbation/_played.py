@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from apportion.core import AnyFeatures
 from apportion.games import (
     AnyMasker,
-    AnyPlayers,
+    CooperativeGame,
     Estimate,
-    Game,
     Players,
     as_masker,
     in_prompt,
@@ -19,7 +19,7 @@ from apportion.methods._method import Shares
 from apportion.task import Question
 
 
-def game_of(question: Question, example: int, players: Players, masker: AnyMasker, *, doing: str) -> Game:
+def game_of(question: Question, example: int, players: Players, masker: AnyMasker, *, doing: str) -> CooperativeGame:
     """The game in which the targets of one of the prompts are paid to those of its players who are present.
 
     Args:
@@ -30,7 +30,7 @@ def game_of(question: Question, example: int, players: Players, masker: AnyMaske
         doing: What a progress bar says.
     """
     payoff = target_payoff(question, example, players, masker)
-    return Game(len(players.groups), payoff, progress=question.progress, label=doing)
+    return CooperativeGame(len(players.groups), payoff, progress=question.progress, label=doing)
 
 
 def shares_of(
@@ -38,7 +38,7 @@ def shares_of(
     players: Sequence[Players],
     estimates: Sequence[Estimate],
     *,
-    chosen: AnyPlayers,
+    chosen: AnyFeatures,
     masker: AnyMasker,
 ) -> Shares:
     """The values of each prompt's players as scores; what is always present gets exactly 0.

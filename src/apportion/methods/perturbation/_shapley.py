@@ -7,12 +7,11 @@ from typing import Literal
 
 import torch
 
-from apportion.core import ApportionError, Ledger
+from apportion.core import AnyFeatures, ApportionError, Ledger
 from apportion.games import (
     AnyMasker,
-    AnyPlayers,
+    CooperativeGame,
     Estimate,
-    Game,
     as_masker,
     exact_shapley,
     kernel_shap,
@@ -64,7 +63,7 @@ class Shapley(Method):
 
     estimator: Estimator = "auto"
     budget: int = 512
-    players: AnyPlayers = "tokens"
+    players: AnyFeatures = "tokens"
     masker: AnyMasker = "auto"
     seed: int = 0
 
@@ -87,7 +86,7 @@ class Shapley(Method):
         lines = {"tokens": shares.scores[0].sum(-1), "target with nothing present": found[0].empty}
         return replace(shares, ledger=Ledger(total=total, lines=lines))
 
-    def _values(self, game: Game) -> Estimate:
+    def _values(self, game: CooperativeGame) -> Estimate:
         estimator = self._chosen(game.players) if self.estimator == "auto" else self.estimator
         if estimator == "exact":
             return exact_shapley(game)

@@ -1,0 +1,35 @@
+"""What every other part uses: features, ledgers, files, errors."""
+
+from ._errors import ApportionError as ApportionError
+from ._errors import NonFiniteRelevance as NonFiniteRelevance
+from ._errors import RuleNotApplied as RuleNotApplied
+from ._errors import UnknownOperation as UnknownOperation
+from ._features import Feature as Feature
+from ._features import FeatureKind as FeatureKind
+from ._files import read_result as read_result
+from ._files import write_atomically as write_atomically
+from ._files import write_result as write_result
+from ._fingerprint import fingerprint as fingerprint
+from ._fingerprint import weights_fingerprint as weights_fingerprint
+from ._grouping import AnyFeatures as AnyFeatures
+from ._grouping import AnySpans as AnySpans
+from ._grouping import Group as Group
+from ._grouping import check_features as check_features
+from ._grouping import feature_groups as feature_groups
+from ._grouping import feature_index as feature_index
+from ._grouping import find_text as find_text
+from ._grouping import group_feature as group_feature
+from ._grouping import paragraph_groups as paragraph_groups
+from ._grouping import sentence_groups as sentence_groups
+from ._grouping import span_groups as span_groups
+from ._grouping import summed_into_words as summed_into_words
+from ._grouping import word_groups as word_groups
+from ._ledger import Ledger as Ledger
+from ._options import made_by_name as made_by_name
+from ._options import name_in as name_in
+from ._options import options_in as options_in
+from ._pair import Pair as Pair
+from ._picture import Picture as Picture
+from ._progress import progress as progress
+from ._ranks import rank_correlation as rank_correlation
+from ._version import __version__ as __version__

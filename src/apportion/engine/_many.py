@@ -1,0 +1,88 @@
+"""Many prompts: their attributions one after another, in batches of like length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from itertools import islice
+from typing import Any
+
+from torch import Tensor
+
+from apportion.core import ApportionError, Pair
+from apportion.core import progress as track_progress
+from apportion.engine._engine import Engine
+from apportion.engine._request import Request
+from apportion.models.inputs import Prompt, is_image, is_pair
+from apportion.results import Attribution
+from apportion.task import batches
+
+#: How many batches' prompts are read ahead, so that prompts of like length run together.
+READ_AHEAD = 16
+
+Outcome = tuple[int, Attribution | ApportionError]
+
+
+def each_of(engine: Engine, prompts: Any) -> Iterable[Any]:
+    """The single prompts in a list, a generator or a padded batch of tensors."""
+    if isinstance(prompts, Tensor | Mapping):
+        return engine.prompts(prompts)
+    if isinstance(prompts, str | Pair) or is_image(prompts):
+        return [prompts]
+    if isinstance(prompts, list | tuple) and prompts and isinstance(prompts[0], int | Mapping):
+        return [prompts] if not isinstance(prompts[0], Mapping) or "role" in prompts[0] else prompts
+    return prompts
+
+
+def explained_in_turn(
+    engine: Engine, prompts: Iterable[Any], request: Request, *, batch_size: int, progress: bool
+) -> Iterator[Outcome]:
+    """The number of each prompt with its attribution, or with the error that says why it has none.
+
+    Args:
+        engine: Of the model.
+        prompts: Each as `Explainer.explain` takes one; read as they are needed.
+        request: What is asked about each.
+        batch_size: How many run together. In a batch no ledger is kept.
+        progress: Whether to show a progress bar.
+    """
+    numbered = enumerate(prompts)
+    total = len(prompts) if isinstance(prompts, Sized) else None
+    at_once = 1 if batch_size == 1 else batch_size * READ_AHEAD
+    windows = iter(lambda: list(islice(numbered, at_once)), [])
+    outcomes = (outcome for window in windows for outcome in _of_window(engine, window, request, batch_size))
+    yield from track_progress(outcomes, "explaining", show=progress and total != 1, total=total)
+
+
+def _of_window(engine: Engine, window: list[tuple[int, Any]], request: Request, batch_size: int) -> Iterator[Outcome]:
+    outcomes: dict[int, Attribution | ApportionError] = {}
+    groups: dict[tuple[Any, ...], list[tuple[int, Any, Prompt]]] = {}
+    for number, given in window:
+        try:
+            prompt = engine.prompt(given, request.regions, what="each item of explain_many")
+        except ApportionError as error:
+            outcomes[number] = error
+            continue
+        key = (engine.head_of(prompt), prompt.has_pixels, is_pair(given))
+        groups.setdefault(key, []).append((number, given, prompt))
+    for (head, *_), members in groups.items():
+        for together in batches(head, [prompt for _, _, prompt in members], batch_size):
+            outcomes |= _of_batch(engine, [members[k] for k in together], request)
+    return iter(sorted(outcomes.items()))
+
+
+def _of_batch(
+    engine: Engine, members: list[tuple[int, Any, Prompt]], request: Request
+) -> dict[int, Attribution | ApportionError]:
+    numbers = [number for number, _, _ in members]
+    try:
+        targets = request.targets(engine, members[0][1])
+        found = request.answered(engine, [prompt for _, _, prompt in members], targets)
+        return dict(zip(numbers, found, strict=True))
+    except ApportionError as error:
+        if len(members) == 1:
+            return {numbers[0]: error}
+    # One of them does not fit; each by itself tells which.
+    apart: dict[int, Attribution | ApportionError] = {}
+    for member in members:
+        apart |= _of_batch(engine, [member], request)
+    return apart
