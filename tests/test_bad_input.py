@@ -132,7 +132,6 @@ OPTIONS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "a span of features that is there twice": ("llama", {"features": ["he"]}, ["'he'", "2 times"]),
     "spans of features that overlap": ("llama", {"features": ["man who", "who owns"]}, ["overlap"]),
     "unknown positions": ("gpt2", {"positions": "together"}, ["'together'", "'added'"]),
-    "a batch of none": ("llama", {"batch_size": 0}, ["batch_size=0"]),
 }
 
 
@@ -141,6 +140,10 @@ def test_an_option_that_does_not_fit_is_refused(case):
     model, options, words = OPTIONS[case]
     message = asked(of=model, **options)
     assert all(word in message for word in words), message
+
+
+def test_a_batch_of_none_is_refused():
+    assert "batch_size=0" in refusal(lambda: explainer().explain_many([TEXT], batch_size=0))
 
 
 def test_a_misspelt_option_is_a_type_error():
