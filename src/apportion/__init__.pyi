@@ -69,6 +69,7 @@ from .methods import Shifted as Shifted
 from .methods import SmoothGrad as SmoothGrad
 from .methods import ValueZeroing as ValueZeroing
 from .methods import register as register
+from .methods import register_recipe as register_recipe
 from .relevance import ATTNLRP as ATTNLRP
 from .relevance import CP_LRP as CP_LRP
 from .relevance import GRADIENT as GRADIENT
@@ -77,6 +78,7 @@ from .relevance import Composite as Composite
 from .relevance import Operation as Operation
 from .relevance import Treatment as Treatment
 from .relevance import attnlrp_vision as attnlrp_vision
+from .relevance import named_rule as named_rule
 from .relevance import register_rule as register_rule
 from .results import Attribution as Attribution
 from .results import Attributions as Attributions

@@ -143,7 +143,9 @@ def test_scores_of_what_is_always_present_are_exactly_0():
 
 
 def test_who_plays_has_to_be_known_and_to_be_someone():
-    with pytest.raises(ApportionError, match="'letters' names no parts of a prompt; use 'tokens', 'words', 'sentences'"):
+    with pytest.raises(
+        ApportionError, match="'letters' names no parts of a prompt; use 'tokens', 'words', 'sentences'"
+    ):
         players_of(question(TEXT), 0, "letters")
     with pytest.raises(ApportionError, match="nothing can be left out"):
         players_of(question(torch.tensor([[2, 2]])), 0)

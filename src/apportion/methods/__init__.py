@@ -27,6 +27,7 @@ from apportion.methods.backward import Propagation as Propagation
 from apportion.methods.backward import RelP as RelP
 from apportion.methods.backward import ResLRP as ResLRP
 from apportion.methods.backward import SmoothGrad as SmoothGrad
+from apportion.methods.backward import register_recipe as register_recipe
 from apportion.methods.forward import ALTI as ALTI
 from apportion.methods.forward import ALTILogit as ALTILogit
 from apportion.methods.forward import AttentionGradCAM as AttentionGradCAM

@@ -28,6 +28,7 @@ from apportion.relevance._trace import Trace as Trace
 from apportion.relevance._trace import record as record
 from apportion.relevance._treatment import Operation as Operation
 from apportion.relevance._treatment import Treatment as Treatment
+from apportion.relevance._treatment import named_rule as named_rule
 from apportion.relevance._treatment import register_rule as register_rule
 from apportion.relevance._treatment import unregister_rule as unregister_rule
 from apportion.relevance._vision import attnlrp_vision as attnlrp_vision

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args, get_type_hints
 
 from apportion.core import ApportionError
+from apportion.relevance._treatment import rule_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,8 @@ class Composite:
         temperature: What scores are divided by, above 0, where a softmax's derivative is taken; its values stay.
         overrides: Other composites for some layers or modules; the last that matches a place applies there.
 
+    For `attention`, `product`, `activation`, `norm` and `softmax` a rule of your own can be named; see `named_rule`.
+
     Source:
         AttnLRP: Achtibat et al. 2024, arXiv 2402.05602, eq. 8-16. CP-LRP: Ali et al. 2022, arXiv 2202.07304.
         `flat`: an answer to the lack of implementation invariance shown by You et al. 2025, arXiv 2510.18810.
@@ -50,12 +53,12 @@ class Composite:
     """
 
     name: str = "custom"
-    attention: Literal["gradient", "uniform", "values"] = "gradient"
-    product: Literal["gradient", "uniform", "flat"] = "gradient"
+    attention: Literal["gradient", "uniform", "values"] | str = "gradient"
+    product: Literal["gradient", "uniform", "flat"] | str = "gradient"
     gate: Literal["product", "cut"] = "product"
-    activation: Literal["gradient", "identity"] = "gradient"
-    norm: Literal["gradient", "frozen"] = "gradient"
-    softmax: Literal["gradient", "cut"] = "gradient"
+    activation: Literal["gradient", "identity"] | str = "gradient"
+    norm: Literal["gradient", "frozen"] | str = "gradient"
+    softmax: Literal["gradient", "cut"] | str = "gradient"
     residual: Literal["sum", "gamma"] = "sum"
     residual_gamma: float = 1.0
     linear: Literal["epsilon", "gamma", "z-plus", "cut"] = "epsilon"
@@ -68,10 +71,11 @@ class Composite:
 
     def __post_init__(self) -> None:
         for option, hint in get_type_hints(Composite).items():
-            choices, given = get_args(hint), getattr(self, option)
+            literal, given = next((part for part in get_args(hint) if get_args(part)), hint), getattr(self, option)
+            choices = get_args(literal)
             if hint is float:
                 _check_number(option, given)
-            elif option not in ("name", "overrides") and given not in choices:
+            elif option not in ("name", "overrides") and given not in choices and rule_named(option, given) is None:
                 raise ApportionError(f"{option}={given!r} is not known; use one of {', '.join(map(repr, choices))}.")
         if self.query_share + self.key_share > 1:
             raise ApportionError(

@@ -16,7 +16,6 @@ from apportion.relevance._graph import Graph, Places
 from apportion.relevance._operations import (
     AFFINE,
     BATCH_NORMS,
-    CLAMPS,
     COEFFICIENTS,
     DIVISORS,
     LINEAR_PREFIXES,
@@ -25,14 +24,11 @@ from apportion.relevance._operations import (
     PRODUCTS,
     RECTIFIERS,
     Kind,
-    kind_of,
 )
 from apportion.relevance._skips import Skips
 from apportion.relevance._slopes import saved_axis, slope_of
-from apportion.relevance._treatment import Gradients, Operation, Treatment, registered_rules
-
-DEAD, ADDED, LIVE = 0, 1, 2
-_REACH = 16
+from apportion.relevance._structure import ADDED, DEAD, LIVE, Structure
+from apportion.relevance._treatment import Gradients, Operation, OperationRule, Treatment, registered_rules, rule_named
 
 
 @dataclass(frozen=True)
@@ -113,12 +109,12 @@ class _Planner:
         inputs: Collection[Tensor],
     ) -> None:
         n = len(graph.nodes)
-        self.graph, self.leaves, self.composite, self.places, self.captured = graph, leaves, composite, places, captured
+        self.graph, self.composite, self.places, self.captured = graph, composite, places, captured
         self.names, self.inputs = graph.names, graph.inputs
-        self.kinds: list[Kind | None] = [kind_of(name) for name in graph.names]
+        self.structure = Structure(graph, leaves)
+        self.kinds, self.depends = self.structure.kinds, self.structure.depends
         self.treatments: list[Treatment | None] = [None] * n
         self.live = [DEAD] * n
-        self.depends = self._dependence()  # on the inputs, before anything was held constant
         self.activated = [False] * n  # passed an activation, and only linear maps of one argument since
         self.gated = [False] * n  # comes from a gate that is held constant
         self.attends = [False] * n  # comes from the softmax of an attention
@@ -141,27 +137,13 @@ class _Planner:
             "quotient": self._quotient,
         }
 
-    def _dependence(self) -> list[bool]:
-        depends: list[bool] = []
-        for i, edges in enumerate(self.inputs):
-            if edges:
-                depends.append(any(j >= 0 and depends[j] for j in edges))
-            else:
-                depends.append(self._leaf_state(i) == LIVE)
-        return depends
-
-    def _leaf_state(self, i: int) -> int:
-        # By tensor, since torch may make a new Python object for the same node.
-        variable = getattr(self.graph.nodes[i], "variable", None)
-        return DEAD if variable is None else self.leaves.get(variable, DEAD)
-
     def decide(self) -> None:
         """Go through the nodes from the leaves up."""
         registered = registered_rules()
         for i, name in enumerate(self.names):
             kind = self.kinds[i]
             if kind == "leaf":
-                self.live[i] = self._leaf_state(i)
+                self.live[i] = self.structure.leaf_state(i)
             elif name in registered:
                 self._registered(i, registered[name])
             elif kind == "linear":
@@ -311,11 +293,15 @@ class _Planner:
                     "a rule; check the numbers of the layers (from 0) and the pattern of modules."
                 )
 
-    def _registered(self, i: int, rule: Callable[[Operation], Treatment]) -> None:
+    def _asked(self, i: int, rule: OperationRule) -> Treatment:
+        """What a rule from outside makes of a node."""
         node = self.graph.nodes[i]
         live = tuple(j >= 0 and self.live[j] == LIVE for j in self.inputs[i])
         path = self.places.path_of(node)
-        treatment = rule(Operation(node, self.names[i], path, live, self.composite.at(path)))
+        return rule(Operation(node, self.names[i], path, live, self.composite.at(path)))
+
+    def _registered(self, i: int, rule: OperationRule) -> None:
+        treatment = self._asked(i, rule)
         self.treatments[i] = treatment
         self.live[i] = self._survey(i)[0] if treatment.carries else DEAD
 
@@ -394,7 +380,7 @@ class _Planner:
         if composite.activation == "gradient" and composite.product != "gradient" and self._is_curve(name, a, b):
             return self._shared(i, factors, "gradient", "activation")
         if (name in MATRIX and (self.attends[a] or self.attends[b])) or (
-            composite.attention != composite.product and name in MATRIX and self._reaches_softmax(i)
+            composite.attention != composite.product and name in MATRIX and self.structure.reaches_softmax(i)
         ):
             rule: str = composite.attention
             kind = "attention"
@@ -417,6 +403,9 @@ class _Planner:
         node, name = self.graph.nodes[i], self.names[i]
         counts = [self.factors[self.inputs[i][k]] for k in factors]
         self.factors[i] = sum(counts)
+        option = "attention" if kind == "attention" else "product"
+        if (named := rule_named(option, rule)) is not None:
+            return self._asked(i, named)
         if rule == "gradient":
             return rules.product(node, name, factors, dict.fromkeys(factors, 1.0), kind, "derivative kept")
         if rule == "flat":
@@ -431,7 +420,7 @@ class _Planner:
         scores = composite.query_share + composite.key_share
         if name in MATRIX and self.attends[a] != self.attends[b]:
             return (scores, 1 - scores) if self.attends[a] else (1 - scores, scores)
-        if composite.query_share != composite.key_share and name in MATRIX and self._reaches_softmax(i):
+        if composite.query_share != composite.key_share and name in MATRIX and self.structure.reaches_softmax(i):
             return composite.query_share / scores, composite.key_share / scores
         if name not in MATRIX and self.activated[a] != self.activated[b]:
             gate = composite.gate_share
@@ -466,38 +455,20 @@ class _Planner:
         if self.live[a] and self.live[b]:
             return False
         value, gate = (a, b) if self.live[a] else (b, a)
-        return self.gated[gate] and self._same_source(value, gate)
+        return self.gated[gate] and self.structure.same_source(value, gate)
 
     def _is_curve(self, name: str, a: int, b: int) -> bool:
         """Whether two live factors are one activation written out: x · x, or x · sigmoid(x)."""
         if name in MATRIX or self.gated[a] == self.gated[b]:
             return name not in MATRIX and a == b
-        return self._same_source(*((b, a) if self.gated[a] else (a, b)))
-
-    def _same_source(self, value: int, gate: int) -> bool:
-        """Whether a gate is computed from the very value that it gates, as in x · sigmoid(x)."""
-        origin = value
-        while True:
-            sources = [j for j in self.inputs[origin] if j >= 0 and self.depends[j]]
-            if len(sources) != 1 or self.names[origin] in MATRIX or self.kinds[origin] not in ("linear", "product"):
-                break
-            origin = sources[0]
-        waiting = [gate]
-        seen: set[int] = set()
-        while waiting and len(seen) < 4 * _REACH:
-            node = waiting.pop()
-            if node == origin:
-                return True
-            if node in seen or self.names[node] in MATRIX:
-                continue
-            seen.add(node)
-            waiting.extend(j for j in self.inputs[node] if j >= 0)
-        return False
+        return self.structure.same_source(*((b, a) if self.gated[a] else (a, b)))
 
     def _attention(self, i: int) -> Treatment:
         node, edges = self.graph.nodes[i], self.inputs[i]
         rule = self._at(i).attention
         live = tuple(j >= 0 and self.live[j] == LIVE for j in edges)
+        if (named := rule_named("attention", rule)) is not None:
+            return self._asked(i, named)
         if rule == "values" and not live[2]:
             return Treatment.constant("attention", "values not live")
         composite = self._composite_at(i)
@@ -513,8 +484,11 @@ class _Planner:
 
     def _softmax(self, i: int) -> Treatment:
         composite, name = self._at(i), self.names[i]
-        attends = name != "LogSoftmax" and self._reaches(i, lambda p: self.names[p] in MATRIX)
+        attends = name != "LogSoftmax" and self.structure.reaches(i, lambda p: self.names[p] in MATRIX)
         self.attends[i] = attends
+        option = "attention" if attends else "softmax"
+        if (named := rule_named(option, getattr(composite, option))) is not None:
+            return self._asked(i, named)
         cut = name != "LogSoftmax" and (composite.attention == "values" if attends else composite.softmax == "cut")
         kind = "attention" if attends else "softmax"
         if cut:
@@ -535,7 +509,10 @@ class _Planner:
         return f"softmax remainder, {layer_label(self.places.path_of(self.graph.nodes[i]))}"
 
     def _norm(self, i: int) -> Treatment:
-        rule = rules.frozen_norm if self._at(i).norm == "frozen" else rules.curved_norm
+        chosen = self._at(i).norm
+        if (named := rule_named("norm", chosen)) is not None:
+            return self._asked(i, named)
+        rule = rules.frozen_norm if chosen == "frozen" else rules.curved_norm
         return rule(self.graph.nodes[i], self.names[i])
 
     def _statistic(self, i: int) -> Treatment:
@@ -564,7 +541,9 @@ class _Planner:
                 return Treatment.constant("quotient", "only the denominator is live")
             if len(numerators) == 1:
                 self._inherit(i, edges[numerators[0]])
-                if self.gated[edges[denominator]] and self._same_source(edges[numerators[0]], edges[denominator]):
+                if self.gated[edges[denominator]] and self.structure.same_source(
+                    edges[numerators[0]], edges[denominator]
+                ):
                     self.activated[i] = True  # x / (1 + exp −x)
             shares = [None if k == denominator else 1.0 for k in range(len(edges))]
             return Treatment.divide(shares, "quotient", "denominator held constant")
@@ -573,7 +552,7 @@ class _Planner:
         return rules.curved_quotient(self.graph.nodes[i], numerator)
 
     def _gate(self, i: int) -> Treatment | None:
-        if self._at(i).activation == "identity" and self._reaches(i, lambda p: True):
+        if self._at(i).activation == "identity" and self.structure.reaches(i, lambda p: True):
             self.gated[i] = True
             return Treatment.constant("gate")
         self.gated[i] = self._at(i).activation == "gradient"
@@ -587,6 +566,8 @@ class _Planner:
             if treatment is not None:
                 return treatment
         self.activated[i] = True
+        if (named := rule_named("activation", composite.activation)) is not None:
+            return self._asked(i, named)
         if name == "Glu" and composite.activation == "identity":
             return self._glu(i)
         if composite.activation == "gradient":
@@ -629,56 +610,6 @@ class _Planner:
             return (torch.cat([passed, torch.zeros_like(passed)], axis),)
 
         return Treatment(kind="activation", rule="gate held constant", derivative=derivative)
-
-    def _reaches(self, i: int, accept: Callable[[int], bool]) -> bool:
-        """Whether a node's result, after linear maps of one argument, meets another live factor in a product."""
-        waiting = [(i, 0)]
-        seen: set[int] = set()
-        while waiting:
-            node, depth = waiting.pop()
-            if node in seen or depth > _REACH:
-                continue
-            seen.add(node)
-            for consumer, argument in self.graph.consumers[node]:
-                meets = self._meets(consumer, argument)
-                if meets and accept(consumer):
-                    return True
-                if meets is None:
-                    waiting.append((consumer, depth + 1))
-        return False
-
-    def _meets(self, consumer: int, argument: int) -> bool | None:
-        """Whether an argument meets another live factor in its consumer; None where it only passes through."""
-        name, edges = self.names[consumer], self.inputs[consumer]
-        if name in PRODUCTS and argument in PRODUCTS[name]:
-            others = [edges[k] for k in PRODUCTS[name] if k < len(edges) and k != argument and edges[k] >= 0]
-            if any(self.depends[j] for j in others):
-                return True
-            return False if name in MATRIX else None
-        if name == "Div":
-            return True if argument == 1 else None
-        if name in CLAMPS:
-            return None
-        if self.kinds[consumer] != "linear" or name in MATRIX:
-            return False
-        joined = name in ("Add", "Sub", "Rsub") and sum(j >= 0 and self.depends[j] for j in edges) >= 2
-        return False if joined else None
-
-    def _reaches_softmax(self, i: int) -> bool:
-        """Whether a product's result becomes the argument of a softmax by linear maps: the scores of an attention."""
-        waiting = [i]
-        seen: set[int] = set()
-        while waiting and len(seen) < 4 * _REACH:
-            node = waiting.pop()
-            if node in seen:
-                continue
-            seen.add(node)
-            for consumer, _ in self.graph.consumers[node]:
-                if self.kinds[consumer] == "softmax":
-                    return True
-                if self.kinds[consumer] in ("linear", "product", "quotient") and self.names[consumer] not in MATRIX:
-                    waiting.append(consumer)
-        return False
 
     def _unknown_message(self, i: int) -> str:
         node = self.graph.nodes[i]

@@ -23,9 +23,10 @@ from apportion.relevance._gamma import Operands
 from apportion.relevance._graph import Graph, Node, Places
 from apportion.relevance._hooks import Accounts, attach, attach_constant
 from apportion.relevance._leaf import Leaf
-from apportion.relevance._plan import ADDED, LIVE, Plan, plan_treatments
+from apportion.relevance._plan import Plan, plan_treatments
 from apportion.relevance._recording import Embedded, Recording, Then, record_forward
 from apportion.relevance._site import Site
+from apportion.relevance._structure import ADDED, LIVE
 from apportion.relevance._summands import SUMS, Summands
 
 #: How many targets go back in one batched pass, so that memory does not grow with their number.

@@ -113,6 +113,42 @@ def register_rule(operation: str | type[torch.autograd.Function]) -> Callable[[O
     return register
 
 
+#: Options of a composite whose rules can be given a name; see `named_rule`.
+NAMEABLE = ("activation", "attention", "norm", "product", "softmax")
+_NAMED: dict[tuple[str, str], OperationRule] = {}
+
+
+def named_rule(option: str, name: str) -> Callable[[OperationRule], OperationRule]:
+    """Give a rule a name, so that composites can choose it: after this, `Composite(softmax="half")` is possible.
+
+        @named_rule("softmax", "half")
+        def half(operation):
+            return Treatment.divide([0.5], "softmax", "half passes on")
+
+    Args:
+        option: The composite's option: `"activation"`, `"attention"` (fused, or the products of a written-out one),
+            `"norm"` (as one operation; written out it keeps its derivative), `"product"` (of two factors that both
+            carry relevance) or `"softmax"`.
+        name: As composites write it.
+
+    Raises:
+        ValueError: The option is none of these.
+    """
+    if option not in NAMEABLE:
+        raise ValueError(f"option={option!r} takes no named rules; use one of {', '.join(map(repr, NAMEABLE))}.")
+
+    def register(rule: OperationRule) -> OperationRule:
+        _NAMED[option, name] = rule
+        return rule
+
+    return register
+
+
+def rule_named(option: str, name: str) -> OperationRule | None:
+    """The rule of this name, where one was given it."""
+    return _NAMED.get((option, name))
+
+
 def unregister_rule(operation: str | type[torch.autograd.Function]) -> None:
     """Forget a registered rule; an unknown name is ignored."""
     _REGISTERED.pop(operation if isinstance(operation, str) else operation.__name__, None)

@@ -18,6 +18,7 @@ from apportion.methods.backward._propagation import CPLRP as CPLRP
 from apportion.methods.backward._propagation import AttnLRP as AttnLRP
 from apportion.methods.backward._propagation import InputXGradient as InputXGradient
 from apportion.methods.backward._propagation import Propagation as Propagation
+from apportion.methods.backward._recipe import register_recipe as register_recipe
 from apportion.methods.backward._relp import RelP as RelP
 from apportion.methods.backward._res_lrp import ResLRP as ResLRP
 from apportion.methods.backward._smoothgrad import SmoothGrad as SmoothGrad
