@@ -60,12 +60,12 @@ def linearity(explainer: ap.Explainer, prompt: list[int], answer: tuple[int, ...
     Every token's game is of the prompt with the answer's tokens before it, which are always present.
     """
     options = {"method": METHOD, "progress": False}
-    players = {f"token {k}": [k] for k in range(len(prompt))}
-    whole = explainer.interactions(prompt, target=ap.Span(answer), **options, game=ap.Game(players=players, estimator="exact")).values
+    game = ap.Game(players={f"token {k}": [k] for k in range(len(prompt))}, estimator="exact")
+    whole = explainer.interactions(prompt, target=ap.Span(answer), **options, game=game).values
     summed = torch.zeros_like(whole)
     for k, token in enumerate(answer):
         read = [*prompt, *answer[:k]]
-        found = explainer.interactions(read, target=ap.Span((token,)), **options, game=ap.Game(players=players, estimator="exact"))
+        found = explainer.interactions(read, target=ap.Span((token,)), **options, game=game)
         summed += found.values
     return float((whole - summed).norm() / whole.norm())
 

@@ -35,7 +35,7 @@ METHODS = {
     "occlusion": "occlusion",
     "shapley": "shapley(budget=24)",
     "banzhaf": "banzhaf(budget=24)",
-    "context-cite": "context-cite(players='tokens', ablations=24)",
+    "context-cite": "context-cite(features='tokens', ablations=24)",
 }
 MEASURED = ["perturbation-curves(steps=5)"]
 COLUMNS = {

@@ -126,7 +126,7 @@ def test_the_source_and_a_begun_answer_of_an_encoder_decoder_play(target):
     assert ranked.players.groups == own.players.groups
 
 
-@pytest.mark.parametrize("method", ["shapley(players='words', budget=16)", "context-cite(players='words')"])
+@pytest.mark.parametrize("method", ["shapley(features='words', budget=16)", "context-cite(features='words')"])
 def test_words_are_removed_whole(method):
     own = case(target=11, masker="delete")
     attribution = own.attribution(as_method(method))
@@ -157,7 +157,7 @@ def test_spans_play_beside_the_tokens_outside():
 
 @pytest.mark.parametrize("name", ["llama", "bert_classifier", "t5"])
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("method", ["attnlrp", "shapley(players='words', budget=16)"])
+@pytest.mark.parametrize("method", ["attnlrp", "shapley(features='words', budget=16)"])
 def test_padding_changes_nothing(name, side, method):
     own = explainer(name)
     padding = tokenizer({"llama": "causal", "t5": "seq2seq"}.get(name, "masked"), padding_side=side)
@@ -175,7 +175,7 @@ def test_padding_changes_nothing(name, side, method):
 def test_games_are_shared_by_methods_that_divide_among_the_same():
     own = case(target=11)
     ranked = [own.ranked(own.attribution(as_method(method))) for method in ("attnlrp", "gradient", "leave-one-out")]
-    words = own.ranked(own.attribution(as_method("shapley(players='words', budget=16)")))
+    words = own.ranked(own.attribution(as_method("shapley(features='words', budget=16)")))
     assert ranked[0].game is ranked[1].game is ranked[2].game is own.game(own.players)
     assert words.game is not ranked[0].game
 
@@ -196,7 +196,7 @@ def test_the_cause_is_where_its_characters_are():
     # A space before a word belongs to no word.
     assert case(truth=((4, 8),)).truth.nonzero().flatten().tolist() == [1]
     words = case(truth=((17, 21),))
-    players = words.ranked(words.attribution(as_method("shapley(players='words', budget=16)"))).players
+    players = words.ranked(words.attribution(as_method("shapley(features='words', budget=16)"))).players
     assert words.truth_of(players).nonzero().flatten().tolist() == [5]
 
 
@@ -251,7 +251,7 @@ def test_leave_one_out_is_done_once_for_the_methods_and_the_measures(masker):
     assert own.question.passes.forward == forward
 
 
-@pytest.mark.parametrize("options", ["masker='replace(3)'", "players='words'"])
+@pytest.mark.parametrize("options", ["masker='replace(3)'", "features='words'"])
 def test_another_leave_one_out_than_the_case_s_is_done_for_itself(options):
     own = case(target=11, masker="delete")
     alone = explainer().explain(TEXT, target=11, method=f"leave-one-out({options})")

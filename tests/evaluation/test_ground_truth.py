@@ -159,7 +159,7 @@ def test_the_measure_scores_the_tokens_of_the_cause_in_its_ranking():
 
 def test_the_measure_ranks_coarser_features_by_the_tokens_they_hold():
     item = Item(id="a", prompt=TEXT, target="is", truth=((21, 24),))
-    method = as_method("leave-one-out(players='words')")
+    method = as_method("leave-one-out(features='words')")
     case = Case(explainer(), item, methods=[method])
     attribution = case.attribution(method)
     assert len(case.ranked(attribution).scores) == 6

@@ -99,12 +99,12 @@ def test_leave_one_out_agrees_with_itself():
 
 
 def test_for_coarser_features_these_are_what_is_left_out():
-    _, found = agreement("leave-one-out(players='words')")
+    _, found = agreement("leave-one-out(features='words')")
     assert found == pytest.approx({"loo_pearson": 1, "loo_spearman": 1, "loo_kendall": 1})
     # The words' drops are not the sums of their tokens', so another comparison would not be 1.
-    case, found = agreement("banzhaf(players='words')")
-    words = case.attribution(as_method("leave-one-out(players='words')")).scores.double()[1:].tolist()
-    scores = case.attribution(as_method("banzhaf(players='words')")).scores.double()[1:].tolist()
+    case, found = agreement("banzhaf(features='words')")
+    words = case.attribution(as_method("leave-one-out(features='words')")).scores.double()[1:].tolist()
+    scores = case.attribution(as_method("banzhaf(features='words')")).scores.double()[1:].tolist()
     expected = literally(scores, words)
     assert found == pytest.approx({f"loo_{name}": value for name, value in expected.items()}, abs=1e-5)
 

@@ -146,8 +146,8 @@ def test_patches_of_an_image_play_too() -> None:
 
 
 def test_a_method_with_players_of_its_own_is_refused() -> None:
-    method = ap.Shapley(players="words", budget=16)
-    with pytest.raises(ap.ApportionError, match="leave its option players at 'tokens'"):
+    method = ap.Shapley(features="words", budget=16)
+    with pytest.raises(ap.ApportionError, match="leave its option features at 'tokens'"):
         llama().interactions(IDS, target=4, method=method, progress=False)
 
 

@@ -386,7 +386,10 @@ def test_players_of_one_prompt_alone_have_no_pairs() -> None:
         ({"index": "integrated-hessians", "masker": "zero"}, "has no use for masker='zero'"),
         ({"index": "integrated-hessians", "method": "attnlrp"}, "belongs to integrated gradients"),
         ({"index": "integrated-hessians", "method": "integrated-gradients(quadrature='trapezoid')"}, "of its own"),
-        ({"index": "first-order-pairs", "method": ap.Shapley(players="words")}, "leave its option players at 'tokens'"),
+        (
+            {"index": "first-order-pairs", "method": ap.Shapley(features="words")},
+            "leave its option features at 'tokens'",
+        ),
     ],
 )
 def test_what_does_not_fit_an_index_is_refused_in_one_line(asked: dict[str, Any], said: str) -> None:

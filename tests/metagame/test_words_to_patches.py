@@ -264,7 +264,7 @@ def turned() -> Turned:
         ({"given": " ".join(["a red"] * 6)}, "14 tokens"),
         ({"tokenizer": tokenizer(ends=False)}, "adds no special tokens"),
         ({"made": turned}, "cannot be told apart"),
-        ({"method": Shapley(players="words")}, "groups of its own"),
+        ({"method": Shapley(features="words")}, "groups of its own"),
     ],
 )
 def test_what_does_not_fit_is_refused(asked, said):

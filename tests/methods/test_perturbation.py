@@ -146,8 +146,8 @@ def test_reusing_the_prefix_changes_nothing(name, masker, target, monkeypatch):
     "players", ["words", {"begin": [1, 2], "who": "man who owns", "middle": [8, 9, 10], "end": [17, 18, 19]}]
 )
 def test_players_of_several_tokens_reuse_the_prefix_too(players):
-    found = explainer().explain(LONG, method=LeaveOneOut(players=players), target=TARGET)
-    whole = explainer().explain(LONG, method=LeaveOneOut(players=players, prefix_cache=False), target=TARGET)
+    found = explainer().explain(LONG, method=LeaveOneOut(features=players), target=TARGET)
+    whole = explainer().explain(LONG, method=LeaveOneOut(features=players, prefix_cache=False), target=TARGET)
     assert_close(found.scores, whole.scores, rtol=1e-10, atol=1e-10)
     assert found.features == players_of(question(explainer(), LONG), 0, players).features
     assert found.cost.forward % 1 > 0  # parts of passes
@@ -157,7 +157,7 @@ def test_players_of_several_tokens_reuse_the_prefix_too(players):
 
 
 def test_a_word_is_left_out_with_all_its_tokens():
-    found = scores(LeaveOneOut(players="words"))
+    found = scores(LeaveOneOut(features="words"))
     value, _ = twin("llama", "delete")
     expected = [0.0] + [value([]) - value(word) for word in ([1], [2], [3], [4, 5], [6], [7, 8])]
     assert_close(found.tolist(), expected, rtol=1e-9, atol=1e-10)

@@ -57,7 +57,7 @@ def test_leave_one_out_equals_a_loop_over_patches() -> None:
     assert_close(found.scores.double(), torch.tensor(by_hand, dtype=torch.float64))
     assert found.options["masker"] == "mean"
     assert [f.kind for f in found.features] == ["patch"] * 16
-    assert_close(explained(LeaveOneOut(players="patches")).scores, found.scores)
+    assert_close(explained(LeaveOneOut(features="patches")).scores, found.scores)
 
 
 def test_shapley_of_four_regions_equals_the_definition() -> None:
@@ -97,7 +97,7 @@ def test_masks_by_name_play_whole() -> None:
     by_hand = [value(image) - value(mean_coloured(image, half)) for half in ([0, 1, 4, 5, 8, 9, 12, 13],)]
     assert [f.label for f in found.features] == ["left", "(the rest)"]
     assert_close(found.scores[:1].double(), torch.tensor(by_hand, dtype=torch.float64))
-    spans = explained(LeaveOneOut(players={"left": [0, 1, 4, 5, 8, 9, 12, 13]}))
+    spans = explained(LeaveOneOut(features={"left": [0, 1, 4, 5, 8, 9, 12, 13]}))
     assert_close(spans.scores[0], found.scores[0])
     assert spans.features[0].kind == "region"
 

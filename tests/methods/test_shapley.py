@@ -133,10 +133,10 @@ def test_a_span_is_divided_among_the_prompt_and_never_among_itself():
 
 
 def test_players_may_be_words_or_spans():
-    found = explainer().explain(LONGER, method=Shapley(players="words"))
+    found = explainer().explain(LONGER, method=Shapley(features="words"))
     assert [f.label.strip() for f in found.features] == ["<s>", *LONGER.split()]
     assert found.ledger.relative_residual.item() < 1e-11
-    found = explainer().explain(LONGER, method=Shapley(players={"who": "who owns", "what": "the dogs"}))
+    found = explainer().explain(LONGER, method=Shapley(features={"who": "who owns", "what": "the dogs"}))
     playing = {f.label: score for f, score in zip(found.features, found.scores.tolist(), strict=True) if score}
     assert list(playing) == ["who", "what"]
 
@@ -155,12 +155,12 @@ def test_context_cite_divides_among_sentences_where_there_are_three_else_among_w
 @pytest.mark.parametrize(
     ("target", "method"),
     [
-        (Span(" and the dog"), ContextCite(players="tokens", ablations=32)),
-        (Target(20, unit="log-probability"), ContextCite(players="tokens", ablations=32)),
-        (Target(20, unit="probability"), ContextCite(players="tokens", ablations=32)),
-        (Target(20, unit="log-probability"), ContextCite(players="tokens", ablations=32, link="identity")),
-        (Target(20), ContextCite(players="tokens", ablations=32, alpha=0.05)),
-        (Target(20, contrast=(21,), unit="log-probability"), ContextCite(players="tokens", ablations=32)),
+        (Span(" and the dog"), ContextCite(features="tokens", ablations=32)),
+        (Target(20, unit="log-probability"), ContextCite(features="tokens", ablations=32)),
+        (Target(20, unit="probability"), ContextCite(features="tokens", ablations=32)),
+        (Target(20, unit="log-probability"), ContextCite(features="tokens", ablations=32, link="identity")),
+        (Target(20), ContextCite(features="tokens", ablations=32, alpha=0.05)),
+        (Target(20, contrast=(21,), unit="log-probability"), ContextCite(features="tokens", ablations=32)),
     ],
     ids=str,
 )
@@ -223,7 +223,7 @@ def test_the_same_is_found_again(method):
         (lambda: Banzhaf(masker="nothing"), r"^there is no masker 'nothing'[^\n]*$"),
         (lambda: ContextCite(link="log"), r"^link='log' is not known[^\n]*$"),
         (lambda: ContextCite(alpha=0), r"^alpha=0 is not possible[^\n]*$"),
-        (lambda: explainer().explain(TEXT, method="shapley(players='letters')"), r"^players='letters'[^\n]*$"),
+        (lambda: explainer().explain(TEXT, method="shapley(features='letters')"), r"^'letters' names no parts[^\n]*$"),
         (lambda: explainer().explain(LONGER, method="shapley(budget=3)"), r"^budget=3 is too small[^\n]*$"),
         (lambda: explainer().explain(LONGER, method="banzhaf(budget=3)"), r"^budget=3 is too small[^\n]*$"),
         (lambda: explainer().explain(LONGER, method="context-cite(ablations=3)"), r"^ablations=3 is too small[^\n]*$"),

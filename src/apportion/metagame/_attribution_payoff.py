@@ -93,7 +93,7 @@ def scores_of_variants(
         if shares.features is not None:
             raise ApportionError(
                 f"the method {method.name!r} divides among {len(shares.features[0])} groups of its own, so its scores "
-                "cannot be told for features; leave its option players at 'tokens', and name the players of the game."
+                "cannot be told for features; leave its option features at 'tokens', and name the players of the game."
             )
         for i, variant, scores in zip(members, some, shares.scores, strict=True):
             kept = range(found.shape[2]) if variant.kept is None else variant.kept

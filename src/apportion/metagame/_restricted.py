@@ -82,8 +82,8 @@ def restricted_payoff(
     if type(method) is not Shapley or method.estimator not in ("auto", "exact"):
         return None
     chosen = in_prompt(as_masker(masker), question)
-    own = players_of(question, 0, method.players)
-    ours = isinstance(method.players, str) and method.players in ("tokens", "patches")
+    own = players_of(question, 0, method.features)
+    ours = isinstance(method.features, str) and method.features in ("tokens", "patches")
     same = own.groups == players.groups and in_prompt(as_masker(method.masker), question) == chosen
     if not ours or not same or not isinstance(chosen, _LASTING) or len(players.groups) > MOST_PLAYERS_OF_PAIRS:
         return None

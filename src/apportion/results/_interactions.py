@@ -206,7 +206,7 @@ class Interactions:
         if not self.adds_up:
             raise ApportionError(
                 f"index={self.index!r} gives scores of pairs, which do not sum over a word's tokens; ask with "
-                "interactions(…, players='words')."
+                "interactions(…, game=Game(players='words'))."
             )
         into, sources = summed_into_words(self.sources)
         of, targets = summed_into_words(self.targets)

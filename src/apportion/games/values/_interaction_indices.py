@@ -95,7 +95,7 @@ def _all_dividends(
     if game.players > MOST_PLAYERS_OF_PAIRS:
         raise ApportionError(
             f"this index takes all 2^{game.players} coalitions of {game.players} players, and at most "
-            f"{MOST_PLAYERS_OF_PAIRS} players are possible; use fewer, such as players='words' or spans."
+            f"{MOST_PLAYERS_OF_PAIRS} players are possible; use fewer, such as words or spans."
         )
     coalitions = all_coalitions(game.players)
     members = coalitions.double()

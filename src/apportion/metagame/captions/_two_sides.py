@@ -84,7 +84,7 @@ class Sides:
             shares = self.method.attribute(question)
             if shares.features is not None:
                 raise ApportionError(
-                    f"the method {self.method.name!r} divides among groups of its own; leave its option players at "
+                    f"the method {self.method.name!r} divides among groups of its own; leave its option features at "
                     "'tokens', and name regions."
                 )
             found.append(shares.scores[0].detach().double().cpu())

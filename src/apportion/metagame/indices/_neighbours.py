@@ -184,7 +184,7 @@ def _first_order(question: Question, method: Method, players: Players) -> Float[
     shares = method.attribute(question)
     if shares.features is not None:
         raise ApportionError(
-            f"the method {method.name!r} divides among groups of its own; leave its option players at 'tokens', and "
+            f"the method {method.name!r} divides among groups of its own; leave its option features at 'tokens', and "
             "name the players of the interactions."
         )
     scores = shares.scores[0].detach().double().cpu()

@@ -46,7 +46,7 @@ class AtMan(Method):
         suppression: The factor $f$, above 0 and at most 1.
         similarity: From which cosine of their embeddings tokens are suppressed together, above 0 and at most 1 (the
             paper's κ; it uses 0.7 for images); None for each by itself.
-        players: Who plays, as for leave-one-out; the tokens of a player are suppressed together.
+        features: What is left out together, as for leave-one-out.
 
     Source:
         Deiseroth et al. 2023, arXiv 2301.08110, sec. 3. The paper's influence is the change of the answer's
@@ -56,7 +56,7 @@ class AtMan(Method):
 
     suppression: float = 0.9
     similarity: float | None = None
-    players: AnyFeatures = "tokens"
+    features: AnyFeatures = "tokens"
 
     def __post_init__(self) -> None:
         for name, value in (("suppression", self.suppression), ("similarity", self.similarity)):
@@ -73,12 +73,12 @@ class AtMan(Method):
             )
         scores, features = [], []
         for example in range(len(question.prompts)):
-            players = players_of(question, example, self.players)
+            players = players_of(question, example, self.features)
             values = _suppressed(question, example, self._factors(question, example, players))
             full = torch.tensor(question.read.values[example], dtype=torch.float64)
             scores.append(to_features(players, full - values))
             features.append(players.features)
-        return Shares(scores=scores, features=None if self.players in ("tokens", "patches") else features)
+        return Shares(scores=scores, features=None if self.features in ("tokens", "patches") else features)
 
     def _factors(self, question: Question, example: int, players: Players) -> Factors:
         prompt = question.prompts[example]

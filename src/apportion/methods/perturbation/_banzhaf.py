@@ -38,7 +38,7 @@ class Banzhaf(Method):
 
     Args:
         budget: How many coalitions are evaluated at most.
-        players: `"tokens"` or `"patches"` (every feature), `"words"`, `"sentences"`, or spans as `Attribution.spans`
+        features: `"tokens"` or `"patches"` (every feature), `"words"`, `"sentences"`, or spans as `Attribution.spans`
             takes them; then the scores belong to these.
         masker: How the others are made absent; as for leave-one-out.
         seed: Of the random coalitions.
@@ -48,7 +48,7 @@ class Banzhaf(Method):
     """
 
     budget: int = 512
-    players: AnyFeatures = "tokens"
+    features: AnyFeatures = "tokens"
     masker: AnyMasker = "auto"
     seed: int = 0
 
@@ -58,9 +58,9 @@ class Banzhaf(Method):
     def attribute(self, question: Question) -> Shares:
         """Play each prompt's game."""
         examples = range(len(question.prompts))
-        players = [players_of(question, b, self.players) for b in examples]
+        players = [players_of(question, b, self.features) for b in examples]
         found = [self._values(game_of(question, b, players[b], self.masker, doing="banzhaf")) for b in examples]
-        return shares_of(question, players, found, chosen=self.players, masker=self.masker)
+        return shares_of(question, players, found, chosen=self.features, masker=self.masker)
 
     def _values(self, game: CooperativeGame) -> Estimate:
         if game.players <= MOST_PLAYERS_EXACT and 2**game.players <= self.budget:

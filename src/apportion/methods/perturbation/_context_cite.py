@@ -51,7 +51,7 @@ class ContextCite(Method):
     the authors' code. What is always present gets exactly 0.
 
     Args:
-        players: `"sentences"`, `"words"`, `"tokens"`, spans as `Attribution.spans` takes them, or `"auto"`: sentences
+        features: `"sentences"`, `"words"`, `"tokens"`, spans as `Attribution.spans` takes them, or `"auto"`: sentences
             where at least 3 of the prompt play, else words; parts of an image play one by one. The result's features
             show which.
         ablations: How many random coalitions the surrogate is fitted to.
@@ -66,7 +66,7 @@ class ContextCite(Method):
         name the context's parts as spans where only it should.
     """
 
-    players: AnyFeatures = "auto"
+    features: AnyFeatures = "auto"
     ablations: int = 64
     alpha: float = 0.01
     link: Literal["auto", "identity"] = "auto"
@@ -84,7 +84,7 @@ class ContextCite(Method):
         """Fit a surrogate to each prompt."""
         players = [self.players_of(question, b) for b in range(len(question.prompts))]
         found = [self.surrogate(question, b, who) for b, who in enumerate(players)]
-        shares = shares_of(question, players, found, chosen=self.players, masker=self.masker)
+        shares = shares_of(question, players, found, chosen=self.features, masker=self.masker)
         if len(found) > 1:
             return shares
         # How well the surrogate predicts is what says whether its weights may be believed.
@@ -93,8 +93,8 @@ class ContextCite(Method):
 
     def players_of(self, question: Question, example: int) -> Players:
         """Who plays in one of the prompts, where that was left open too."""
-        if self.players != "auto":
-            return players_of(question, example, self.players)
+        if self.features != "auto":
+            return players_of(question, example, self.features)
         sentences = players_of(question, example, "sentences")
         return sentences if len(sentences.groups) >= FEWEST_SENTENCES else players_of(question, example, "words")
 

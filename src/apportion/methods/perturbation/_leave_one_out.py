@@ -32,7 +32,7 @@ class LeaveOneOut(Method):
             `"mean"`, `"auto"` (the mask token where the tokenizer has one, else deletion), or a `Masker`. Of an image:
             `"mean"` (its mean colour; this is `"auto"`), `"zero"`, `"blur"`, `"inpaint"`, `"drop-tokens"`. Beside an
             image, `"delete+blur"` names one for the text and one for the image.
-        players: `"tokens"` or `"patches"` (every feature), `"words"`, `"sentences"`, or spans as `Attribution.spans`
+        features: `"tokens"` or `"patches"` (every feature), `"words"`, `"sentences"`, or spans as `Attribution.spans`
             takes them (then only they play); the scores belong to these.
         prefix_cache: Whether a causal model reads what stands before the absent player only once. The values are the
             same; where the model's cache is no ordinary one, each changed prompt is read whole.
@@ -42,7 +42,7 @@ class LeaveOneOut(Method):
     """
 
     masker: AnyMasker = "auto"
-    players: AnyFeatures = "tokens"
+    features: AnyFeatures = "tokens"
     prefix_cache: bool = True
 
     def __post_init__(self) -> None:
@@ -52,7 +52,7 @@ class LeaveOneOut(Method):
         """Leave each player out in turn."""
         scores, features = [], []
         for example in range(len(question.prompts)):
-            players = players_of(question, example, self.players)
+            players = players_of(question, example, self.features)
             alone = ~torch.eye(len(players.groups), dtype=torch.bool)
             values = drops(
                 question,
@@ -67,6 +67,6 @@ class LeaveOneOut(Method):
             features.append(players.features)
         return Shares(
             scores=scores,
-            features=None if self.players in ("tokens", "patches") else features,
+            features=None if self.features in ("tokens", "patches") else features,
             options={"masker": in_prompt(as_masker(self.masker), question).name},
         )

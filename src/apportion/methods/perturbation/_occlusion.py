@@ -40,7 +40,7 @@ class Occlusion(Method):
         window: How many neighbouring players are absent together; of an image, the side of a square of patches.
         stride: How far a window is moved; at most its length.
         masker: How players are made absent; as for leave-one-out.
-        players: Who plays; as for leave-one-out.
+        features: What is left out; as for leave-one-out.
         prefix_cache: As for leave-one-out.
 
     Source:
@@ -51,7 +51,7 @@ class Occlusion(Method):
     window: int = 3
     stride: int = 1
     masker: AnyMasker = "auto"
-    players: AnyFeatures = "tokens"
+    features: AnyFeatures = "tokens"
     prefix_cache: bool = True
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ class Occlusion(Method):
         """Move the window over each prompt."""
         scores, features = [], []
         for example in range(len(question.prompts)):
-            players = players_of(question, example, self.players)
+            players = players_of(question, example, self.features)
             covered = self._windows(players, _grids(question.prompts[example]))
             values = drops(
                 question,
@@ -83,7 +83,7 @@ class Occlusion(Method):
             features.append(players.features)
         return Shares(
             scores=scores,
-            features=None if self.players in ("tokens", "patches") else features,
+            features=None if self.features in ("tokens", "patches") else features,
             options={"masker": in_prompt(as_masker(self.masker), question).name},
         )
 

@@ -52,7 +52,7 @@ class Shapley(Method):
             where the budget covers all coalitions, leverage where it has at least 6 coalitions a player, and
             permutations below, which are closer then.
         budget: How many coalitions are evaluated at most.
-        players: `"tokens"` or `"patches"` (every feature), `"words"`, `"sentences"`, or spans as `Attribution.spans`
+        features: `"tokens"` or `"patches"` (every feature), `"words"`, `"sentences"`, or spans as `Attribution.spans`
             takes them; then the scores belong to these.
         masker: How the others are made absent; as for leave-one-out.
         seed: Of the random coalitions.
@@ -63,7 +63,7 @@ class Shapley(Method):
 
     estimator: Estimator = "auto"
     budget: int = 512
-    players: AnyFeatures = "tokens"
+    features: AnyFeatures = "tokens"
     masker: AnyMasker = "auto"
     seed: int = 0
 
@@ -77,9 +77,9 @@ class Shapley(Method):
     def attribute(self, question: Question) -> Shares:
         """Play each prompt's game."""
         examples = range(len(question.prompts))
-        players = [players_of(question, b, self.players) for b in examples]
+        players = [players_of(question, b, self.features) for b in examples]
         found = [self._values(game_of(question, b, players[b], self.masker, doing="shapley")) for b in examples]
-        shares = shares_of(question, players, found, chosen=self.players, masker=self.masker)
+        shares = shares_of(question, players, found, chosen=self.features, masker=self.masker)
         if len(found) > 1:
             return shares
         total = torch.tensor(question.read.values[0], dtype=torch.float64)
