@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from apportion.targets._computed import Cosine as Cosine
     from apportion.targets._computed import Projection as Projection
     from apportion.targets._computed import Similarity as Similarity
-    from apportion.targets._target import Span as Span
+    from apportion.targets._span import Span as Span
     from apportion.targets._target import Target as Target
 
 __version__ = "0.1.0"
@@ -101,7 +101,7 @@ _HOMES = {
     "Generation": "apportion.explain._generation",
     "Ledger": "apportion.core._ledger",
     "load": "apportion.explain._load",
-    "Span": "apportion.targets._target",
+    "Span": "apportion.targets._span",
     "Target": "apportion.targets._target",
     "CPLRP": "apportion.methods",
     "AttnLRP": "apportion.methods",

@@ -38,15 +38,12 @@ from apportion.methods import (
     required_options,
 )
 from apportion.methods.backward import pairwise
-from apportion.models import Head, Pooling, generated_ids, kind_of_model, pair_encoder
+from apportion.models import DualEncoder, Head, Pooling, generated_ids, kind_of_model, pair_encoder
 from apportion.models.inputs import (
     AnyRegions,
     Prompt,
-    is_batch,
-    is_image,
-    is_pair,
     prompts_given,
-    sides_given,
+    recognised,
     tokenizer_of,
 )
 from apportion.relevance import Audit, token_embedding, usable_modules
@@ -163,7 +160,7 @@ class Explainer:
         if positions == "added":
             answers = [answer.with_positions() for answer in answers]
         shown = [_as_features(answer, features) for answer in answers]
-        return shown if _gives_list(prompt) else shown[0]
+        return shown if recognised(prompt, self.model).several else shown[0]
 
     def explain_pairs(
         self,
@@ -191,8 +188,8 @@ class Explainer:
             raise ApportionError(f"explain_pairs takes an ap.Pair; a {type(pair).__name__} was given.")
         _check_choice("features", features, ("tokens", "words"))
         _check_choice("positions", positions, ("apart", "added"))
-        mixed = sides_given(pair, sees=self._head.accepts("pixel_values")) is None
-        if mixed and self._head.kind != "dual-encoder":
+        given = recognised(pair, self.model)
+        if given.form == "caption" and not self._head.kind.compares:
             raise ApportionError(
                 f"{type(self.model).__name__} does not compare images with texts; give a dual encoder such as CLIP, or "
                 "two texts or two images and an encoder of them."
@@ -200,7 +197,7 @@ class Explainer:
         prompts = self._prompts(pair, regions)
         chosen = self._chosen(method, prompts[0])
         question = self._question(prompts, [Similarity()], [chosen], progress=False)
-        swapped = mixed and not is_image(pair.first)
+        swapped = given.form == "caption" and given.text is pair.first
         found = replace(pairwise(question, chosen, swapped=swapped, positions=positions == "added"), model=self.name)
         return found.words() if features == "words" else found
 
@@ -288,7 +285,7 @@ class Explainer:
             path=path,
         )
         if words:
-            image, captions = pair_of(prompt)
+            image, captions = pair_of(recognised(prompt, self.model))
             read = self._prompts(Pair(image, captions[0]), regions)[0]
             if not isinstance(self._targets(prompt, target, contrast, unit, position)[0], Similarity):
                 raise ApportionError("words move patches in the similarity of image and caption; leave target out.")
@@ -310,9 +307,7 @@ class Explainer:
 
     def _shows(self, prompt: Any) -> bool:
         """Whether a prompt is an image with a caption, or several, for a model that compares the two."""
-        if self._head.kind != "dual-encoder" or not isinstance(prompt, Pair):
-            return False
-        return is_image(prompt.first) != is_image(prompt.second)
+        return self._head.kind.compares and recognised(prompt, self.model).form == "caption"
 
     def compare(
         self,
@@ -411,13 +406,13 @@ class Explainer:
         Raises:
             ApportionError: The answer is empty, or the model writes no text.
         """
-        if self._head.kind not in ("causal", "seq2seq"):
+        if not self._head.kind.writes:
             raise ApportionError(
                 f"{type(self.model).__name__} writes no answers; load a causal language model or an encoder-decoder."
             )
         given = answer if isinstance(answer, str) else tuple(int(i) for i in answer)
         started = self._started(prompt, regions)
-        return generation_of(self, started, self._head.span_ids(Span(given)))
+        return generation_of(self, started, self._head.token_ids(Span(given).text))
 
     def _started(self, prompt: Any, regions: AnyRegions) -> Prompt:
         prompts = self._prompts(prompt, regions)
@@ -440,7 +435,7 @@ class Explainer:
         place = None
         if prompt is None:
             prompt, target = self._probe(), 0
-            place = 0 if self._head.kind in ("masked", "token-classification") else None
+            place = 0 if self._head.kind.per_token and not self._head.kind.writes else None
         found: dict[str, str | None] = {}
         for name in method_names():
             if options := required_options(name):
@@ -463,7 +458,7 @@ class Explainer:
             return [i for i in range(rows - 1, -1, -1) if i not in special][:PROBE]
         config: Any = getattr(self.model, "config", None)
         size = getattr(config, "image_size", None)
-        if self._head.kind != "image-classification" or size is None:
+        if not self._head.kind.of_images or size is None:
             name = type(self.model).__name__
             raise ApportionError(f"{name} is tried on a prompt of yours: methods(prompt, target=…).")
         height, width = (size, size) if isinstance(size, int) else tuple(size)
@@ -668,18 +663,18 @@ class Explainer:
     ) -> list[AnyTarget]:
         """What `explain`'s arguments ask for; of a model that compares pairs, their similarity."""
         plain = target is None and contrast is None and unit == "logit" and position is None
-        if plain and (self._head.kind == "dual-encoder" or is_pair(prompt)):
+        if plain and (self._head.kind.compares or recognised(prompt, self.model).is_pair):
             return [Similarity()]
         return as_targets(target, contrast, unit, position)
 
-    def _head_of(self, given: Any) -> Head:
+    def _head_of(self, prompt: Prompt) -> Head:
         """What runs for a prompt: the model, or for a pair of two texts or two images the model on both sides."""
-        sides = sides_given(given, sees=self._head.accepts("pixel_values"))
+        sides = prompt.sides
         if sides is None:
             return self._head
         if sides not in self._pair_heads:
             encoder = pair_encoder(self.model, self.processor, self._pooling, sides)
-            self._pair_heads[sides] = Head(encoder, "dual-encoder", self.processor)
+            self._pair_heads[sides] = Head(encoder, DualEncoder(), self.processor)
         return self._pair_heads[sides]
 
     def _question(
@@ -797,19 +792,6 @@ def _named(methods: Sequence[AnyMethod] | Mapping[str, AnyMethod] | Literal["all
             )
         named[label] = method
     return named
-
-
-def _gives_list(prompt: Any) -> bool:
-    """Whether the user asked about several prompts."""
-    if isinstance(prompt, Pair) or is_image(prompt):
-        return False
-    if is_batch(prompt):
-        return True
-    ids = prompt if isinstance(prompt, Tensor) else None
-    if isinstance(prompt, Mapping):
-        names = ("input_ids", "inputs_embeds", "pixel_values")
-        ids = next((prompt[name] for name in names if isinstance(prompt.get(name), Tensor)), None)
-    return ids is not None and ids.ndim >= 2 and ids.shape[0] > 1
 
 
 def _check_choice(name: str, given: Any, choices: tuple[str, ...]) -> None:
