@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from apportion import ApportionError, Explainer, LeaveOneOut, Masker, Replace, Span, Target
 from apportion.games import as_masker, players_of, presence, target_payoff
+from apportion.targets import Function
 from apportion.task._task import Question
 from apportion.task._variant import Variant
 from tests.checking import unchecked
@@ -100,7 +101,7 @@ def test_deleting_everything_is_refused_where_no_token_may_stand_in():
         return type("Output", (), {"logits": head[input_ids]})()
 
     own = Explainer(Of(read, head=torch.eye(20)))
-    asked = Question(own._head, own._prompts(IDS), [lambda output: output.logits.sum()])
+    asked = Question(own._head, own._prompts(IDS), [Function(lambda output: output.logits.sum())])
     with pytest.raises(ApportionError, match="deleting leaves no token"):
         without("delete", asked, 0, 1, 2, 3, 4)
 
