@@ -188,7 +188,7 @@ def test_an_answer_of_several_tokens_is_asked_for_by_its_first_or_whole():
     ids = words("Oslo").convert_tokens_to_ids(["▁", "O", "s", "l", "o"])
     assert Case(spelling, first).question.resolved[0][0].output == ids[0]
     assert isinstance(whole.target, Span)
-    assert Case(spelling, whole).question.head.span_ids(whole.target) == ids
+    assert Case(spelling, whole).question.head.token_ids(whole.target.text) == ids
     assert whole.truth == first.truth
 
 
@@ -222,7 +222,7 @@ def test_a_decoder_begins_with_the_answer():
     (item,) = items_of([TOLD], own)
     assert Case(own, item).question.resolved[0][0].output == words().convert_tokens_to_ids("▁Oslo")
     (whole,) = items_of([TOLD], own, whole=True)
-    assert Case(own, whole).question.head.span_ids(whole.target) == [words().convert_tokens_to_ids("▁Oslo")]
+    assert Case(own, whole).question.head.token_ids(whole.target.text) == [words().convert_tokens_to_ids("▁Oslo")]
 
 
 def test_the_wording_can_be_one_s_own_and_the_truth_moves_with_it():

@@ -100,7 +100,7 @@ def test_deleting_everything_is_refused_where_no_token_may_stand_in():
         return type("Output", (), {"logits": head[input_ids]})()
 
     own = Explainer(Of(read, head=torch.eye(20)))
-    asked = Question(own.head, own.prompts(IDS), [lambda output: output.logits.sum()])
+    asked = Question(own.head, own.prompts(IDS), [Function(lambda output: output.logits.sum())])
     with pytest.raises(ApportionError, match="deleting leaves no token"):
         without("delete", asked, 0, 1, 2, 3, 4)
 

@@ -97,7 +97,7 @@ def compare(
         said, images = prompt_of(text, file, image, chat=chat)
         asked = as_target(target, span, contrast=contrast, unit=unit, position=position)
         with waiting("importing torch and transformers", quiet=quiet):
-            from apportion.explain import COMPARED
+            from apportion.engine import COMPARED
 
             load_plugins(plugin)
             divided = as_regions(regions, regions_mask)

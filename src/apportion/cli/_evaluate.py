@@ -116,8 +116,8 @@ def evaluate(
         outputs = {name: path for name, path in (("html", html), ("parquet", parquet)) if path is not None}
         check_outputs(outputs, one_method=True)
         with waiting("importing torch and transformers", quiet=quiet):
+            from apportion.engine import COMPARED, MEASURED
             from apportion.evaluation import as_measure
-            from apportion.explain import COMPARED, MEASURED
             from apportion.games import as_masker
             from apportion.methods import as_method
 

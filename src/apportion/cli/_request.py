@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import sys
@@ -43,18 +42,19 @@ def as_seen(text: Any, images: Sequence[Any], explainer: apportion.Explainer) ->
     Raises:
         ApportionError: The model takes no images, or needs a text or an image that is missing, or another number.
     """
-    from apportion.models import kind_of_model, sees
+    from apportion.models import kind_of_model
+    from apportion.models.inputs import reads, sees
 
     model = explainer.model
     name, kind = type(model).__name__, kind_of_model(model)
     if not images:
-        if sees(model) and not _reads_text(model):
+        if sees(model) and not reads(model, "input_ids"):
             raise ApportionError(f"{name} reads images alone; give --image PATH.")
         return text
     if not sees(model):
         raise ApportionError(f"{name} reads text alone; leave out --image, or give a model that sees.")
-    if not _reads_text(model):
-        if kind == "other":
+    if not reads(model, "input_ids"):
+        if not kind.has_head:
             raise ApportionError(
                 f"{name} has no head, so it predicts nothing that the command line can name; give a checkpoint with "
                 "its classifier, or explain it in Python with target=Projection(…) or Cosine(…)."
@@ -65,7 +65,7 @@ def as_seen(text: Any, images: Sequence[Any], explainer: apportion.Explainer) ->
         return images[0]
     if text is None:
         raise ApportionError(f"{name} reads images with text; give the text as well.")
-    if kind == "dual-encoder":
+    if kind.compares:
         if not isinstance(text, str) or len(images) > 1:
             raise ApportionError(f"{name} compares one image with one text; leave out --chat and further images.")
         from apportion import Pair
@@ -88,10 +88,6 @@ def _with_images(text: Any, images: Sequence[Any], processor: Any) -> Any:
             return _with_images([{"role": "user", "content": text}], images, processor)
         text = token * len(images) + "\n" + text
     return {"images": list(images), "text": text}
-
-
-def _reads_text(model: Any) -> bool:
-    return "input_ids" in inspect.signature(model.forward).parameters
 
 
 def _opened(path: Path) -> Any:

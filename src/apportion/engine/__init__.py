@@ -8,6 +8,5 @@ from apportion.engine._choices import check_positions as check_positions
 from apportion.engine._choices import named_methods as named_methods
 from apportion.engine._compared import compared as compared
 from apportion.engine._engine import Engine as Engine
-from apportion.engine._many import each_of as each_of
 from apportion.engine._many import explained_in_turn as explained_in_turn
 from apportion.engine._request import Request as Request

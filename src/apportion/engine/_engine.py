@@ -14,8 +14,8 @@ from apportion.core import ApportionError
 from apportion.core import progress as track_progress
 from apportion.engine._padding import with_padding
 from apportion.methods import AnyMethod, Method, as_method, default_method
-from apportion.models import Head, Pooling, kind_of_model, pair_encoder
-from apportion.models.inputs import AnyRegions, Prompt, is_pair, prompts_given, sides_given, tokenizer_of
+from apportion.models import DualEncoder, Head, Pooling, kind_of_model, pair_encoder
+from apportion.models.inputs import AnyRegions, Prompt, prompts_given, recognised, tokenizer_of
 from apportion.relevance import token_embedding, usable_modules
 from apportion.results import Attribution, Cost, Explained
 from apportion.targets import AnyTarget, Similarity, Unit, as_targets
@@ -64,8 +64,6 @@ class Engine:
         Raises:
             ApportionError: A prompt is empty, of no known form, or does not fit the model.
         """
-        if isinstance(prompt, Prompt):
-            return [prompt]
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         prompts = prompts_given(prompt, self.model, self.processor, device=device, regions=regions)
         for one in prompts:
@@ -91,7 +89,7 @@ class Engine:
     ) -> list[AnyTarget]:
         """What `explain`'s arguments ask for; of a model that compares pairs, their similarity."""
         plain = target is None and contrast is None and unit == "logit" and position is None
-        if plain and (self.head.kind == "dual-encoder" or is_pair(prompt)):
+        if plain and (self.head.kind.compares or recognised(prompt, self.model).is_pair):
             return [Similarity()]
         return as_targets(target, contrast, unit, position)
 
@@ -101,14 +99,14 @@ class Engine:
             return default_method(self.head_of(prompt).model, pixels=prompt.has_pixels)
         return as_method(method)
 
-    def head_of(self, prompt: Any) -> Head:
+    def head_of(self, prompt: Prompt) -> Head:
         """What runs for a prompt: the model, or for a pair of two texts or two images the model on both sides."""
-        sides = sides_given(prompt, sees=self.head.accepts("pixel_values"))
+        sides = prompt.sides
         if sides is None:
             return self.head
         if sides not in self._pair_heads:
             encoder = pair_encoder(self.model, self.processor, self._pooling, sides)
-            self._pair_heads[sides] = Head(encoder, "dual-encoder", self.processor)
+            self._pair_heads[sides] = Head(encoder, DualEncoder(), self.processor)
         return self._pair_heads[sides]
 
     def task(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Sized
 from itertools import islice
 from typing import Any
 
-from torch import Tensor
-
-from apportion.core import ApportionError, Pair
+from apportion.core import ApportionError
 from apportion.core import progress as track_progress
 from apportion.engine._engine import Engine
 from apportion.engine._request import Request
-from apportion.models.inputs import Prompt, is_image, is_pair
+from apportion.models.inputs import Prompt, each_of, recognised
 from apportion.results import Attribution
 from apportion.task import batches
 
@@ -22,31 +20,34 @@ READ_AHEAD = 16
 Outcome = tuple[int, Attribution | ApportionError]
 
 
-def each_of(engine: Engine, prompts: Any) -> Iterable[Any]:
-    """The single prompts in a list, a generator or a padded batch of tensors."""
-    if isinstance(prompts, Tensor | Mapping):
-        return engine.prompts(prompts)
-    if isinstance(prompts, str | Pair) or is_image(prompts):
+def _each(engine: Engine, prompts: Any) -> Iterable[Any]:
+    """The single prompts in a list, a generator or a batch of tensors; each is read when its turn comes."""
+    try:
+        found = recognised(prompts, engine.model)
+    except ApportionError:
+        if not isinstance(prompts, Iterable):
+            raise
+        return prompts  # a generator or the like, or a list whose first item does not fit
+    if not found.several:
         return [prompts]
-    if isinstance(prompts, list | tuple) and prompts and isinstance(prompts[0], int | Mapping):
-        return [prompts] if not isinstance(prompts[0], Mapping) or "role" in prompts[0] else prompts
-    return prompts
+    return prompts if isinstance(prompts, list | tuple) else each_of(prompts, engine.model)
 
 
 def explained_in_turn(
-    engine: Engine, prompts: Iterable[Any], request: Request, *, batch_size: int, progress: bool
+    engine: Engine, prompts: Any, request: Request, *, batch_size: int, progress: bool
 ) -> Iterator[Outcome]:
     """The number of each prompt with its attribution, or with the error that says why it has none.
 
     Args:
         engine: Of the model.
-        prompts: Each as `Explainer.explain` takes one; read as they are needed.
+        prompts: As `Explainer.explain_many` takes them.
         request: What is asked about each.
         batch_size: How many run together. In a batch no ledger is kept.
         progress: Whether to show a progress bar.
     """
-    numbered = enumerate(prompts)
-    total = len(prompts) if isinstance(prompts, Sized) else None
+    each = _each(engine, prompts)
+    numbered = enumerate(each)
+    total = len(each) if isinstance(each, Sized) else None
     at_once = 1 if batch_size == 1 else batch_size * READ_AHEAD
     windows = iter(lambda: list(islice(numbered, at_once)), [])
     outcomes = (outcome for window in windows for outcome in _of_window(engine, window, request, batch_size))
@@ -62,7 +63,7 @@ def _of_window(engine: Engine, window: list[tuple[int, Any]], request: Request, 
         except ApportionError as error:
             outcomes[number] = error
             continue
-        key = (engine.head_of(prompt), prompt.has_pixels, is_pair(given))
+        key = (engine.head_of(prompt), prompt.has_pixels, prompt.sides)
         groups.setdefault(key, []).append((number, given, prompt))
     for (head, *_), members in groups.items():
         for together in batches(head, [prompt for _, _, prompt in members], batch_size):

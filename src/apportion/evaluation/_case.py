@@ -18,9 +18,9 @@ from apportion.engine import Engine
 from apportion.evaluation._item import Item, Region
 from apportion.games import AnyMasker, CooperativeGame, Payoff, Players, as_masker, in_prompt, players_of, target_payoff
 from apportion.methods import LeaveOneOut, Method
-from apportion.models.inputs import image_in, processed_map
+from apportion.models.inputs import processed_map, recognised
 from apportion.results import Attribution
-from apportion.targets import AnyTarget, Span, Target
+from apportion.targets import AnyTarget
 from apportion.task import Question
 
 T = TypeVar("T")
@@ -177,7 +177,7 @@ class Case:
                 "prompt; a mask is for one."
             )
         size, seen = tuple(mask.shape), tuple(pictures[0].owner.shape)
-        image = image_in(self.item.prompt)
+        image = recognised(self.item.prompt, self.engine.model).image
         if image is None:
             if size != seen:
                 raise ApportionError(
@@ -208,16 +208,10 @@ class Case:
         None where the item names no target, or one that is not an output of the model.
         """
         (target,) = self.question.targets
-        if not isinstance(target, Target) or target.output is None:
-            return None
-        if target.contrast:
-            against = [replace(target, contrast=(other,)) for other in target.contrast]
+        if against := target.against_each():
             return all(value > 0 for value in self.question.about(against).read.values[0])
-        (resolved,) = self.question.resolved[0]
-        (likeliest,) = self.question.about([replace(target, output=None)]).resolved[0]
-        assert isinstance(resolved, Target)
-        assert isinstance(likeliest, Target)
-        return bool(resolved.output == likeliest.output)
+        likeliest = target.likeliest()
+        return None if likeliest is None else self.question.resolved == self.question.about([likeliest]).resolved
 
     def shared(self, name: str, find: Callable[[], T]) -> T:
         """What a measure finds once for all methods, such as the effects of interventions."""
@@ -233,10 +227,8 @@ class Case:
     @cached_property
     def _numbers(self) -> Question:
         (target,) = self.question.targets
-        numbers: list[AnyTarget] = [target]
-        if isinstance(target, Target):
-            numbers.append(replace(target, unit="probability"))
-        return self.question.about(numbers)
+        as_probability = target.as_probability()
+        return self.question.about([target] if as_probability is None else [target, as_probability])
 
     def _playing(self, attribution: Attribution) -> Players:
         """Who plays among an attribution's features: tokens, or groups of tokens that are then removed together."""
@@ -276,7 +268,7 @@ def _overlaps(feature: Feature, region: Region, text: str) -> bool:
 
 def _with_probability(payoff: Payoff, target: AnyTarget) -> Payoff:
     """A payoff of the target's own unit and, beside it, the probability."""
-    if not isinstance(target, Span) or target.unit != "log-probability":
+    if target.as_probability() is not None or target.likelihood != "log-probability":
         return payoff
 
     def both(coalitions: Bool[Tensor, "coalitions players"]) -> Float[Tensor, "coalitions outputs"]:

@@ -14,8 +14,8 @@ import numpy as np
 
 from apportion.core import ApportionError
 from apportion.evaluation._item import Item, Region
-from apportion.models.inputs import as_image, check_regions, is_image
-from apportion.targets import UNITS, Span, Target
+from apportion.models.inputs import as_image, check_regions, names_picture
+from apportion.targets import UNITS, Span
 
 _FIELDS = [field.name for field in fields(Item)]
 
@@ -183,12 +183,12 @@ def _with_pictures(record: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _beside(name: Any, folder: Path) -> Any:
     if isinstance(name, list):
         return [_beside(one, folder) for one in name]
-    return str(folder / name) if isinstance(name, str) and is_image(name) and (folder / name).exists() else name
+    return str(folder / name) if isinstance(name, str) and names_picture(name) and (folder / name).exists() else name
 
 
 def _truth(prompt: Any, truth: Any) -> Any:
     """Places in a text, or the mask in a picture's file."""
-    if isinstance(truth, str) and is_image(truth):
+    if isinstance(truth, str) and names_picture(truth):
         return np.asarray(as_image(truth).convert("L")) > 127
     return tuple(_region(prompt, place) for place in _listed("truth", truth))
 
@@ -298,20 +298,12 @@ def _prompt_written(item: Item) -> Any:
 
 
 def _target_written(item: Item) -> dict[str, Any]:
-    asked = item.asked
-    if isinstance(asked, Span):
-        text = asked.text if isinstance(asked.text, str) else list(asked.text)
-        return {"target": {"span": text, "unit": asked.unit}}
-    if not isinstance(asked, Target):
+    written = item.asked.to_dict()
+    if written is None:
         raise ApportionError(
             f"the item {item.id!r} cannot be written, since its target is a function; name an output or give a Span."
         )
-    is_plain = item.target is None or _is_output(item.target)
-    written = {
-        "target": asked.output,
-        "contrast": item.contrast if is_plain else asked.contrast,
-        "unit": asked.unit,
-        "position": asked.position,
-    }
+    if item.target is None or _is_output(item.target):
+        written["contrast"] = item.contrast
     default = {"target": None, "contrast": None, "unit": "logit", "position": None}
     return {name: value for name, value in written.items() if value != default[name]}

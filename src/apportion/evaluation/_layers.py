@@ -22,7 +22,6 @@ from apportion.methods.forward import reading_through
 from apportion.relevance import Composite, Trace, is_layer, record
 from apportion.results import Attribution
 from apportion.results.evaluation import Column
-from apportion.targets import Span, Target
 from apportion.task import TOKENS_AT_ONCE, Question
 
 Absence = Literal["zero", "mean"]
@@ -156,7 +155,7 @@ class Stack:
         """How much the target falls when a layer reads nothing at one place, for each of these places."""
         value, question = self.values[layer], self.question
         instead = torch.zeros_like(value[0]) if absence == "zero" else value.mean(0)
-        at_once = max(1, TOKENS_AT_ONCE // len(value)) if isinstance(question.targets[0], Target | Span) else 1
+        at_once = max(1, TOKENS_AT_ONCE // len(value)) if question.targets[0].names_outputs else 1
         found = []
         for first in range(0, len(places), at_once):
             some = list(places[first : first + at_once])
@@ -184,7 +183,7 @@ class Stack:
     def _spreads(self) -> bool:
         """Whether the model still computes the same when one example becomes several where the first layer reads it."""
         known = self.question.read.values[0][0]
-        copies = 2 if isinstance(self.question.targets[0], Target | Span) else 1
+        copies = 2 if self.question.targets[0].names_outputs else 1
         try:
             found = self._values(0, copies, lambda hidden: hidden, early=False)
         except RuntimeError:  # it holds on to the batch's size

@@ -19,7 +19,6 @@ from apportion.engine import (
     Request,
     check_positions,
     compared,
-    each_of,
     explained_in_turn,
     named_methods,
 )
@@ -30,7 +29,7 @@ from apportion.metagame import METHOD_OF, AnyOf, Game, Index, check_index, neigh
 from apportion.methods import AnyMethod, Propagation, as_method, method_names, required_options
 from apportion.methods.backward import pairwise
 from apportion.models import generated_ids
-from apportion.models.inputs import AnyRegions, Prompt, is_image, sides_given, tokenizer_of
+from apportion.models.inputs import AnyRegions, Prompt, recognised, tokenizer_of
 from apportion.relevance import Audit
 from apportion.results import Attribution, Attributions, Comparison, Interactions, Pairwise
 from apportion.targets import Similarity, Span, Unit
@@ -157,8 +156,7 @@ class Explainer(Engine):
         )
         if batch_size < 1:
             raise ApportionError(f"batch_size={batch_size} is not possible; give 1 or more.")
-        each = each_of(self, prompts)
-        return Attributions(explained_in_turn(self, each, request, batch_size=batch_size, progress=progress))
+        return Attributions(explained_in_turn(self, prompts, request, batch_size=batch_size, progress=progress))
 
     def explain_pairs(
         self,
@@ -187,8 +185,8 @@ class Explainer(Engine):
         if features not in ("tokens", "words"):
             raise ApportionError(f"features={features!r} is not known here; use 'tokens' or 'words'.")
         check_positions(positions)
-        mixed = sides_given(pair, sees=self.head.accepts("pixel_values")) is None
-        if mixed and self.head.kind != "dual-encoder":
+        given = recognised(pair, self.model)
+        if given.form == "caption" and not self.head.kind.compares:
             raise ApportionError(
                 f"{type(self.model).__name__} does not compare images with texts; give a dual encoder such as CLIP, or "
                 "two texts or two images and an encoder of them."
@@ -196,7 +194,7 @@ class Explainer(Engine):
         prompt = self.prompt(pair, regions, what="explain_pairs")
         chosen = self.method(method, prompt)
         question = self.task([prompt], [Similarity()], [chosen])
-        swapped = mixed and not is_image(pair.first)
+        swapped = given.form == "caption" and given.text is pair.first
         found = replace(pairwise(question, chosen, swapped=swapped, positions=positions == "added"), model=self.name)
         return found.words() if features == "words" else found
 
@@ -250,7 +248,7 @@ class Explainer(Engine):
             raise ApportionError(f"path keeps what a metagame evaluates; index={index!r} has none, so leave it out.")
         in_place = rules.players in ("tokens", "patches") or of not in ("auto", "patches")
         if index == "metagame" and not in_place and self._shows(prompt):
-            image, captions = pair_of(prompt)
+            image, captions = pair_of(recognised(prompt, self.model))
             read = self.prompt(Pair(image, captions[0]), regions, what="interactions")
             if not isinstance(self.targets(prompt, target, contrast, unit, position)[0], Similarity):
                 raise ApportionError("words move patches in the similarity of image and caption; leave target out.")
@@ -267,9 +265,7 @@ class Explainer(Engine):
 
     def _shows(self, prompt: Any) -> bool:
         """Whether a prompt is an image with a caption, or several, for a model that compares the two."""
-        if self.head.kind != "dual-encoder" or not isinstance(prompt, Pair):
-            return False
-        return is_image(prompt.first) != is_image(prompt.second)
+        return self.head.kind.compares and recognised(prompt, self.model).form == "caption"
 
     def compare(
         self,
@@ -355,13 +351,13 @@ class Explainer(Engine):
         Raises:
             ApportionError: The answer is empty, or the model writes no text.
         """
-        if self.head.kind not in ("causal", "seq2seq"):
+        if not self.head.kind.writes:
             raise ApportionError(
                 f"{type(self.model).__name__} writes no answers; load a causal language model or an encoder-decoder."
             )
         given = answer if isinstance(answer, str) else tuple(int(i) for i in answer)
         started = self._started(prompt, regions)
-        return generation_of(self, started, self.head.span_ids(Span(given)))
+        return generation_of(self, started, self.head.token_ids(Span(given).text))
 
     def _started(self, prompt: Any, regions: AnyRegions) -> Prompt:
         return self.head.started(self.prompt(prompt, regions, what="an answer"))
@@ -381,7 +377,7 @@ class Explainer(Engine):
         place = None
         if prompt is None:
             prompt, target = self._probe(), 0
-            place = 0 if self.head.kind in ("masked", "token-classification") else None
+            place = 0 if self.head.kind.per_token and not self.head.kind.writes else None
         found: dict[str, str | None] = {}
         for name in method_names():
             if options := required_options(name):
@@ -404,7 +400,7 @@ class Explainer(Engine):
             return [i for i in range(rows - 1, -1, -1) if i not in special][:PROBE]
         config: Any = getattr(self.model, "config", None)
         size = getattr(config, "image_size", None)
-        if self.head.kind != "image-classification" or size is None:
+        if not self.head.kind.of_images or size is None:
             name = type(self.model).__name__
             raise ApportionError(f"{name} is tried on a prompt of yours: methods(prompt, target=…).")
         height, width = (size, size) if isinstance(size, int) else tuple(size)

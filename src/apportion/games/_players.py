@@ -9,7 +9,6 @@ from torch import Tensor
 
 from apportion.core import AnyFeatures, ApportionError, Feature, FeatureKind, feature_groups, group_feature
 from apportion.models.inputs import tokenizer_of
-from apportion.targets import Span
 from apportion.task import Question
 
 
@@ -88,11 +87,10 @@ def _always_present(question: Question, example: int) -> set[int]:
     always |= {start for name, start in starts.items() if name.startswith("decoder") and prompt.parts[name]}
     if not names:
         return always  # an image alone
-    first = starts[next((name for name in names if head.kind == "seq2seq" and name.startswith("decoder")), names[0])]
+    first = starts[head.kind.rows_in(tuple(names))]
     mask = getattr(tokenizer_of(head.processor), "mask_token_id", None)
     for target, rows in zip(question.targets, question.rows[example], strict=True):
-        if isinstance(target, Span):
-            always |= {first + row for row in rows[1:]}  # each row predicts the token after it
-        elif head.kind == "masked" and mask is not None and names[0] == "input_ids":
+        always |= {first + row for row in target.own_rows(rows)}
+        if head.kind.fills_masks and mask is not None and names[0] == "input_ids":
             always |= {first + row for row in rows if prompt.ids[row] == mask}
     return always

@@ -204,7 +204,7 @@ def _told(question: Question, method: Method, masker: Masker, players: Players, 
             "targets": [question.resolved[0], question.rows[0]],
             # A function counts by its name alone, so what it says of the prompt tells it from others of that name.
             "functions": [
-                f"{v:.3g}" for t, v in zip(question.targets, question.read.values[0], strict=True) if callable(t)
+                f"{v:.3g}" for t, v in zip(question.targets, question.read.values[0], strict=True) if t.of_whole_output
             ],
             "method": [method.name, method.options, method],
             "masker": [masker.name, masker],

@@ -50,12 +50,12 @@ def generated_ids(
         ApportionError: The model does not generate, or an option does not fit.
     """
     model: Any = head.model
-    if head.kind not in ("causal", "seq2seq") or not callable(getattr(model, "generate", None)):
+    if not head.kind.writes or not callable(getattr(model, "generate", None)):
         raise ApportionError(
             f"{type(model).__name__} does not generate text; load a causal language model or an encoder-decoder."
         )
     _check_options(max_new_tokens, do_sample=do_sample, temperature=temperature, top_p=top_p)
-    name = "decoder_input_ids" if head.kind == "seq2seq" else "input_ids"
+    name = head.kind.continued_input
     if name not in prompt.inputs:
         raise ApportionError("generating needs a prompt of token ids, not embeddings.")
     length = prompt.inputs[name].shape[1]

@@ -19,8 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from apportion.core import ApportionError
 from apportion.models import _demo
-from apportion.models._kind import sees
-from apportion.models.inputs import image_processor_of, tokenizer_of
+from apportion.models.inputs import image_processor_of, sees, tokenizer_of
 
 Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"]
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from apportion.core import ApportionError
-from apportion.models._kind import Kind
-from apportion.models.inputs import Prompt, check_text, features_of_ids, token_label, tokenizer_of
-from apportion.targets import AnyTarget, Reading, Span, Target, read_outputs, read_span
+from apportion.models.inputs import Prompt, check_text, extended, token_label, tokenizer_of
+from apportion.models.kinds import Kind
+from apportion.targets import AnyTarget
 
 _SHOWN = 20
 
@@ -56,70 +55,56 @@ class Head:
         )
 
     def prepare(self, prompt: Prompt, targets: Sequence[AnyTarget]) -> Prompt:
-        """The prompt with what the target adds to it: a span, or the start of the decoder's sequence."""
-        span = next((t for t in targets if isinstance(t, Span)), None)
+        """The prompt with what the targets add to it, such as a span, and with the start of a decoder's sequence."""
         prompt = self.started(prompt)
-        if span is None:
+        if not any(target.extends_prompt for target in targets):
             return prompt
-        if self.kind not in ("causal", "seq2seq"):
+        if not self.kind.writes:
             raise ApportionError(
                 f"a Span is a continuation, which {type(self.model).__name__} does not write; name a token or class."
             )
-        name = "decoder_input_ids" if self.kind == "seq2seq" else "input_ids"
-        if name not in prompt.inputs:
+        if self.kind.continued_input not in prompt.inputs:
             raise ApportionError("a Span needs a prompt of token ids to continue, not embeddings.")
-        # The last token of a span is predicted but predicts nothing, so the model need not read it.
-        return self._extended(prompt, name, self.span_ids(span)[:-1])
+        return self.continued(prompt, [token for target in targets for token in target.extension(self)])
 
     def started(self, prompt: Prompt) -> Prompt:
-        """The prompt with the start of the decoder's sequence, where the model has a decoder of its own."""
-        if self.kind == "seq2seq" and "decoder_input_ids" not in prompt.inputs:
-            return self._with_decoder(prompt)
-        return prompt
+        """The prompt with what the model reads before it predicts, such as the start of a decoder's sequence."""
+        return self.kind.started(prompt, self.model, self.processor)
 
     def continued(self, prompt: Prompt, ids: Sequence[int]) -> Prompt:
         """The prompt with tokens behind it that the model wrote, or might have; the prompt is started."""
-        if not ids:
-            return prompt
-        return self._extended(prompt, "decoder_input_ids" if self.kind == "seq2seq" else "input_ids", ids)
+        return extended(prompt, self.kind.continued_input, ids, self.processor) if ids else prompt
 
-    def span_ids(self, span: Span) -> list[int]:
-        """The token ids of a span."""
-        if not isinstance(span.text, str):
-            self._check_ids(span.text)
-            return list(span.text)
+    def token_ids(self, text: str | tuple[int, ...]) -> list[int]:
+        """The token ids of a continuation."""
+        if not isinstance(text, str):
+            self._check_ids(text)
+            return list(text)
         tokenizer = self._tokenizer("a span of text")
-        check_text(span.text, "the span")
-        return list(tokenizer.encode(span.text, add_special_tokens=False))
+        check_text(text, "the span")
+        return list(tokenizer.encode(text, add_special_tokens=False))
 
-    def positions(self, prompt: Prompt, targets: Sequence[AnyTarget]) -> list[tuple[int, ...]]:
-        """For each target the rows of the output that it reads; empty where the output has one row."""
-        return [self._rows(prompt, target) for target in targets]
+    def length(self, prompt: Prompt) -> int:
+        """How many rows the output has, where it has one for each token."""
+        return prompt.parts[self.kind.rows_in(tuple(prompt.parts))] if prompt.parts else prompt.length
 
-    def reading(self, target: Target | Span, rows: tuple[int, ...], logits: Tensor, example: int) -> Reading:
-        """A target as a function of the tensor of outputs, for one example of a batch.
+    def row(self, prompt: Prompt, position: int | str | None) -> tuple[int, ...]:
+        """The row of the output that is read by default or at a position; empty where the output has one row.
 
-        Args:
-            target: What is asked.
-            rows: The rows that it reads, as indices into `logits`.
-            logits: The model's outputs, to find the most likely.
-            example: Index in the batch.
+        Raises:
+            ApportionError: There is no such position, or one has to be given.
         """
-        if isinstance(target, Span):
-            ids = self.span_ids(target)
-            label = target.text if isinstance(target.text, str) else "".join(self.label(i) for i in ids)
-            return read_span(lambda tensor: tensor[example][list(rows)], ids, f'"{label}"', target.unit)
-
-        def place(tensor: Tensor) -> Tensor:
-            return tensor[example][rows]
-
-        row = place(logits)
-        output = int(row.argmax()) if target.output is None else self.index(target.output, row.numel())
-        contrast = [self.index(c, row.numel()) for c in target.contrast]
-        if output in contrast:
-            raise ApportionError(f"target and contrast are both {self.shown(output)}; their difference is always 0.")
-        names = [self.shown(c) for c in contrast]
-        return read_outputs(place, output, contrast, target.unit, self.shown(output), names)
+        if not self.kind.per_token:
+            if position is not None:
+                what = "image" if self.kind.of_images else "text"
+                raise ApportionError(
+                    f"position={position!r} was given, but {type(self.model).__name__} has one output per {what}."
+                )
+            return ()
+        length = self.length(prompt)
+        if position is not None:
+            return (self._position(prompt, position, length),)
+        return (self.kind.row(prompt, length, tokenizer_of(self.processor)),)
 
     def prediction(self, row: Tensor, k: int = 5) -> tuple[tuple[str, float], ...]:
         """The most likely outputs of one row, with their probabilities."""
@@ -128,13 +113,13 @@ class Head:
 
     def label(self, index: int) -> str:
         """Name of an output: a token's text or a class."""
-        if self._has_classes():
+        if self.kind.has_classes:
             return str(self._classes().get(index, index))
         return token_label(index, tokenizer_of(self.processor))
 
     def shown(self, index: int) -> str:
         """Name of an output as it stands in a sentence: tokens in quotation marks."""
-        return self.label(index) if self._has_classes() or self.processor is None else f'"{self.label(index)}"'
+        return self.label(index) if self.kind.has_classes or self.processor is None else f'"{self.label(index)}"'
 
     def index(self, output: str | int, size: int) -> int:
         """The column of an output given by name or id.
@@ -144,12 +129,12 @@ class Head:
         """
         if isinstance(output, int):
             if not 0 <= output < size:
-                what = "classes" if self._has_classes() else "tokens"
+                what = "classes" if self.kind.has_classes else "tokens"
                 raise ApportionError(
                     f"target id {output} is out of range: the model has {size} {what} (0 to {size - 1})."
                 )
             return output
-        if self._has_classes():
+        if self.kind.has_classes:
             return self._class_index(output)
         tokenizer = self._tokenizer(f"the target {output!r}")
         check_text(output, "the target")
@@ -160,7 +145,7 @@ class Head:
         if len(ids) != 1:
             pieces = " + ".join(repr(self.label(i)) for i in ids) or "nothing"
             remedy = "choose one of them" + (
-                f", or explain the whole text: target=Span({output!r})." if self.kind in ("causal", "seq2seq") else "."
+                f", or explain the whole text: target=Span({output!r})." if self.kind.writes else "."
             )
             raise ApportionError(f"the target {output!r} is {len(ids)} tokens for this tokenizer: {pieces}; {remedy}")
         if ids[0] == getattr(tokenizer, "unk_token_id", None) and output != tokenizer.unk_token:
@@ -175,9 +160,6 @@ class Head:
             return same[0]
         shown = ", ".join(map(str, list(classes.values())[:_SHOWN])) + (", …" if len(classes) > _SHOWN else "")
         raise ApportionError(f"there is no class {name!r}; the model's classes are {shown}.")
-
-    def _has_classes(self) -> bool:
-        return self.kind in ("sequence-classification", "token-classification", "image-classification", "other")
 
     def _classes(self) -> dict[int, str]:
         return getattr(getattr(self.model, "config", None), "id2label", None) or {}
@@ -194,65 +176,6 @@ class Head:
             if size is not None and not 0 <= token < size:
                 raise ApportionError(f"token id {token} is out of the vocabulary (0 to {size - 1}).")
 
-    def _with_decoder(self, prompt: Prompt) -> Prompt:
-        start = getattr(self.model.config, "decoder_start_token_id", None)
-        if start is None:
-            start = getattr(self.model.config, "bos_token_id", None)
-        if start is None:
-            raise ApportionError(
-                "the model's configuration has no decoder_start_token_id; "
-                "give the decoder's tokens as {'decoder_input_ids': …}."
-            )
-        first = prompt.before_tokens
-        source = prompt.features[:first] + tuple(replace(f, part="source") for f in prompt.features[first:])
-        started = replace(
-            prompt,
-            inputs={**prompt.inputs, "decoder_input_ids": torch.empty(1, 0, dtype=torch.long, device=self._device())},
-            features=source,
-            parts={**prompt.parts, "decoder_input_ids": 0},
-        )
-        return self._extended(started, "decoder_input_ids", [start])
-
-    def _extended(self, prompt: Prompt, name: str, ids: Sequence[int]) -> Prompt:
-        """The prompt with tokens appended to its last input."""
-        before = prompt.inputs[name]
-        added = torch.tensor([list(ids)], dtype=before.dtype, device=before.device)
-        inputs = {**prompt.inputs, name: torch.cat([before, added], 1)}
-        for other, fill in (("attention_mask", 1), ("token_type_ids", 0), ("mm_token_type_ids", 0)):
-            if name == "input_ids" and other in inputs:
-                inputs[other] = torch.cat([inputs[other], torch.full_like(added, fill).to(inputs[other])], 1)
-        part = "decoder" if name == "decoder_input_ids" else "answer"
-        new = features_of_ids([*before[0].tolist(), *ids], tokenizer_of(self.processor), part=part)[before.shape[1] :]
-        parts = {**prompt.parts, name: prompt.parts[name] + len(ids)}
-        return replace(prompt, inputs=inputs, features=(*prompt.features, *new), parts=parts)
-
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
-
-    def _rows(self, prompt: Prompt, target: AnyTarget) -> tuple[int, ...]:
-        if not isinstance(target, Target | Span):
-            return ()
-        length = prompt.parts["decoder_input_ids"] if self.kind == "seq2seq" else prompt.length
-        if isinstance(target, Span):
-            count = len(self.span_ids(target))
-            return tuple(range(length - count, length))
-        if self.kind in ("sequence-classification", "image-classification", "dual-encoder", "other"):
-            if target.position is not None:
-                what = "image" if self.kind == "image-classification" else "text"
-                name = type(self.model).__name__
-                raise ApportionError(f"position={target.position!r} was given, but {name} has one output per {what}.")
-            return ()
-        if target.position is not None:
-            return (self._position(prompt, target.position, length),)
-        if self.kind in ("causal", "seq2seq"):
-            return (length - 1,)
-        if self.kind == "masked":
-            return (self._masked(prompt),)
-        shown = " ".join(f"{i}:{f.label.strip()}" for i, f in enumerate(prompt.features[: 3 * _SHOWN]))
-        raise ApportionError(
-            f"a classifier of tokens has an output per token; say which: position=0 or a word. Tokens: {shown}"
-        )
-
     def _position(self, prompt: Prompt, position: int | str, length: int) -> int:
         if isinstance(position, str):
             matching = [
@@ -267,25 +190,6 @@ class Head:
         if not 0 <= place < length:
             raise ApportionError(f"position={position} is outside the text, which has {length} tokens.")
         return place
-
-    def _masked(self, prompt: Prompt) -> int:
-        tokenizer = tokenizer_of(self.processor)
-        mask = getattr(tokenizer, "mask_token_id", None)
-        if mask is None:
-            raise ApportionError(
-                "the place to explain is not known: give position=, or a tokenizer that has a mask token."
-            )
-        found = [i for i, token in enumerate(prompt.ids) if token == mask]
-        if len(found) != 1:
-            raise ApportionError(
-                f"the text has {len(found)} {tokenizer.mask_token} tokens"
-                + (
-                    f", at {found}; choose one with position=."
-                    if found
-                    else "; put one where the model shall predict, or give position=."
-                )
-            )
-        return found[0]
 
 
 def detached(output: Any) -> tuple[Any, list[Tensor], list[Tensor]]:

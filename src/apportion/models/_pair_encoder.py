@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers.models.auto import modeling_auto
 
 from apportion.core import ApportionError
-from apportion.models._kind import kind_of_model
 from apportion.models.inputs import Sides, patch_cell, tokenizer_of
+from apportion.models.kinds import kind_of_model
 
 Pooling = Literal["mean", "cls", "last", "pooled"]
 
@@ -157,12 +157,12 @@ def pair_encoder(model: nn.Module, processor: Any, pooling: Pooling | None, side
     name, kind = type(model).__name__, kind_of_model(model)
     if pooling is not None and pooling not in get_args(Pooling):
         raise ApportionError(f"pooling={pooling!r} is not known; use {', '.join(map(repr, get_args(Pooling)))}.")
-    if kind == "dual-encoder":
+    if kind.compares:
         if pooling is not None or not callable(getattr(model, made.own, None)):
             asked = "leave `pooling` out" if pooling is not None else "give an image and a text"
             raise ApportionError(f"{name} has encodings of its own, of images and texts; {asked}.")
         return made(model, None, "the model")
-    if kind != "other" or getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+    if kind.has_head or getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         raise ApportionError(
             f"{name} is no encoder, so a pair of two {sides} has no similarity under it; load the encoder alone "
             "(AutoModel, or get_encoder() of an encoder-decoder)."

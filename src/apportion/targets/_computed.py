@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import ApportionError
+from apportion.targets._any_target import AnyTarget, At, NamedOutputs, Reading
 
 Place = Literal["pooled", "cls", "mean"] | int | tuple[int, int]
 
 
-class Computed(ABC):
+class Computed(AnyTarget):
     """A number for each example, computed from the model's output as if the model itself did it.
 
     A function as a target is read outside the graph, by its derivative; that loses what is not linear, such as a norm
@@ -26,6 +27,12 @@ class Computed(ABC):
     #: As the reader should see it.
     label: str = "computed"
     unit: str = "value"
+
+    in_graph: ClassVar[bool] = True
+
+    def reading(self, head: NamedOutputs, at: At, logits: Any) -> Reading:
+        """The number that the graph holds already, by example and target."""
+        return Reading(lambda tensor: tensor[at.example][at.column], self.label, self.unit, linear=True)
 
     @abstractmethod
     def values(self, output: Any, prompts: Sequence[Any]) -> Float[Tensor, " examples"]:
@@ -53,6 +60,20 @@ class Outputs:
     output: Any
 
 
+def computed_outputs(targets: Sequence[AnyTarget], prompts: Sequence[Any]) -> Callable[[Any], Outputs] | None:
+    """What targets compute from the model's output inside its graph; None where they do not.
+
+    Raises:
+        ApportionError: Some do and others do not.
+    """
+    computed = [target for target in targets if isinstance(target, Computed)]
+    if not computed:
+        return None
+    if len(computed) < len(targets):
+        raise ApportionError("targets that are computed inside the graph cannot be mixed with others; ask twice.")
+    return lambda output: Outputs(torch.stack([one.values(output, prompts) for one in computed], 1), output)
+
+
 @dataclass(frozen=True, eq=False)
 class Cosine(Computed):
     """The cosine of an output vector to a direction.
@@ -75,6 +96,11 @@ class Cosine(Computed):
         vector = vector_of(output, self.of, prompts)
         direction = _fitting(self.direction, vector)
         return _unit(vector) @ (direction / direction.norm())
+
+    @property
+    def single_place(self) -> Place | None:
+        """Its place, where that is a patch or the mean of them."""
+        return _single(self.of)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +125,11 @@ class Projection(Computed):
         vector = vector_of(output, self.of, prompts)
         product = vector @ _fitting(self.direction, vector)
         return product + self.bias if self.bias else product
+
+    @property
+    def single_place(self) -> Place | None:
+        """Its place, where that is a patch or the mean of them."""
+        return _single(self.of)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +206,10 @@ def patches_of(places: int, prompt: Any) -> tuple[int, int]:
     if side * side == places:
         return side, side
     raise ApportionError(f"the last layer has {places} places, which are not the image's patches; use of='pooled'.")
+
+
+def _single(of: Place) -> Place | None:
+    return None if of in ("pooled", "cls") else of
 
 
 def _unit(vector: Tensor) -> Tensor:

@@ -1,23 +1,21 @@
-"""A target: the number, read from the model's output, that is divided among the features."""
+"""An output of the model as the target: a token or class, or its difference to others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.targets._computed import Computed
+from apportion.targets._any_target import AnyTarget, At, NamedOutputs, Reading
 
 Unit = Literal["logit", "log-probability", "probability"]
 UNITS: tuple[Unit, ...] = ("logit", "log-probability", "probability")
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(AnyTarget):
     """One output of the model, or its difference to others.
 
     Args:
@@ -33,157 +31,72 @@ class Target:
     unit: Unit = "logit"
     position: int | str | None = None
 
+    names_outputs: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise ApportionError(f"unit={self.unit!r} is not known; use one of {', '.join(map(repr, UNITS))}.")
         if isinstance(self.contrast, str | int):
             object.__setattr__(self, "contrast", (self.contrast,))
 
+    def rows(self, prompt: Any, head: NamedOutputs) -> tuple[int, ...]:
+        """The row at its position."""
+        return head.row(prompt, self.position)
 
-@dataclass(frozen=True)
-class Span:
-    """A continuation of the prompt: the sum of its tokens' log-probabilities, each given the tokens before it.
+    def resolved(self, head: NamedOutputs, at: At, logits: Tensor) -> Target:
+        """The target with its outputs as columns, the most likely one where none is named."""
+        output, contrast = self._columns(head, logits[at.example][at.rows])
+        return replace(self, output=output, contrast=contrast)
 
-    Args:
-        text: The continuation, or its token ids.
-        unit: What is summed: log-probabilities, whose sum is that of the whole continuation, or logits.
-    """
+    def reading(self, head: NamedOutputs, at: At, logits: Tensor) -> Reading:
+        """The output, less the mean of its contrasts.
 
-    text: str | tuple[int, ...]
-    unit: Literal["log-probability", "logit"] = "log-probability"
+        Raises:
+            ApportionError: The model has no such output, or output and contrast are the same.
+        """
+        output, contrast = self._columns(head, logits[at.example][at.rows])
+        if output in contrast:
+            raise ApportionError(f"target and contrast are both {head.shown(output)}; their difference is always 0.")
 
-    def __post_init__(self) -> None:
-        if self.unit not in ("log-probability", "logit"):
-            raise ApportionError(
-                f"unit={self.unit!r} does not add up over a span; use 'log-probability', or 'logit' for sums of logits."
-            )
-        if not self.text:
-            raise ApportionError("the span to explain is empty; give a text such as Span(' Paris, of course').")
-        if not isinstance(self.text, str):
-            object.__setattr__(self, "text", tuple(self.text))
+        def value(tensor: Any) -> Tensor:
+            row: Tensor = tensor[at.example][at.rows]
+            if self.unit == "log-probability":
+                row = row.float().log_softmax(-1) if row.dtype.itemsize < 4 else row.log_softmax(-1)
+            elif self.unit == "probability":
+                row = row.float().softmax(-1) if row.dtype.itemsize < 4 else row.softmax(-1)
+            chosen = row[output]
+            return chosen - row[list(contrast)].mean() if contrast else chosen
 
+        label = head.shown(output)
+        if not contrast:
+            return Reading(value, label, self.unit, linear=self.unit == "logit")
+        names = [head.shown(other) for other in contrast]
+        others = names[0] if len(names) == 1 else f"mean({', '.join(names)})"
+        return Reading(value, f"{label} − {others}", f"{self.unit} difference", linear=self.unit != "probability")
 
-AnyTarget = Target | Span | Computed | Callable[[Any], Tensor]
+    def _columns(self, head: NamedOutputs, row: Tensor) -> tuple[int, tuple[int, ...]]:
+        output = int(row.argmax()) if self.output is None else head.index(self.output, row.numel())
+        return output, tuple(head.index(other, row.numel()) for other in self.contrast)
 
+    @property
+    def likelihood(self) -> Literal["probability", "log-probability"] | None:
+        """Its unit, where that is a probability's; a difference states none."""
+        return None if self.contrast or self.unit == "logit" else self.unit
 
-def as_targets(
-    target: Any, contrast: str | int | Sequence[str | int] | None, unit: Unit, position: int | str | None
-) -> list[AnyTarget]:
-    """The targets that `explain`'s arguments ask for."""
-    contrasts = () if contrast is None else (contrast,) if isinstance(contrast, str | int) else tuple(contrast)
-    given = list(target) if isinstance(target, list | tuple) else [target]
-    if not given:
-        raise ApportionError("target is an empty list; leave it out for the most likely output, or name one.")
-    targets: list[AnyTarget] = []
-    for one in given:
-        if isinstance(one, Target | Span | Computed) or callable(one):
-            if contrasts or unit != "logit" or position is not None:
-                raise ApportionError(
-                    f"contrast, unit and position belong inside Target(...) when the target is a {type(one).__name__}."
-                )
-            targets.append(one)
-        elif one is None or isinstance(one, str | int):
-            targets.append(Target(one, contrasts, unit, position))
-        else:
-            raise ApportionError(
-                f"target {one!r} is a {type(one).__name__}; give a token or class (text or id), a Target, a Span, a "
-                "function of the model's output, or a list of these."
-            )
-    if len(targets) > 1 and any(isinstance(t, Span) for t in targets):
-        raise ApportionError("a Span extends the prompt, so it has to be the only target; explain several one by one.")
-    return targets
+    def as_probability(self) -> Target:
+        """The same output, read as a probability."""
+        return replace(self, unit="probability")
 
+    def against_each(self) -> list[AnyTarget]:
+        """The named output against each of its contrasts alone."""
+        if self.output is None:
+            return []
+        return [replace(self, contrast=(other,)) for other in self.contrast]
 
-@dataclass(frozen=True)
-class Reading:
-    """A target as a function of one tensor of the model's output.
+    def likeliest(self) -> Target | None:
+        """The most likely output, read in the place of the named one."""
+        return None if self.output is None else replace(self, output=None)
 
-    Args:
-        value: From that tensor, or its examples in a tuple, to the number that is divided.
-        label: As the reader should see it.
-        unit: As the reader should see it.
-        linear: Whether the number is a weighted sum of outputs, so that nothing is lost in reading it.
-    """
-
-    value: Callable[[Any], Tensor]
-    label: str
-    unit: str
-    linear: bool = False
-
-
-def read_outputs(
-    place: Callable[[Tensor], Tensor],
-    output: int,
-    contrast: Sequence[int],
-    unit: Unit,
-    label: str,
-    contrasts: Sequence[str],
-) -> Reading:
-    """A reading of one output, less the mean of others.
-
-    Args:
-        place: Takes the vector of outputs out of the model's tensor.
-        output: Index of the output.
-        contrast: Indices of the outputs to subtract.
-        unit: What is read of each.
-        label: Name of the output.
-        contrasts: Names of the others.
-    """
-
-    def value(tensor: Tensor) -> Tensor:
-        row = place(tensor)
-        if unit == "log-probability":
-            row = row.float().log_softmax(-1) if row.dtype.itemsize < 4 else row.log_softmax(-1)
-        elif unit == "probability":
-            row = row.float().softmax(-1) if row.dtype.itemsize < 4 else row.softmax(-1)
-        chosen = row[output]
-        return chosen - row[list(contrast)].mean() if contrast else chosen
-
-    if not contrast:
-        return Reading(value, label, unit, linear=unit == "logit")
-    others = contrasts[0] if len(contrasts) == 1 else f"mean({', '.join(contrasts)})"
-    return Reading(value, f"{label} − {others}", f"{unit} difference", linear=unit != "probability")
-
-
-def read_span(
-    place: Callable[[Tensor], Tensor],
-    ids: Sequence[int],
-    label: str,
-    unit: Literal["log-probability", "logit"] = "log-probability",
-) -> Reading:
-    """A reading of a sum of log-probabilities or logits, of the tokens that follow the rows that `place` takes out."""
-
-    def value(tensor: Tensor) -> Tensor:
-        rows = place(tensor)
-        rows = rows.float() if rows.dtype.itemsize < 4 else rows
-        chosen = torch.as_tensor(ids, device=rows.device)
-        outputs = rows if unit == "logit" else rows.log_softmax(-1)
-        return outputs.gather(-1, chosen[:, None]).sum()
-
-    return Reading(value, label, unit if unit != "logit" else summed_unit(unit, len(ids)), linear=unit == "logit")
-
-
-def summed_unit(unit: str, count: int) -> str:
-    """The unit of a sum over tokens: log-probabilities add up to that of the span, other units are named as sums."""
-    return unit if count == 1 or unit.startswith("log-probability") else f"{unit}, summed"
-
-
-def read_computed(example: int, target: int, label: str, unit: str) -> Reading:
-    """A reading of a number that the graph holds already, by example and target."""
-    return Reading(lambda tensor: tensor[example][target], label, unit, linear=True)
-
-
-def read_callable(function: Callable[[Any], Tensor]) -> Reading:
-    """A reading of the user's own number."""
-    name = getattr(function, "__name__", type(function).__name__)
-
-    def value(output: Any) -> Tensor:
-        number = function(output)
-        if not isinstance(number, Tensor) or number.numel() != 1:
-            given = f"a tensor of shape {tuple(number.shape)}" if isinstance(number, Tensor) else type(number).__name__
-            raise ApportionError(f"the target {name} returned {given}; it must return one number as a tensor.")
-        if torch.is_grad_enabled() and not number.requires_grad:
-            raise ApportionError(f"the target {name} does not depend on the model's output, so it cannot be divided.")
-        return number.reshape(())
-
-    return Reading(value, name, name)
+    def to_dict(self) -> dict[str, Any]:
+        """The target as JSON has it."""
+        return {"target": self.output, "contrast": self.contrast, "unit": self.unit, "position": self.position}

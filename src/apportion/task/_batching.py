@@ -75,13 +75,13 @@ def batches(head: Head, prompts: Sequence[Prompt], size: int) -> list[list[int]]
     padding behind it reads one text at a time while its configuration names no padding token.
     """
     config = getattr(head.model, "config", None)
-    one_by_one = head.kind == "sequence-classification" and getattr(config, "pad_token_id", None) is None
+    one_by_one = head.kind.reads_padding and getattr(config, "pad_token_id", None) is None
     groups: dict[Any, list[int]] = {}
     for i, prompt in enumerate(prompts):
         names = tuple(sorted(prompt.inputs))
         shapes = tuple(tuple(prompt.inputs[name].shape) for name in names if name in CONTINUOUS)
         alone = i if one_by_one or any(not canvas.batched for canvas in prompt.canvases) else -1
-        key = (names, () if head.kind == "causal" else tuple(prompt.parts.values()), shapes, alone)
+        key = (names, () if head.kind.looks_back else tuple(prompt.parts.values()), shapes, alone)
         groups.setdefault(key, []).append(i)
     found = []
     for members in groups.values():

@@ -17,7 +17,7 @@ from apportion.models import Head, detached
 from apportion.models.anatomy import in_evaluation
 from apportion.models.inputs import Prompt
 from apportion.relevance import Trace, record
-from apportion.targets import AnyTarget, Computed, Outputs, Reading, Span, Target, read_callable, read_computed
+from apportion.targets import AnyTarget, At, Reading, computed_outputs
 from apportion.task._batching import TOKENS_AT_ONCE, _of_similar_length, _stacked
 from apportion.task._variant import Variant
 
@@ -92,13 +92,13 @@ class Question:
         #: Whether the trace keeps the summands of sums, for methods that ask for them.
         self.summands = False
         self.passes = Passes()
-        if any(isinstance(t, Computed) for t in targets) and not all(isinstance(t, Computed) for t in targets):
-            raise ApportionError("targets that are computed inside the graph cannot be mixed with others; ask twice.")
         if rows is None:
             self.prompts = [head.prepare(prompt, targets) for prompt in prompts]
-            self.rows = [head.positions(prompt, self.targets) for prompt in self.prompts]
+            self.rows = [[target.rows(prompt, head) for target in targets] for prompt in self.prompts]
         else:
             self.prompts, self.rows = list(prompts), [list(of_prompt) for of_prompt in rows]
+        #: What the targets compute from the model's output, where they do so inside the graph.
+        self._then = computed_outputs(self.targets, self.prompts)
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
@@ -156,25 +156,13 @@ class Question:
             name, said = type(self.head.model).__name__, str(error).splitlines()[0]
             raise ApportionError(f"{name} refuses an input of the shape {shapes[0]}: {said}") from error
 
-    @property
-    def _then(self) -> Callable[[Any], Outputs] | None:
-        """What the targets compute from the model's output, where they do so inside the graph."""
-        computed = [target for target in self.targets if isinstance(target, Computed)]
-        if not computed:
-            return None
-
-        def then(output: Any) -> Outputs:
-            return Outputs(torch.stack([target.values(output, self.prompts) for target in computed], 1), output)
-
-        return then
-
     @cached_property
     def read(self) -> Read:
         """The targets' values and their derivatives by the outputs; the model's graph is not touched."""
         source, originals, leaves = self._detached()
         readings = [[self._reading(b, t, source) for t in range(len(self.targets))] for b in range(len(self.prompts))]
         # Apart from each other, so that the derivative of one example does not fill a tensor of all.
-        given = source.unbind(0) if _only_outputs(self.targets) else source
+        given = source.unbind(0) if self._of_outputs else source
         values = [[reading.value(given) for reading in of_example] for of_example in readings]
 
         def derive() -> tuple[list[Tensor], list[Tensor]]:
@@ -197,7 +185,7 @@ class Question:
     def values_in_graph(self) -> Float[Tensor, "examples targets"]:
         """The targets as part of the model's graph, for derivatives of a derivative."""
         output = self.trace.output
-        source = self.head.logits(output).unbind(0) if _only_outputs(self.targets) else output
+        source = self.head.logits(output).unbind(0) if self._of_outputs else output
         return torch.stack([torch.stack([one.value(source) for one in of]) for of in self.read.readings])
 
     @cached_property
@@ -231,7 +219,7 @@ class Question:
 
         A function of the user's as a target sees the output of one prompt.
         """
-        most = None if _only_outputs(self.targets) else 1
+        most = None if self._of_outputs else 1
         kinds: dict[Hashable, list[int]] = {}
         for i, variant in enumerate(variants):
             kinds.setdefault(None if variant.change is None else variant.change.kind, []).append(i)
@@ -244,19 +232,16 @@ class Question:
         with in_evaluation(self.head.model), torch.no_grad():
             output = self.head.model(**self.inputs)
             output = output if self._then is None else self._then(output)
-            source = self.head.logits(output) if _only_outputs(self.targets) else output
+            source = self.head.logits(output) if self._of_outputs else output
             examples, targets = range(len(self.prompts)), range(len(self.targets))
             values = [torch.stack([self._reading(b, t, source).value(source) for t in targets]) for b in examples]
         return torch.stack(values).double().cpu()
 
     def _resolved(self, example: int, target: int, asked: AnyTarget) -> AnyTarget:
-        if not isinstance(asked, Target):
+        if not asked.names_outputs:
             return asked
         logits = self.head.logits(self.trace.output).detach()
-        row = logits[(example, *self._in_logits(self.rows[example][target], logits))]
-        output = int(row.argmax()) if asked.output is None else self.head.index(asked.output, row.numel())
-        contrast = tuple(self.head.index(other, row.numel()) for other in asked.contrast)
-        return replace(asked, output=output, contrast=contrast)
+        return asked.resolved(self.head, self._at(example, target, logits), logits)
 
     @cached_property
     def predictions(self) -> list[tuple[tuple[str, float], ...]]:
@@ -264,8 +249,7 @@ class Question:
         found: list[tuple[tuple[str, float], ...]] = []
         for b, rows in enumerate(self.rows):
             logits = getattr(getattr(self.trace.output, "output", self.trace.output), "logits", None)
-            classes = isinstance(self.targets[0], Target | Span) or self.head.kind == "image-classification"
-            if not isinstance(logits, Tensor) or not classes:
+            if not isinstance(logits, Tensor) or not (self.targets[0].names_outputs or self.head.kind.of_images):
                 found.append(())
                 continue
             places = self._in_logits(rows[0], logits) if rows[0] else ()
@@ -275,9 +259,7 @@ class Question:
     @cached_property
     def _keep(self) -> int | None:
         """How many rows at the end the model has to compute, where it can leave out the others."""
-        if self.head.kind != "causal" or not self.head.accepts("logits_to_keep"):
-            return None
-        if not _only_outputs(self.targets):
+        if not self.head.kind.looks_back or not self.head.accepts("logits_to_keep") or not self._of_outputs:
             return None
         longest = max(prompt.length for prompt in self.prompts)
         return longest - min(row for rows in self.rows for places in rows for row in places)
@@ -286,13 +268,13 @@ class Question:
         """Rows of the text as rows of a tensor that holds only the last ones."""
         if not rows:
             return rows
-        name = "decoder_input_ids" if self.head.kind == "seq2seq" else next(iter(self.prompts[0].parts))
+        name = self.head.kind.rows_in(tuple(self.prompts[0].parts))
         left_out = self.inputs[name].shape[1] - logits.shape[1] if self._keep is not None else 0
         return tuple(row - left_out for row in rows)
 
     def _detached(self) -> tuple[Any, list[Tensor], list[Tensor]]:
         """What the targets read, cut off from the model: the logits, or the whole output where a function wants it."""
-        if not _only_outputs(self.targets):
+        if not self._of_outputs:
             return detached(self.trace.output)
         logits = self.head.logits(self.trace.output)
         leaf = logits.detach().requires_grad_(True)
@@ -300,18 +282,18 @@ class Question:
 
     def _reading(self, example: int, target: int, source: Any) -> Reading:
         asked = self.targets[target]
-        if isinstance(asked, Computed):
-            return read_computed(example, target, asked.label, asked.unit)
-        if not isinstance(asked, Target | Span):
-            return read_callable(asked)
+        if asked.of_whole_output:
+            return asked.reading(self.head, At(example, target, ()), source)
         logits = source if isinstance(source, Tensor) else self.head.logits(source)
-        rows = self._in_logits(self.rows[example][target], logits)
-        reading = self.head.reading(asked, rows, logits.detach(), example)
+        reading = asked.reading(self.head, self._at(example, target, logits), logits.detach())
         if isinstance(source, Tensor):
             return reading
         return replace(reading, value=lambda output: reading.value(self.head.logits(output)))
 
+    def _at(self, example: int, target: int, logits: Tensor) -> At:
+        return At(example, target, self._in_logits(self.rows[example][target], logits))
 
-def _only_outputs(targets: Sequence[AnyTarget]) -> bool:
-    """Whether all targets read the model's logits, rather than being functions of its whole output."""
-    return all(isinstance(target, Target | Span | Computed) for target in targets)
+    @property
+    def _of_outputs(self) -> bool:
+        """Whether all targets read the model's logits, rather than being functions of its whole output."""
+        return not any(target.of_whole_output for target in self.targets)

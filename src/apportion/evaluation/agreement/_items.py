@@ -149,14 +149,14 @@ class _MaskedReader(_Reader):
 
 def _reader(engine: Engine) -> _Reader:
     kind, tokenizer = kind_of_model(engine.model), tokenizer_of(engine.processor)
-    if kind not in ("causal", "masked"):
+    if not (kind.looks_back or kind.fills_masks):
         raise ApportionError(
             f"{type(engine.model).__name__} predicts no verb; agreement needs a causal or masked language model."
         )
     if tokenizer is None:
         raise ApportionError("agreement is about words, which need a tokenizer: Explainer(model, tokenizer).")
     head = Head(engine.model, kind, engine.processor)
-    if kind == "causal":
+    if kind.looks_back:
         return _Reader(head, tokenizer)
     if getattr(tokenizer, "mask_token_id", None) is None:
         raise ApportionError("the masked model's tokenizer has no mask token to put in the verb's place; set one.")

@@ -94,7 +94,7 @@ class _Reader:
 
     def __init__(self, engine: Engine, wording: str) -> None:
         self.kind, self.tokenizer = kind_of_model(engine.model), tokenizer_of(engine.processor)
-        if self.kind not in ("causal", "seq2seq"):
+        if not self.kind.writes:
             raise ApportionError(
                 f"{type(engine.model).__name__} writes no answer; questions need a causal language model or an "
                 "encoder-decoder."
@@ -118,7 +118,7 @@ class _Reader:
 
     def continuation(self, prompt: str, answer: str) -> list[int]:
         """The answer's tokens behind the prompt; a decoder begins with them."""
-        if self.kind == "seq2seq":
+        if self.kind.has_decoder:
             ids = self._ids(answer)
         else:
             read, both = self._ids(prompt), self._ids(f"{prompt} {answer}")
@@ -139,7 +139,7 @@ class _Reader:
 
     def span(self, answer: str, ids: list[int]) -> Span:
         """The whole answer, as text where that has these tokens."""
-        text = answer if self.kind == "seq2seq" else f" {answer}"
+        text = answer if self.kind.has_decoder else f" {answer}"
         return Span(text if self._ids(text) == ids else tuple(ids))
 
     def _ids(self, text: str) -> list[int]:

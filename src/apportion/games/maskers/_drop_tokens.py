@@ -16,7 +16,6 @@ from apportion.core import ApportionError
 from apportion.games.maskers._image_masker import ImageMasker
 from apportion.models.anatomy import in_evaluation
 from apportion.models.inputs import Canvas, layout_of
-from apportion.targets import Cosine, Projection
 from apportion.task import Change, Question, Variant
 
 #: At most so many tokens stand before the patches: a class token, distillation, registers.
@@ -127,8 +126,8 @@ def patch_sequence(question: Question, example: int, doing: str) -> tuple[PatchS
         raise ApportionError(f"{refusal}{type(model).__name__} has none for this prompt{other}")
     canvas = prompt.canvases[0]
     for target in question.targets:
-        if isinstance(target, Cosine | Projection) and target.of not in ("pooled", "cls"):
-            raise ApportionError(f"{refusal}the target reads of={target.of!r}, whose place would move{other}")
+        if target.single_place is not None:
+            raise ApportionError(f"{refusal}the target reads of={target.single_place!r}, whose place would move{other}")
     known = _TRIED.setdefault(question, {})
     if example not in known:
         found = _found(question, example, canvas)

@@ -133,7 +133,7 @@ class AttentionMask(Masker):
                 continue
             name = f"{part.removesuffix('input_ids')}attention_mask" if part.endswith("input_ids") else "attention_mask"
             _check_attention(head, name)
-            last = _first_row(question, example) if part == read_part and head.kind in ("causal", "seq2seq") else None
+            last = _first_row(question, example) if part == read_part and head.kind.writes else None
             if not bool((kept if last is None else kept[: last + 1]).any()):
                 raise ApportionError(
                     "with the attention mask 0 at every token that the target could look at, the model's output is not "
@@ -261,8 +261,7 @@ def _by_part(prompt: Prompt, present: Tensor) -> dict[str, Tensor]:
 
 def _part_with_rows(question: Question, prompt: Prompt) -> str:
     """The input whose places the targets' rows are."""
-    names = list(prompt.parts)
-    return next((name for name in names if question.head.kind == "seq2seq" and name.startswith("decoder")), names[0])
+    return question.head.kind.rows_in(tuple(prompt.parts))
 
 
 def _first_row(question: Question, example: int) -> int | None:

@@ -17,6 +17,7 @@ from apportion.methods import Method, default_method
 from apportion.models import Head, PairEncoder
 from apportion.models.anatomy import in_evaluation
 from apportion.models.inputs import Prompt, empty_text, text_prompt
+from apportion.targets import Function
 from apportion.task import Question
 
 #: Similarities that go back through the image together, times its patches.
@@ -62,7 +63,7 @@ class Sides:
         self.method = default_method(tower, pixels=True) if method is None else method
         self._text = TextTower(head.model, None, type(head.model).__name__)
         self.question = Question(
-            Head(tower, "dual-encoder", head.processor), [alone], [_encoding], detail=self.method.detail
+            Head(tower, head.kind, head.processor), [alone], [Function(_encoding)], detail=self.method.detail
         )
         self.question.summands = self.method.summands
         self._encoded: dict[str, Tensor] = {}
@@ -79,7 +80,7 @@ class Sides:
         directions = self.encodings(distinct)
         found = []
         for some in directions.split(self.at_once):
-            question = self.question.about([_similarity_to(direction) for direction in some])
+            question = self.question.about([Function(_similarity_to(direction)) for direction in some])
             question.summands = self.method.summands
             shares = self.method.attribute(question)
             if shares.features is not None:

@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from apportion.core import ApportionError, Pair
+from apportion.core import ApportionError
 from apportion.metagame._play import Game
 from apportion.metagame.captions._caption import Caption, caption
 from apportion.metagame.captions._two_sides import Sides
 from apportion.metagame.estimators import MetaEstimate, MetaGame, estimated
 from apportion.methods import Method
 from apportion.models import Head
-from apportion.models.inputs import Prompt, is_image, text_prompt
+from apportion.models.inputs import Prompt, Recognised, text_prompt
 from apportion.results import Cost, Explained, Interactions
 from apportion.targets import Similarity
 from apportion.task import Question, Variant
@@ -26,15 +26,15 @@ from apportion.task import Question, Variant
 ROUNDING = 1000
 
 
-def pair_of(pair: Pair) -> tuple[Any, tuple[str, ...]]:
+def pair_of(prompt: Recognised) -> tuple[Any, tuple[str, ...]]:
     """The image of a pair and its captions.
 
     Raises:
         ApportionError: It is no image with a text or texts.
     """
-    image, texts = (pair.first, pair.second) if is_image(pair.first) else (pair.second, pair.first)
+    image, texts = prompt.image, prompt.text
     captions = (texts,) if isinstance(texts, str) else tuple(texts) if isinstance(texts, list | tuple) else ()
-    if not is_image(image) or not captions or not all(isinstance(one, str) and one.strip() for one in captions):
+    if image is None or not captions or not all(isinstance(one, str) and one.strip() for one in captions):
         raise ApportionError(
             "words of a caption move the patches of an image: give ap.Pair(image, 'a caption'), or several captions in "
             "a list."

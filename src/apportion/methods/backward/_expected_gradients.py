@@ -15,7 +15,7 @@ from apportion.methods._registry import register
 from apportion.methods.backward._baseline import layout_at, refilled
 from apportion.methods.backward._counts import check_batch_size, check_count
 from apportion.methods.backward._neighbourhood import Neighbourhood, Place, Point
-from apportion.models.inputs import prompts_from
+from apportion.models.inputs import token_prompts
 from apportion.task import Question
 
 
@@ -140,7 +140,7 @@ class ExpectedGradients(Method):
     def _ids(self, near: Neighbourhood, reference: str | Sequence[int], length: int) -> Int[Tensor, " place"]:
         """A reference's first tokens, as many as the prompt has."""
         given = reference if isinstance(reference, str) else list(reference)
-        (prompt,) = prompts_from(given, near.question.head.processor, device=torch.device("cpu"))
+        (prompt,) = token_prompts(given, near.question.head.processor)
         ids, known = prompt.ids, min(near.known(place) for place in near.here)
         if len(ids) < length:
             raise ApportionError(

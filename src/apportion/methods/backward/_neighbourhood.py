@@ -16,7 +16,6 @@ from apportion.models.anatomy import in_evaluation
 from apportion.models.inputs import Canvas
 from apportion.relevance import DEEP, Leaf, Trace, token_embedding
 from apportion.relevance import NAME as VISUAL_TOKENS
-from apportion.targets import Computed, Span, Target
 from apportion.task import TOKENS_AT_ONCE, Question
 
 #: Where tokens are embedded: the module's path, and the input that it looks up (encoder-decoders share a module).
@@ -167,8 +166,8 @@ class Neighbourhood:
     def _rows_are_apart(self) -> bool:
         """Whether several points may run as a batch: targets, embeddings and canvases must all have a row for each."""
         # A model of pairs compares every image of a batch with every text, so that its rows are not apart.
-        alone = Computed if self.question.head.kind == "dual-encoder" else Target | Span | Computed
-        rows = all(isinstance(target, alone) for target in self.question.targets)
+        compares = self.question.head.kind.compares
+        rows = all(t.in_graph if compares else not t.of_whole_output for t in self.question.targets)
         return rows and all(
             x.shape[0] == 1 and (x.ndim == 3 if (canvas := self.canvas(place)) is None else canvas.batched)
             for place, x in self.here.items()

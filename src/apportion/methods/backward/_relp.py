@@ -13,7 +13,7 @@ from apportion.core import ApportionError
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.backward._tokens import shares_of_tokens
-from apportion.models.inputs import Prompt, prompts_from
+from apportion.models.inputs import Prompt, token_prompts
 from apportion.relevance import RELP, Propagated, Trace, token_embedding
 from apportion.task import Question
 
@@ -110,10 +110,10 @@ class RelP(Method):
         """The corrupted prompt, prepared as the clean one was."""
         head, clean = question.head, question.prompts[0]
         device = clean.inputs[next(iter(clean.parts))].device
-        found = prompts_from(self.corrupt, head.processor, device=device)
+        found = token_prompts(self.corrupt, head.processor)
         if len(found) != 1:
             raise ApportionError(f"relp compares with one corrupted prompt; {len(found)} were given.")
-        prepared = head.prepare(found[0], question.targets)
+        prepared = head.prepare(found[0].to(device), question.targets)
         if dict(prepared.parts) != dict(clean.parts):
             counts = [" and ".join(map(str, prompt.parts.values())) for prompt in (prepared, clean)]
             raise ApportionError(

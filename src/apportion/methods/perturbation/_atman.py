@@ -18,7 +18,6 @@ from apportion.methods._registry import register
 from apportion.models.anatomy import Heads, attention_through, in_evaluation
 from apportion.models.inputs import Prompt
 from apportion.relevance import token_embedding
-from apportion.targets import Span, Target
 from apportion.task import TOKENS_AT_ONCE, Question, Variant, tokens_of
 
 #: By input of tokens or patches, what each key's scores are multiplied by: (variants, keys).
@@ -134,7 +133,7 @@ def _suppressed(question: Question, example: int, factors: Factors) -> Float[Ten
         (own,) = question.evaluate(example, [Variant(prompt, rows)])
     _check_same(own, question, example)
     count = max(1, TOKENS_AT_ONCE // tokens_of(prompt))
-    if not all(isinstance(target, Target | Span) for target in question.targets):
+    if not all(target.names_outputs for target in question.targets):
         count = 1  # a function of the whole output is read one prompt at a time
     firsts = range(0, len(next(iter(factors.values()))), count)
     found = []

@@ -24,7 +24,7 @@ from apportion.games import (
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.perturbation._played import shares_of
-from apportion.targets import AnyTarget, Span, Target
+from apportion.targets import AnyTarget
 from apportion.task import Question
 
 #: A prompt with fewer sentences is divided among its words.
@@ -105,7 +105,7 @@ class ContextCite(Method):
             payoff = _as_log_odds(payoff, question.targets)
         game = CooperativeGame(len(players.groups), payoff, progress=question.progress, label="context-cite")
         rows = zip(question.targets, question.rows[example], strict=True)
-        scale = [float(len(places)) if isinstance(target, Span) else 1.0 for target, places in rows]
+        scale = [float(target.terms(places)) for target, places in rows]
         return sparse_surrogate(game, ablations=self.ablations, alpha=self.alpha, scale=scale, seed=self.seed)
 
 
@@ -115,21 +115,13 @@ def _as_log_odds(payoff: Callable[[Tensor], Tensor], targets: Sequence[AnyTarget
     def linked(coalitions: Tensor) -> Tensor:
         values = payoff(coalitions).clone()
         for column, target in enumerate(targets):
-            unit = _unit(target)
-            if unit == "probability":
+            if target.likelihood == "probability":
                 values[:, column] = _log_odds(values[:, column].clamp_min(torch.finfo(torch.float64).tiny).log())
-            elif unit == "log-probability":
+            elif target.likelihood == "log-probability":
                 values[:, column] = _log_odds(values[:, column])
         return values
 
     return linked
-
-
-def _unit(target: AnyTarget) -> str:
-    """What of a target has odds; a difference and the user's own number have none."""
-    if isinstance(target, Span):
-        return target.unit
-    return target.unit if isinstance(target, Target) and not target.contrast else "logit"
 
 
 def _log_odds(log_probability: Float[Tensor, " coalitions"]) -> Float[Tensor, " coalitions"]:

@@ -16,7 +16,7 @@ from apportion.core import ApportionError
 from apportion.methods.perturbation._last_layer import Kept, KeptOfLast, last_layer, only_rows
 from apportion.models.anatomy import in_evaluation
 from apportion.models.inputs import Prompt
-from apportion.targets import Span, Target
+from apportion.targets import At
 from apportion.task import Question, Variant
 
 #: How many tokens run together: enough to keep a processor busy.
@@ -62,12 +62,12 @@ class PrefixReader:
         """
         head, prompt = question.head, question.prompts[example]
         fits = (
-            head.kind == "causal"
+            head.kind.looks_back
             and head.accepts("past_key_values")
             and head.accepts("use_cache")
             and len(prompt.parts) == 1
             and prompt.length > 1
-            and all(isinstance(target, Target | Span) for target in question.targets)
+            and all(target.names_outputs for target in question.targets)
             and not _positions_depend_on_length(getattr(head.model, "config", None))
         )
         if not fits:
@@ -138,11 +138,10 @@ class PrefixReader:
 
     def _values(self, rows: Sequence[tuple[int, ...]], logits: Mapping[int, Tensor]) -> Float[Tensor, " targets"]:
         found = []
-        for target, places in zip(self.question.resolved[self.example], rows, strict=True):
-            assert isinstance(target, Target | Span)
+        for column, (target, places) in enumerate(zip(self.question.resolved[self.example], rows, strict=True)):
             mine = torch.stack([logits[row] for row in places])[None]
-            indices = tuple(range(len(places)))
-            found.append(self.head.reading(target, indices, mine, 0).value(mine))
+            at = At(0, column, tuple(range(len(places))))
+            found.append(target.reading(self.head, at, mine).value(mine))
         return torch.stack(found).double().cpu()
 
     def _prepared(self) -> bool:

@@ -1,11 +1,11 @@
 """How a prompt comes in: texts, chats, images, pairs and sound become features and tensors."""
 
 from apportion.models.inputs._canvas import Canvas as Canvas
-from apportion.models.inputs._given import image_in as image_in
 from apportion.models.inputs._given import prompts_given as prompts_given
+from apportion.models.inputs._given import text_without_image as text_without_image
 from apportion.models.inputs._images import as_image as as_image
 from apportion.models.inputs._images import image_processor_of as image_processor_of
-from apportion.models.inputs._images import is_image as is_image
+from apportion.models.inputs._images import names_picture as names_picture
 from apportion.models.inputs._images import processed_map as processed_map
 from apportion.models.inputs._layout import Layout as Layout
 from apportion.models.inputs._layout import layout_of as layout_of
@@ -13,20 +13,24 @@ from apportion.models.inputs._layout import patch_cell as patch_cell
 from apportion.models.inputs._mixed import empty_text as empty_text
 from apportion.models.inputs._mixed import text_prompt as text_prompt
 from apportion.models.inputs._prompt import CONTINUOUS as CONTINUOUS
+from apportion.models.inputs._prompt import OTHER as OTHER
 from apportion.models.inputs._prompt import Prompt as Prompt
+from apportion.models.inputs._prompt import Sides as Sides
 from apportion.models.inputs._prompt import check_text as check_text
+from apportion.models.inputs._prompt import extended as extended
 from apportion.models.inputs._prompt import features_of_ids as features_of_ids
-from apportion.models.inputs._prompt import is_batch as is_batch
-from apportion.models.inputs._prompt import prompts_from as prompts_from
 from apportion.models.inputs._prompt import token_label as token_label
 from apportion.models.inputs._prompt import tokenizer_of as tokenizer_of
+from apportion.models.inputs._reads import reads as reads
+from apportion.models.inputs._reads import sees as sees
+from apportion.models.inputs._recognised import Form as Form
+from apportion.models.inputs._recognised import Recognised as Recognised
+from apportion.models.inputs._recognised import each_of as each_of
+from apportion.models.inputs._recognised import recognised as recognised
 from apportion.models.inputs._regions import AnyRegions as AnyRegions
 from apportion.models.inputs._regions import check_regions as check_regions
 from apportion.models.inputs._regions import grid_labels as grid_labels
 from apportion.models.inputs._regions import region_features as region_features
-from apportion.models.inputs._sides import OTHER as OTHER
-from apportion.models.inputs._sides import Sides as Sides
-from apportion.models.inputs._sides import is_pair as is_pair
-from apportion.models.inputs._sides import sides_given as sides_given
 from apportion.models.inputs._thinking import THINKING as THINKING
 from apportion.models.inputs._thinking import parts_of_answer as parts_of_answer
+from apportion.models.inputs._tokens import token_prompts as token_prompts

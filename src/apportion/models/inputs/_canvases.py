@@ -15,6 +15,7 @@ from apportion.models.inputs._canvas import Canvas
 from apportion.models.inputs._images import named_masks, processed_map, shown
 from apportion.models.inputs._layout import Layout, layout_of
 from apportion.models.inputs._prompt import Prompt
+from apportion.models.inputs._reads import image_token
 from apportion.models.inputs._regions import AnyRegions, check_regions, divided, grid, grid_labels, region_features
 from apportion.relevance import NAME as VISUAL_TOKENS
 
@@ -56,13 +57,6 @@ def with_canvases(prompt: Prompt, seen: Seen) -> Prompt:
         return prompt
     features = tuple(feature for canvas in canvases for feature in canvas.features)
     return replace(prompt, canvases=tuple(canvases), features=features + prompt.features)
-
-
-def image_token(model: nn.Module) -> int | None:
-    """The id of the token that holds the place of an image in a text."""
-    config = getattr(model, "config", None)
-    found = (getattr(config, name, None) for name in ("image_token_id", "image_token_index"))
-    return next((token for token in found if isinstance(token, int)), None)
 
 
 def _with_placeholders(prompt: Prompt, model: nn.Module) -> Prompt:

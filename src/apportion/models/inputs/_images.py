@@ -20,12 +20,17 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 def is_image(given: Any) -> bool:
     """Whether something is an image: a PIL image, an array or tensor of pixels, or the path of a picture file."""
     if isinstance(given, str | os.PathLike):
-        return str(given).lower().endswith(SUFFIXES)
+        return names_picture(given)
     if isinstance(given, np.ndarray):
         return given.ndim == 3 or (given.ndim == 2 and given.dtype == np.uint8)
     if isinstance(given, Tensor):
         return given.ndim == 3 and (given.is_floating_point() or given.dtype == torch.uint8)
     return type(given).__module__.startswith("PIL.")
+
+
+def names_picture(path: str | os.PathLike[str]) -> bool:
+    """Whether a path ends as those of picture files do."""
+    return str(path).lower().endswith(SUFFIXES)
 
 
 def as_image(given: Any) -> Any:

@@ -6,54 +6,45 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from jinja2 import TemplateError
 from torch import Tensor, nn
 
 from apportion.core import ApportionError, Feature, Pair
 from apportion.models.inputs._images import as_image, is_image, model_inputs, processed
 from apportion.models.inputs._prompt import (
+    OTHER,
     Prompt,
     check_text,
     features_of_ids,
     prompt_of_text,
-    prompts_from,
     tokenizer_of,
 )
-from apportion.models.inputs._sides import OTHER
-
-Given = tuple[Any, ...]
-"""The images that a prompt was made of, in their order."""
+from apportion.models.inputs._recognised import Recognised
+from apportion.models.inputs._tokens import token_prompts
 
 #: Parts of the features of a pair of two texts or two images.
 PARTS = ("first", "second")
 
 
-def prompt_of_mixed(prompt: Any, model: nn.Module, processor: Any) -> tuple[Prompt, Given]:
-    """The prompt of a pair, of `{"text": …, "images": …}`, or of messages that hold images.
+def prompt_of_mixed(found: Recognised, model: nn.Module, processor: Any) -> Prompt:
+    """The prompt of `{"text": …, "images": …}`, or of messages that hold images.
 
     Raises:
         ApportionError: Text or image is missing, there are more or fewer images than places, or the processor refuses.
     """
-    if isinstance(prompt, Pair):
-        return _of_pair(prompt, model, processor)
-    if isinstance(prompt, Mapping):
-        unknown = sorted(set(prompt) - {"text", "image", "images"})
-        if unknown:
-            raise ApportionError(f"the prompt holds {unknown[0]!r}; give 'text' with 'image' or 'images'.")
-        given = prompt.get("images", prompt.get("image"))
-        images = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
-        text = prompt.get("text")
-        if not isinstance(text, str):
-            raise ApportionError(f"the prompt's text is {text!r}; give a text beside the image.")
-        if not _writes(model):
-            if len(images) != 1:
-                raise ApportionError(
-                    f"{type(model).__name__} compares one image with a text; {len(images)} were given."
-                )
-            return _of_pair(Pair(images[0], text), model, processor)
-        return _of_text(text, images, model, processor, special=True), tuple(images)
-    return _of_chat(list(prompt), model, processor)
+    if not isinstance(found.given, Mapping):
+        return _of_chat(list(found.given), found.images, model, processor)
+    unknown = sorted(set(found.given) - {"text", "image", "images"})
+    if unknown:
+        raise ApportionError(f"the prompt holds {unknown[0]!r}; give 'text' with 'image' or 'images'.")
+    text, images = found.given.get("text"), found.images
+    if not isinstance(text, str):
+        raise ApportionError(f"the prompt's text is {text!r}; give a text beside the image.")
+    if _writes(model):
+        return _of_text(text, images, model, processor, special=True)
+    if len(images) != 1:
+        raise ApportionError(f"{type(model).__name__} compares one image with a text; {len(images)} were given.")
+    return prompt_of_caption(Pair(images[0], text), model, processor)
 
 
 def _writes(model: nn.Module) -> bool:
@@ -61,14 +52,19 @@ def _writes(model: nn.Module) -> bool:
     return callable(embeddings) and embeddings() is not None
 
 
-def _of_pair(pair: Pair, model: nn.Module, processor: Any) -> tuple[Prompt, Given]:
+def prompt_of_caption(pair: Pair, model: nn.Module, processor: Any) -> Prompt:
+    """The prompt of an image and a text that are compared.
+
+    Raises:
+        ApportionError: The pair holds something else, or what the model's processor does not read.
+    """
     sides = sorted((pair.first, pair.second), key=lambda side: not is_image(side))
     if not is_image(sides[0]) or is_image(sides[1]):
         kinds = " and ".join("an image" if is_image(s) else f"a {type(s).__name__}" for s in (pair.first, pair.second))
         raise ApportionError(f"{type(model).__name__} compares an image with a text; the pair holds {kinds}.")
     image, text = sides
     prompt = text_prompt(text, model, processor)
-    return replace(prompt, inputs={**prompt.inputs, **processed(image, processor, model)}), (image,)
+    return replace(prompt, inputs={**prompt.inputs, **processed(image, processor, model)})
 
 
 def prompt_of_texts(pair: Pair, model: nn.Module, processor: Any) -> Prompt:
@@ -85,7 +81,7 @@ def prompt_of_texts(pair: Pair, model: nn.Module, processor: Any) -> Prompt:
     return Prompt(inputs, tuple(features), parts)
 
 
-def prompt_of_images(pair: Pair, model: nn.Module, processor: Any) -> tuple[Prompt, Given]:
+def prompt_of_images(pair: Pair, model: nn.Module, processor: Any) -> Prompt:
     """The prompt of a pair of images, whose features come with their canvases.
 
     Raises:
@@ -97,7 +93,7 @@ def prompt_of_images(pair: Pair, model: nn.Module, processor: Any) -> tuple[Prom
         raise ApportionError(
             f"{type(model).__name__} reads {more[0]!r} beside an image's pixels, so two images cannot be compared yet."
         )
-    return Prompt(_both(sides), (), {}), images
+    return Prompt(_both(sides), (), {})
 
 
 def with_sides(prompt: Prompt) -> Prompt:
@@ -130,7 +126,7 @@ def text_prompt(text: Any, model: nn.Module, processor: Any) -> Prompt:
     """
     if isinstance(text, str):
         return prompt_of_text(text, processor, length=_fixed_length(model))
-    found = prompts_from(text, processor, device=torch.device("cpu"))
+    found = token_prompts(text, processor)
     if len(found) != 1 or list(found[0].parts) != ["input_ids"]:
         raise ApportionError("a side of a pair is one text, its token ids, or the model's inputs for one text.")
     return found[0]
@@ -181,10 +177,11 @@ def _of_text(text: str, images: Sequence[Any], model: nn.Module, processor: Any,
     return Prompt(inputs, features, {"input_ids": len(features)})
 
 
-def _of_chat(messages: list[Mapping[str, Any]], model: nn.Module, processor: Any) -> tuple[Prompt, Given]:
+def _of_chat(messages: list[Mapping[str, Any]], images: Sequence[Any], model: nn.Module, processor: Any) -> Prompt:
     """Messages with images in them, rendered by the processor's own template."""
     parts = [_parts(message) for message in messages]
-    images = [_image_of(part) for of_message in parts for part in of_message if part["type"] == "image"]
+    if any(image is None for image in images):
+        raise ApportionError("a message has a place for an image but no image: {'type': 'image', 'image': …}.")
     plain = [
         {"role": message["role"], "content": [p if p["type"] == "text" else {"type": "image"} for p in of_message]}
         for message, of_message in zip(messages, parts, strict=True)
@@ -202,7 +199,7 @@ def _of_chat(messages: list[Mapping[str, Any]], model: nn.Module, processor: Any
     prompt = _of_text(str(rendered), images, model, processor, special=False)
     texts = [[part["text"] for part in of_message if part["type"] == "text"] for of_message in parts]
     roles = [str(message["role"]) for message in messages]
-    return replace(prompt, features=_with_roles(prompt.features, texts, roles)), tuple(images)
+    return replace(prompt, features=_with_roles(prompt.features, texts, roles))
 
 
 def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -220,13 +217,6 @@ def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
                 "{'type': 'image', 'image': …}."
             )
     return list(content)
-
-
-def _image_of(part: Mapping[str, Any]) -> Any:
-    found = next((part[name] for name in ("image", "path", "url") if part.get(name) is not None), None)
-    if found is None:
-        raise ApportionError("a message has a place for an image but no image: {'type': 'image', 'image': …}.")
-    return found
 
 
 def _with_roles(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jinja2 import TemplateError
@@ -19,6 +19,14 @@ from apportion.relevance import NAME as VISUAL_TOKENS
 
 #: Inputs that hold images or sound rather than tokens.
 CONTINUOUS = ("pixel_values", "other_pixel_values", "pixel_values_videos", "input_features")
+
+#: Inputs of which a model reads one or more, each with an axis of examples in front.
+MAIN_INPUTS = ("input_ids", "inputs_embeds", *CONTINUOUS)
+
+#: Before the name of an input, in a pair's second side.
+OTHER = "other_"
+
+Sides = Literal["texts", "images"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,11 @@ class Prompt:
     parts: Mapping[str, int]
     padding: tuple[int, int] = (0, 0)
     canvases: tuple[Canvas, ...] = ()
+
+    def to(self, device: torch.device) -> Prompt:
+        """The prompt with its inputs on a device."""
+        moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in self.inputs.items()}
+        return replace(self, inputs=moved)
 
     @property
     def ids(self) -> list[int]:
@@ -65,6 +78,11 @@ class Prompt:
         return any(canvas.line.endswith("image") and canvas.name != VISUAL_TOKENS for canvas in self.canvases)
 
     @property
+    def sides(self) -> Sides | None:
+        """What a pair of two like sides holds; None for any other prompt."""
+        return "texts" if f"{OTHER}input_ids" in self.inputs else "images" if CONTINUOUS[1] in self.inputs else None
+
+    @property
     def length(self) -> int:
         """The number of tokens of the first input; of patches, where there are no tokens."""
         if self.parts:
@@ -73,42 +91,25 @@ class Prompt:
         return rows * columns
 
 
-def is_batch(prompt: Any) -> bool:
-    """Whether a list holds several prompts rather than the messages of a chat or the ids of one prompt."""
-    return isinstance(prompt, list | tuple) and bool(prompt) and not isinstance(prompt[0], int | Mapping)
+def prompt_of_tokens(form: str, given: Any, processor: Any) -> Prompt:
+    """The prompt of a text, of messages, of token ids or of the model's own inputs.
 
-
-def prompts_from(prompt: Any, processor: Any, *, device: torch.device) -> list[Prompt]:
-    """Every prompt in what the user gave; a padded batch of tensors is taken apart.
+    Args:
+        form: `"text"`, `"chat"`, `"ids"` or `"tensors"`.
+        given: One prompt of this form.
+        processor: A tokenizer, or what holds one.
 
     Raises:
-        ApportionError: The prompt is empty or of a type that is not known, or text is given without a tokenizer.
+        ApportionError: It is empty, lacks what the model reads, or text is given without a tokenizer.
     """
-    if isinstance(prompt, str):
-        return [_to(device, prompt_of_text(prompt, processor))]
-    if isinstance(prompt, Tensor):
-        if prompt.is_floating_point():
-            raise ApportionError("a tensor of token ids must hold integers; give embeddings as {'inputs_embeds': …}.")
-        return _from_tensors({"input_ids": prompt if prompt.ndim == 2 else prompt[None]}, processor, device)
-    if isinstance(prompt, Mapping):  # what tokenizers return is one
-        return _from_tensors(dict(prompt), processor, device)
-    if isinstance(prompt, list | tuple):
-        if not prompt:
-            raise ApportionError("the prompt is an empty list; give a text, messages, or token ids.")
-        if isinstance(prompt[0], Mapping):
-            return [_to(device, _from_messages(list(prompt), processor))]
-        if isinstance(prompt[0], int):
-            return _from_tensors({"input_ids": torch.tensor([list(prompt)])}, processor, device)
-        return [p for one in prompt for p in prompts_from(one, processor, device=device)]
-    raise ApportionError(
-        f"the prompt is a {type(prompt).__name__}; give a text, a list of texts, chat messages, token ids, "
-        "or a dict of the model's inputs."
-    )
-
-
-def _to(device: torch.device, prompt: Prompt) -> Prompt:
-    moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in prompt.inputs.items()}
-    return replace(prompt, inputs=moved)
+    if form == "text":
+        return prompt_of_text(given, processor)
+    if form == "chat":
+        return _from_messages(list(given), processor)
+    if form == "ids":
+        ids = torch.as_tensor(given)
+        given = {"input_ids": ids if ids.ndim == 2 else ids[None]}
+    return _from_tensors(given, processor)
 
 
 def prompt_of_text(text: str, processor: Any, *, add_special_tokens: bool = True, length: int | None = None) -> Prompt:
@@ -192,6 +193,27 @@ def features_of_ids(ids: Sequence[int], tokenizer: Any, *, part: str = "text") -
         )
         for i, (token, label) in enumerate(zip(ids, labels, strict=True))
     )
+
+
+def extended(prompt: Prompt, name: str, ids: Sequence[int], processor: Any) -> Prompt:
+    """The prompt with tokens appended to its last input.
+
+    Args:
+        prompt: With this input.
+        name: `"input_ids"` or `"decoder_input_ids"`.
+        ids: The tokens.
+        processor: A tokenizer, or what holds one, for their labels.
+    """
+    before = prompt.inputs[name]
+    added = torch.tensor([list(ids)], dtype=before.dtype, device=before.device)
+    inputs = {**prompt.inputs, name: torch.cat([before, added], 1)}
+    for other, fill in (("attention_mask", 1), ("token_type_ids", 0), ("mm_token_type_ids", 0)):
+        if name == "input_ids" and other in inputs:
+            inputs[other] = torch.cat([inputs[other], torch.full_like(added, fill).to(inputs[other])], 1)
+    part = "decoder" if name == "decoder_input_ids" else "answer"
+    new = features_of_ids([*before[0].tolist(), *ids], tokenizer_of(processor), part=part)[before.shape[1] :]
+    parts = {**prompt.parts, name: prompt.parts[name] + len(ids)}
+    return replace(prompt, inputs=inputs, features=(*prompt.features, *new), parts=parts)
 
 
 def _apart(before: int, token: int, tokenizer: Any) -> bool:
@@ -307,45 +329,31 @@ def _places_of(contents: Sequence[str], rendered: str) -> list[tuple[int, int]]:
     return places
 
 
-def _from_tensors(given: dict[str, Any], processor: Any, device: torch.device) -> list[Prompt]:
-    """Prompts from the model's own inputs; padding is taken off and remembered."""
-    name = next((n for n in ("input_ids", "inputs_embeds", *CONTINUOUS) if n in given), None)
+def _from_tensors(given: Mapping[str, Any], processor: Any) -> Prompt:
+    """The prompt of the model's own inputs for one example; padding is taken off and remembered."""
+    tensors = {key: torch.as_tensor(value) for key, value in given.items() if value is not None}
+    name = next((name for name in MAIN_INPUTS if name in tensors), None)
     if name is None:
-        floats = [n for n, v in given.items() if isinstance(v, Tensor) and v.is_floating_point()]
+        floats = any(value.is_floating_point() for value in tensors.values())
         raise ApportionError(
             f"the inputs hold {', '.join(map(repr, given)) or 'nothing'} but none of 'input_ids', 'inputs_embeds' and "
             f"'pixel_values'{' (apportion.relevance.record takes any input)' if floats else ''}."
         )
-    tensors = {
-        k: torch.as_tensor(v).to(device) if not isinstance(v, Tensor) else v.to(device)
-        for k, v in given.items()
-        if v is not None
-    }
     batch, length = tensors[name].shape[:2]
-    apart = [n for n in CONTINUOUS if n in tensors and len(tensors[n]) != batch]
-    if batch > 1 and apart:
-        raise ApportionError(
-            f"{apart[0]!r} has no row for each of the {batch} examples, so they cannot be told apart; give one at a "
-            "time."
-        )
     if length == 0 or batch == 0:
         raise ApportionError("the prompt has no tokens, so there is nothing to divide the prediction among.")
     mask = tensors.get("attention_mask")
-    prompts = []
-    for b in range(batch):
-        left, right = _padding(mask[b]) if mask is not None and mask.ndim == 2 else (0, 0)
-        inputs: dict[str, Any] = {}
-        for key, value in tensors.items():
-            row = value[b : b + 1] if value.ndim and value.shape[0] == batch and key not in apart else value
-            if row.ndim >= 2 and row.shape[1] == length and not key.startswith("decoder") and key not in CONTINUOUS:
-                row = row[:, left : length - right]
-            inputs[key] = row
-        features = _features_of_inputs(inputs, name, processor)
-        parts: dict[str, int] = {} if name in CONTINUOUS else {name: inputs[name].shape[1]}
-        if "decoder_input_ids" in inputs:
-            parts["decoder_input_ids"] = inputs["decoder_input_ids"].shape[1]
-        prompts.append(Prompt(inputs, features, parts, (left, right)))
-    return prompts
+    left, right = _padding(mask[0]) if mask is not None and mask.ndim == 2 else (0, 0)
+
+    def padded(key: str, value: Tensor) -> bool:
+        apart = key.startswith("decoder") or key in CONTINUOUS
+        return value.ndim >= 2 and value.shape[1] == length and not apart
+
+    inputs = {k: v[:, left : length - right] if padded(k, v) else v for k, v in tensors.items()}
+    parts: dict[str, int] = {} if name in CONTINUOUS else {name: inputs[name].shape[1]}
+    if "decoder_input_ids" in inputs:
+        parts["decoder_input_ids"] = inputs["decoder_input_ids"].shape[1]
+    return Prompt(inputs, _features_of_inputs(inputs, name, processor), parts, (left, right))
 
 
 def _features_of_inputs(inputs: Mapping[str, Any], name: str, processor: Any) -> tuple[Feature, ...]:

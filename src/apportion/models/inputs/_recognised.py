@@ -1,0 +1,160 @@
+"""What form a prompt has, decided once: text, chat, ids, tensors, images, pairs, sound; and whether it is several."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from apportion.core import ApportionError, Pair
+from apportion.models.inputs._images import is_image
+from apportion.models.inputs._prompt import CONTINUOUS, MAIN_INPUTS
+from apportion.models.inputs._reads import image_token, reads, sees
+
+#: `texts` and `images` are pairs of two, `caption` a pair of one each; `mixed` is text with images in one prompt;
+#: `tensors` are the model's own inputs, and `own` makes a prompt of itself (`as_prompt`).
+Form = Literal["text", "chat", "ids", "tensors", "image", "texts", "images", "caption", "mixed", "sound", "own"]
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A prompt as the user gave it, and what it is.
+
+    Args:
+        given: The prompt.
+        form: What it is; of several the form of the first.
+        several: Whether it is a list of prompts or a batch of tensors.
+        images: The images in it; of several none.
+        text: What the image of a caption is compared with.
+    """
+
+    given: Any
+    form: Form
+    several: bool = False
+    images: tuple[Any, ...] = ()
+    text: Any = None
+
+    @property
+    def image(self) -> Any:
+        """The one image in it; None where it holds none, or several, or the model's own inputs."""
+        return self.images[0] if len(self.images) == 1 else None
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether it is a pair whose two sides are compared."""
+        return self.form in ("texts", "images", "caption")
+
+
+def recognised(prompt: Any, model: nn.Module | None) -> Recognised:
+    """What form a prompt has.
+
+    Args:
+        prompt: As in `Explainer.explain`.
+        model: That will read it; for one that reads no images, and for None, the path of an image is a text.
+
+    Raises:
+        ApportionError: The prompt is empty or of no known type.
+    """
+    seeing = model is not None and sees(model)
+    if hasattr(prompt, "as_prompt"):
+        return Recognised(prompt, "own")
+    if isinstance(prompt, Pair):
+        return _pair(prompt, seeing=seeing)
+    if isinstance(prompt, Mapping):  # what tokenizers return is one
+        return _mapping(prompt)
+    if model is not None and seeing and (is_image(prompt) or _is_path_of_image(prompt, model)):
+        return Recognised(prompt, "image", images=(prompt,))
+    if isinstance(prompt, str):
+        return Recognised(prompt, "text")
+    if isinstance(prompt, Tensor):
+        return _tensor(prompt)
+    if isinstance(prompt, list | tuple):
+        return _list(prompt, model)
+    raise unknown(prompt, "an image, " if seeing else "")
+
+
+def unknown(prompt: Any, more: str = "") -> ApportionError:
+    """That a prompt has none of the forms that fit."""
+    return ApportionError(
+        f"the prompt is a {type(prompt).__name__}; give a text, a list of texts, chat messages, token ids, {more}"
+        "or a dict of the model's inputs."
+    )
+
+
+def each_of(prompt: Any, model: nn.Module | None) -> list[Any]:
+    """The single prompts of a list or of a batch of tensors; of one prompt itself.
+
+    Raises:
+        ApportionError: The prompt is of no known type, or the tensors of a batch cannot be taken apart.
+    """
+    found = recognised(prompt, model)
+    if not found.several:
+        return [prompt]
+    if isinstance(prompt, list | tuple):
+        return [one for each in prompt for one in each_of(each, model)]
+    return _rows(prompt if isinstance(prompt, Mapping) else {"input_ids": prompt})
+
+
+def _pair(pair: Pair, *, seeing: bool) -> Recognised:
+    sides = (pair.first, pair.second)
+    seen = [seeing and (is_image(side) or (isinstance(side, Mapping) and "pixel_values" in side)) for side in sides]
+    if seen[0] == seen[1]:
+        return Recognised(pair, "images", images=sides) if seen[0] else Recognised(pair, "texts")
+    image, text = sides if seen[0] else sides[::-1]
+    return Recognised(pair, "caption", images=(image,) if is_image(image) else (), text=text)
+
+
+def _mapping(prompt: Mapping[str, Any]) -> Recognised:
+    if "audio" in prompt:
+        return Recognised(prompt, "sound")
+    if {"text", "image", "images"} & set(prompt):
+        images = prompt.get("images", prompt.get("image"))
+        found = tuple(images) if isinstance(images, list | tuple) else () if images is None else (images,)
+        return Recognised(prompt, "mixed", images=found)
+    main = next((torch.as_tensor(prompt[name]) for name in MAIN_INPUTS if prompt.get(name) is not None), None)
+    return Recognised(prompt, "tensors", several=main is not None and main.ndim >= 2 and len(main) > 1)
+
+
+def _is_path_of_image(prompt: Any, model: nn.Module) -> bool:
+    """Whether a text is a path, since the model reads images and no text."""
+    return isinstance(prompt, str | os.PathLike) and image_token(model) is None and not reads(model, "input_ids")
+
+
+def _tensor(prompt: Tensor) -> Recognised:
+    if prompt.is_floating_point():
+        raise ApportionError("a tensor of token ids must hold integers; give embeddings as {'inputs_embeds': …}.")
+    return Recognised(prompt, "ids", several=prompt.ndim >= 2 and len(prompt) > 1)
+
+
+def _list(prompt: Any, model: nn.Module | None) -> Recognised:
+    if not prompt:
+        raise ApportionError("the prompt is an empty list; give a text, messages, or token ids.")
+    first = prompt[0]
+    if isinstance(first, int):
+        return Recognised(prompt, "ids")
+    if not isinstance(first, Mapping) or not {"role", "content"} & set(first):
+        return Recognised(prompt, recognised(first, model).form, several=True)
+    contents = [message.get("content") for message in prompt if isinstance(message, Mapping)]
+    parts = [part for content in contents if isinstance(content, list | tuple) for part in content]
+    typed = [part for part in parts if isinstance(part, Mapping) and part.get("type", "text") != "text"]
+    names = ("image", "path", "url")
+    images = [[part[n] for n in names if part.get(n) is not None] for part in typed if part["type"] == "image"]
+    return Recognised(prompt, "mixed" if typed else "chat", images=tuple(one[0] if one else None for one in images))
+
+
+def _rows(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each example of a batch of the model's inputs; what has no row for each is shared by all."""
+    tensors = {name: torch.as_tensor(value) for name, value in batch.items() if value is not None}
+    count = len(next(tensors[name] for name in MAIN_INPUTS if name in tensors))
+    apart = next((name for name in CONTINUOUS if name in tensors and len(tensors[name]) != count), None)
+    if apart is not None:
+        raise ApportionError(
+            f"{apart!r} has no row for each of the {count} examples, so they cannot be told apart; give one at a time."
+        )
+    return [
+        {name: v[b : b + 1] if v.ndim and len(v) == count else v for name, v in tensors.items()} for b in range(count)
+    ]

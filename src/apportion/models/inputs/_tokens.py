@@ -1,0 +1,27 @@
+"""Prompts of tokens alone: texts, chats, token ids, and the inputs of a model that reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apportion.models.inputs._prompt import Prompt, prompt_of_tokens
+from apportion.models.inputs._recognised import each_of, recognised, unknown
+
+
+def token_prompts(prompt: Any, processor: Any) -> list[Prompt]:
+    """Every prompt in what the user gave, whatever model will read it.
+
+    Args:
+        prompt: A text, messages, token ids, a dict of the model's inputs, or a list of these.
+        processor: A tokenizer, or what holds one.
+
+    Raises:
+        ApportionError: It is something else, or empty, or text is given without a tokenizer.
+    """
+    found = []
+    for one in each_of(prompt, None):
+        form = recognised(one, None).form
+        if form not in ("text", "chat", "ids", "tensors"):
+            raise unknown(one)
+        found.append(prompt_of_tokens(form, one, processor))
+    return found

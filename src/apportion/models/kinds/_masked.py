@@ -1,0 +1,32 @@
+"""Masked language models: the token that a mask stands for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apportion.core import ApportionError
+from apportion.models.inputs import Prompt
+from apportion.models.kinds._kind import Kind
+from apportion.models.kinds._registry import register_kind
+
+
+@register_kind("masked")
+class Masked(Kind):
+    """Predicts masked tokens."""
+
+    mappings = ("MODEL_FOR_MASKED_LM_MAPPING_NAMES",)
+    per_token = True
+    fills_masks = True
+
+    def row(self, prompt: Prompt, length: int, tokenizer: Any) -> int:
+        """The one that the mask token stands at."""
+        mask = getattr(tokenizer, "mask_token_id", None)
+        if mask is None:
+            raise ApportionError(
+                "the place to explain is not known: give position=, or a tokenizer that has a mask token."
+            )
+        found = [i for i, token in enumerate(prompt.ids) if token == mask]
+        if len(found) == 1:
+            return found[0]
+        where = f", at {found}; choose one with" if found else "; put one where the model shall predict, or give"
+        raise ApportionError(f"the text has {len(found)} {tokenizer.mask_token} tokens{where} position=.")

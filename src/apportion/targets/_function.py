@@ -1,0 +1,48 @@
+"""A function of the user's as the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from apportion.core import ApportionError
+from apportion.targets._any_target import AnyTarget, At, NamedOutputs, Reading
+
+
+@dataclass(frozen=True)
+class Function(AnyTarget):
+    """A function from all that the model returns for one prompt to one number.
+
+    Args:
+        function: It returns a tensor of one element that depends on the output.
+    """
+
+    function: Callable[[Any], Tensor]
+
+    of_whole_output: ClassVar[bool] = True
+
+    def reading(self, head: NamedOutputs, at: At, logits: Any) -> Reading:
+        """The function's number.
+
+        Raises:
+            ApportionError: When it is read: it is no tensor of one number, or does not depend on the output.
+        """
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+
+        def value(output: Any) -> Tensor:
+            number = self.function(output)
+            if not isinstance(number, Tensor) or number.numel() != 1:
+                shape = f"a tensor of shape {tuple(number.shape)}" if isinstance(number, Tensor) else None
+                given = shape or type(number).__name__
+                raise ApportionError(f"the target {name} returned {given}; it must return one number as a tensor.")
+            if torch.is_grad_enabled() and not number.requires_grad:
+                raise ApportionError(
+                    f"the target {name} does not depend on the model's output, so it cannot be divided."
+                )
+            return number.reshape(())
+
+        return Reading(value, name, name)
