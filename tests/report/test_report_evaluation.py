@@ -8,16 +8,17 @@ import pytest
 from rich.console import Console
 
 from apportion.core._errors import ApportionError
-from apportion.evaluation import Evaluation, _summary
+from apportion.evaluation import Evaluation
 
 pytest.importorskip("pandas")
 pytest.importorskip("scipy")
 
-from apportion.report import _evaluation_charts as charts
+from apportion.report.evaluation import _charts as charts
 from apportion.report.evaluation._standings import number, rankings
 from apportion.report.kit._axis import Axis, reaching
 from apportion.report.kit._colour import DARK, LIGHT, contrast
 from apportion.report.kit._palette import ON_DARK, ON_LIGHT, look
+from apportion.results.evaluation import _summary
 
 VOID = {"meta", "link", "input", "br"}
 HOSTILE = '<script>alert("x")</script>'

@@ -1,14 +1,14 @@
 """What every other part uses: features, ledgers, files, errors."""
 
+from apportion.core._entry_points import load_entry_points as load_entry_points
 from apportion.core._errors import ApportionError as ApportionError
 from apportion.core._errors import NonFiniteRelevance as NonFiniteRelevance
 from apportion.core._errors import RuleNotApplied as RuleNotApplied
 from apportion.core._errors import UnknownOperation as UnknownOperation
 from apportion.core._features import Feature as Feature
 from apportion.core._features import FeatureKind as FeatureKind
-from apportion.core._files import read_result as read_result
 from apportion.core._files import write_atomically as write_atomically
-from apportion.core._files import write_result as write_result
+from apportion.core._files import written_whole as written_whole
 from apportion.core._fingerprint import fingerprint as fingerprint
 from apportion.core._fingerprint import weights_fingerprint as weights_fingerprint
 from apportion.core._grouping import AnySpans as AnySpans
@@ -25,6 +25,14 @@ from apportion.core._options import made_by_name as made_by_name
 from apportion.core._options import name_in as name_in
 from apportion.core._options import options_in as options_in
 from apportion.core._pair import Pair as Pair
+from apportion.core._pandas import pandas_module as pandas_module
 from apportion.core._picture import Picture as Picture
 from apportion.core._progress import progress as progress
 from apportion.core._ranks import rank_correlation as rank_correlation
+from apportion.core._saved import Saved as Saved
+from apportion.core._saved import plain as plain
+from apportion.core._saved import read as read
+from apportion.core._saved import write as write
+from apportion.core._shown import Shown as Shown
+from apportion.core._shown import View as View
+from apportion.core._shown import register_view as register_view

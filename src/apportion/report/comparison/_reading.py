@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from apportion.report.kit import percent, visible
+from apportion.report.kit import (
+    percent,
+    visible,
+)
 from apportion.results import Attribution
 
 FAVOURITES = 3
