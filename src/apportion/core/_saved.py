@@ -153,8 +153,9 @@ def _decoded(value: Any, hint: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(value, dict):
         return {name: _decoded(part, inner[1] if inner else Any, tensors) for name, part in value.items()}
     if isinstance(value, list):
-        kinds = repeat(inner[0] if inner else Any) if Ellipsis in inner or len(inner) < 2 else inner
-        parts = [_decoded(part, kind, tensors) for part, kind in zip(value, kinds, strict=False)]
+        alike = Ellipsis in inner or len(inner) < 2
+        hints = repeat(inner[0] if inner else Any) if alike else inner
+        parts = [_decoded(part, kind, tensors) for part, kind in zip(value, hints, strict=False)]
         return tuple(parts) if get_origin(hint) is tuple else parts
     return value
 

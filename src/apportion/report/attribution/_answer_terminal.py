@@ -5,14 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from apportion.report.kit import (
-    plates_of,
-    readings,
-    short,
-    sign_colour,
-    signed,
-    text_members,
-)
+from apportion.report.kit import plates_of, readings, short, sign_colour, signed, text_members
 from apportion.results import Attribution
 
 MAX_TOKENS = 60

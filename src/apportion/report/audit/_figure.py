@@ -11,6 +11,9 @@ from apportion.report.kit import LIGHT, VERBATIM, bar_figure, figure_class
 if TYPE_CHECKING:
     import matplotlib.figure
 
+# Characters of a rule's name.
+LABEL = 48
+
 
 def audit_figure(audit: Audit) -> matplotlib.figure.Figure:
     """A bar for each rule, as long as the number of nodes that follow it.
@@ -21,8 +24,14 @@ def audit_figure(audit: Audit) -> matplotlib.figure.Figure:
     counts: Counter[str] = Counter()
     for row in audit.rows:
         counts[f"{row.kind}: {row.rule}"] += row.count
-    labels, numbers = [*counts], [*counts.values()]
-    canvas, axes = bar_figure(figure_class(), labels, [float(n) for n in numbers], [str(n) for n in numbers])
+    rules = counts.most_common()
+    canvas, axes = bar_figure(
+        figure_class(),
+        [rule for rule, _ in rules],
+        [float(n) for _, n in rules],
+        [str(n) for _, n in rules],
+        longest=LABEL,
+    )
     axes.set_xlabel("nodes", fontsize=9)
     canvas.suptitle(audit.composite.name, x=0.01, ha="left", fontsize=10, color=LIGHT.ink, **VERBATIM)
     return canvas

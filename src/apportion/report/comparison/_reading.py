@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from apportion.report.kit import (
-    percent,
-    visible,
-)
+from apportion.report.kit import percent, visible
 from apportion.results import Attribution
 
 FAVOURITES = 3

@@ -8,11 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apportion.report.evaluation._standings import Ranking, number
-from apportion.report.kit import (
-    Axis,
-    look,
-    reaching,
-)
+from apportion.report.kit import Axis, look, reaching
 from apportion.results.evaluation import RANDOM, Evaluation
 
 #: What the axes and the two perturbation curves are called.

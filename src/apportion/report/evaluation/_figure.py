@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING
 from apportion.core import ApportionError
 from apportion.report.evaluation._charts import FIRST_TO_LAST, LABELS
 from apportion.report.evaluation._standings import Ranking, Standing, rankings
-from apportion.report.kit import (
-    LIGHT,
-    ON_LIGHT,
-    QUIET,
-    RANDOM_ON_LIGHT,
-    VERBATIM,
-    figure_class,
-    look,
-    visible,
-)
+from apportion.report.kit import LIGHT, ON_LIGHT, QUIET, RANDOM_ON_LIGHT, VERBATIM, figure_class, look, visible
 from apportion.results.evaluation import RANDOM, Evaluation
 
 if TYPE_CHECKING:

@@ -9,15 +9,7 @@ from typing import Any
 from apportion.methods import METHODS
 from apportion.report.evaluation._charts import LABELS, Chart, costs_chart, curve_charts, curves_of, method_charts
 from apportion.report.evaluation._standings import Ranking, Standing, listed, number, rankings
-from apportion.report.kit import (
-    _palette,
-    environment,
-    own_scope,
-    percent,
-    step_of,
-    surface,
-    visible,
-)
+from apportion.report.kit import ON_DARK, ON_LIGHT, environment, look, own_scope, percent, step_of, surface, visible
 from apportion.results.evaluation import RANDOM, Evaluation
 
 # A group with more values than this is for `Evaluation.summary(by=…)`.
@@ -97,11 +89,11 @@ def _context(evaluation: Evaluation, scope: str) -> dict[str, Any]:
     judged = [ranking for ranking in found if ranking.column.better]
     panels = _panels(evaluation, judged)
     curves = curves_of(evaluation)
-    looks = {method: _palette.look(place) for place, method in enumerate(evaluation.methods)}
+    looks = {method: look(place) for place, method in enumerate(evaluation.methods)}
     return {
         **surface(scope),
-        "on_light": _palette.ON_LIGHT,
-        "on_dark": _palette.ON_DARK,
+        "on_light": ON_LIGHT,
+        "on_dark": ON_DARK,
         "panels": panels,
         "model": visible(str(evaluation.settings.get("model", ""))),
         "data": visible(str(evaluation.settings["data"])) if evaluation.settings.get("data") else "",

@@ -9,10 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from apportion.report.kit import (
-    Report,
-    visible,
-)
+from apportion.report.kit import Report, visible
 from apportion.results.evaluation import Candidate, Recommendation
 
 LEVEL, HOME = "≈", "⌂"

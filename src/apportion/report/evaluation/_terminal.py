@@ -10,11 +10,7 @@ from rich.text import Text
 
 from apportion.core import ApportionError
 from apportion.report.evaluation._standings import Ranking, Standing, rankings
-from apportion.report.kit import (
-    Report,
-    percent,
-    visible,
-)
+from apportion.report.kit import Report, percent, visible
 from apportion.results.evaluation import RANDOM, Evaluation
 
 BEST, LEVEL = "*", "≈"

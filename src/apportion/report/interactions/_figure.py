@@ -10,15 +10,7 @@ import torch
 from apportion.core import ApportionError
 from apportion.report.interactions._graph import SHOWN, graph_of
 from apportion.report.interactions._reading import directed, index_of, largest_between, name
-from apportion.report.kit import (
-    figure_class,
-    largest_size,
-    plates_of,
-    sign_colour,
-    signed,
-    text_members,
-    visible,
-)
+from apportion.report.kit import figure_class, largest_size, plates_of, sign_colour, signed, text_members, visible
 from apportion.results import Interactions
 
 if TYPE_CHECKING:

@@ -10,10 +10,7 @@ from rich.cells import cell_len
 
 from apportion.core import Feature
 from apportion.report.interactions._reading import Effect, effects, largest_between, name
-from apportion.report.kit import (
-    strength,
-    text_members,
-)
+from apportion.report.kit import strength, text_members
 from apportion.results import Interactions
 
 Point = tuple[float, float]

@@ -6,12 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from apportion.core import Feature
-from apportion.report.kit import (
-    largest_size,
-    short,
-    signed,
-    visible,
-)
+from apportion.report.kit import largest_size, short, signed, visible
 from apportion.results import Interactions
 
 LABEL = 40

@@ -53,6 +53,7 @@ from apportion.report.kit._page import steps_of as steps_of
 from apportion.report.kit._page import surface as surface
 from apportion.report.kit._page import text_view as text_view
 from apportion.report.kit._paint import strengths as strengths
+from apportion.report.kit._palette import ON_DARK as ON_DARK
 from apportion.report.kit._palette import ON_LIGHT as ON_LIGHT
 from apportion.report.kit._palette import RANDOM_ON_LIGHT as RANDOM_ON_LIGHT
 from apportion.report.kit._palette import look as look

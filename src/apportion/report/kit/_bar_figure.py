@@ -12,15 +12,23 @@ from apportion.report.kit._labels import short
 
 
 def bar_figure(
-    make: Callable[..., Any], labels: Sequence[str], values: Sequence[float], numbers: Sequence[str]
+    make: Callable[..., Any],
+    labels: Sequence[str],
+    values: Sequence[float],
+    numbers: Sequence[str],
+    *,
+    longest: int = FIGURE_LABEL,
 ) -> tuple[Any, Any]:
-    """A figure, or what `make` gives instead of one, with a bar for each value from the top; and its axes."""
+    """A figure, or what `make` gives instead of one, with a bar for each value from the top; and its axes.
+
+    Labels have at most `longest` characters.
+    """
     count = len(values)
     canvas = make(figsize=(7.2, 1.3 + 0.26 * count), layout="constrained")
     axes = canvas.add_subplot()
     places = range(count)
     axes.barh(places, values, height=0.72, color=[sign_colour(value) for value in values])
-    axes.set_yticks(places, [short(label, FIGURE_LABEL) for label in labels], fontfamily=fonts(), **VERBATIM)
+    axes.set_yticks(places, [short(label, longest) for label in labels], fontfamily=fonts(), **VERBATIM)
     axes.invert_yaxis()
     axes.axvline(0, color=LIGHT.ink, linewidth=0.8)
     for place, (value, number) in enumerate(zip(values, numbers, strict=True)):

@@ -59,7 +59,8 @@ def ledger_figure(ledger: Ledger) -> matplotlib.figure.Figure:
     names = [*(row.name for row in books[0][2].rows), "residual"]
     if len(rows) == 1:
         accounts = books[0][2]
-        canvas, _ = bar_figure(figure_class(), names, rows[0], [signed(x, accounts.largest) for x in rows[0]])
+        numbers = [signed(amount, accounts.largest) for amount in rows[0]]
+        canvas, _ = bar_figure(figure_class(), names, rows[0], numbers, longest=2 * FIGURE_LABEL)
         canvas.suptitle(f"total {signed(accounts.total, accounts.largest)}", x=0.01, ha="left", fontsize=10)
         return canvas
     canvas = figure_class()(figsize=(2.5 + 0.4 * len(names), 2.2 + 0.3 * len(rows)), layout="constrained")

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from apportion.core import Feature, Picture
-from apportion.report.kit import (
-    figure_class,
-    visible,
-)
+from apportion.report.kit import figure_class, visible
 from apportion.results import Pairwise
 
 if TYPE_CHECKING:
