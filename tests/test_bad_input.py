@@ -261,7 +261,7 @@ def test_a_file_that_is_no_attribution_is_refused(tmp_path):
     (tmp_path / "text").write_text("half a file")
     assert "not a safetensors file" in refusal(lambda: Attribution.load(tmp_path / "text"))
     save_file({"a": torch.ones(2)}, tmp_path / "other")
-    assert "not an attribution" in refusal(lambda: Attribution.load(tmp_path / "other"))
+    assert "holds no result" in refusal(lambda: Attribution.load(tmp_path / "other"))
     found = explainer().explain(TEXT)
     assert "no folder" in refusal(lambda: found.save(tmp_path / "nowhere" / "a.safetensors"))
 

@@ -159,7 +159,7 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ap.ApportionError, match="not a safetensors file"):
         Interactions.load(tmp_path / "text.safetensors")
     other = llama().explain([5, 9], target=4).save(tmp_path / "attribution.safetensors")
-    with pytest.raises(ap.ApportionError, match="but not interactions"):
+    with pytest.raises(ap.ApportionError, match="holds Attribution, not Interactions"):
         Interactions.load(other)
 
 

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from apportion import ApportionError, Explainer, LeaveOneOut, Masker, Replace, Span, Target
 from apportion.games import as_masker, players_of, presence, target_payoff
+from apportion.targets import Function
 from apportion.task._task import Question
 from apportion.task._variant import Variant
 from tests.checking import unchecked

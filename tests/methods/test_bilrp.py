@@ -175,7 +175,7 @@ def test_what_was_saved_is_read_again(tmp_path):
     assert again.ledger.lines == found.ledger.lines
     assert torch.equal(again.pictures[0].owner, found.pictures[0].owner)
     assert repr(again) == repr(found)
-    with pytest.raises(ap.ApportionError, match="not a pairwise result"):
+    with pytest.raises(ap.ApportionError, match="holds Attribution, not Pairwise"):
         ap.Pairwise.load(ap.Explainer(bert()).explain(ap.Pair(ONE, OTHER)).save(tmp_path / "other.safetensors"))
     with pytest.raises(ap.ApportionError, match="there is no file"):
         ap.Pairwise.load(tmp_path / "missing")

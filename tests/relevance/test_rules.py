@@ -677,7 +677,7 @@ def test_an_attention_without_attention_is_noticed():
     audit = trace.audit(trace.output, CP_LRP)
     with pytest.raises(RuleNotApplied, match=r"cp-lrp promises attention values, .* attn \(MyAttention\)"):
         audit.check()
-    assert "MyAttention" in str(audit)
+    assert "MyAttention" in repr(audit)
     trace.audit(trace.output, GRADIENT).check()  # which promises nothing
 
 
@@ -689,8 +689,8 @@ def test_the_audit_of_a_model_passes_and_groups_by_module(name):
         keys = [(row.module, row.operation, row.kind, row.rule) for row in audit.rows]
         assert len(set(keys)) == len(keys)
         assert 0 < audit.reached <= audit.recorded
-        assert "every promised rule was applied" in str(audit)
-        assert all(len(text.splitlines()) == len(audit.rows) + 3 for text in [str(audit)])
+        assert "every promised rule was applied" in repr(audit)
+        assert len(repr(audit)) < 20_000
 
 
 def test_the_audit_tells_attention_norm_and_gate_by_their_module():

@@ -11,7 +11,7 @@ from apportion.core._errors import ApportionError
 
 matplotlib = pytest.importorskip("matplotlib")
 
-from apportion.report import interactions_figure  # noqa: E402 - without matplotlib there is nothing to test
+from apportion.report.interactions._figure import interactions_figure  # noqa: E402 - without matplotlib there is nothing to test
 from apportion.report.interactions._graph import graph_of  # noqa: E402
 from apportion.report.interactions._reading import effects  # noqa: E402
 from apportion.report.kit._colour import sign_colour  # noqa: E402

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from apportion import Interactions
 from apportion.core._features import Feature
-from apportion.report import interactions_fragment, interactions_page, interactions_text
 from apportion.report.interactions import _html as _interactions
 from apportion.report.interactions._graph import graph_of
 from apportion.report.interactions._reading import effects, largest_triples, names
@@ -292,7 +291,7 @@ def test_labels_are_text_and_never_markup(odd):
     found = replace(
         found, explained=replace(found.explained, label="<b>“$t$”</b>"), model="<i>m</i>", options={"a": "<u>"}
     )
-    for page in (found.to_html(), interactions_fragment(found)):
+    for page in (found.to_html(), _interactions.interactions_fragment(found)):
         assert "<script>alert" not in page
         assert "&lt;script&gt;alert" in page
         for tag in ("<b>“", "<i>m", "<u>", "[bold]b[/bold]</script"):
@@ -306,7 +305,7 @@ def test_labels_are_text_and_never_markup(odd):
 
 def test_a_notebook_gets_no_script(text, seen):
     for found in (text, seen):
-        shown = interactions_fragment(found)
+        shown = _interactions.interactions_fragment(found)
         assert "<script" not in shown
         assert "Point at" not in shown
         assert "data-way" not in shown
@@ -317,7 +316,7 @@ def test_too_many_values_are_left_out_of_the_page_which_says_so(text, monkeypatc
     monkeypatch.setattr(_interactions, "MAX_CELLS", 35)
     monkeypatch.setattr(_interactions, "MAX_TABLE", 5)
     monkeypatch.setattr(_interactions, "MAX_ACCOUNTS", 5)
-    page = interactions_page(text)
+    page = _interactions.interactions_page(text)
     assert "too many values" in page
     assert "content = " not in page
     assert '<div class="matrix' not in page
@@ -361,17 +360,17 @@ def test_the_terminal_lists_the_largest_effects_first_with_their_errors(text):
 
 def test_the_terminal_has_a_matrix_where_it_fits(text, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    shown = interactions_text(text)
+    shown = repr(text)
     row = next(line for line in shown.splitlines() if line.startswith("  to   "))
     cells = [number(cell.strip("()")) for cell in row.split()[1:]]
     assert cells == pytest.approx(text.values[2].tolist(), abs=0.06)
     assert row.split()[3].startswith("(")
     assert "alone" not in shown
     monkeypatch.setenv("COLUMNS", "60")
-    assert "first order" not in interactions_text(text)
+    assert "first order" not in repr(text)
     monkeypatch.setenv("COLUMNS", "110")
-    assert "first order" in interactions_text(interactions_of(features_of(["a"] * 12)))
-    assert "first order" not in interactions_text(interactions_of(features_of(["a"] * 13)))
+    assert "first order" in repr(interactions_of(features_of(["a"] * 12)))
+    assert "first order" not in repr(interactions_of(features_of(["a"] * 13)))
 
 
 def test_the_terminal_shows_what_targets_that_do_not_play_have_alone(apart):

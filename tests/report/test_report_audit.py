@@ -5,7 +5,8 @@ import pytest
 from rich.console import Console
 
 from apportion.relevance import ATTNLRP, Audit, AuditRow
-from apportion.report.audit._terminal import audit_table, gathered, merged
+from apportion.report.audit._rows import gathered, merged
+from apportion.report.audit._terminal import audit_table
 
 NORM = ("Rsqrt", "statistic", "held constant")
 ADD = ("Add", "linear", "derivative kept")

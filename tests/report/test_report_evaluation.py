@@ -9,7 +9,6 @@ from rich.console import Console
 
 from apportion.core._errors import ApportionError
 from apportion.evaluation import Evaluation
-from apportion.results.evaluation import _summary
 
 pytest.importorskip("pandas")
 pytest.importorskip("scipy")
@@ -19,6 +18,7 @@ from apportion.report.evaluation._standings import number, rankings
 from apportion.report.kit._axis import Axis, reaching
 from apportion.report.kit._colour import DARK, LIGHT, contrast
 from apportion.report.kit._palette import ON_DARK, ON_LIGHT, look
+from apportion.results.evaluation import _summary
 
 VOID = {"meta", "link", "input", "br"}
 HOSTILE = '<script>alert("x")</script>'

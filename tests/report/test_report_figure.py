@@ -9,10 +9,10 @@ from apportion.core._errors import ApportionError
 
 matplotlib = pytest.importorskip("matplotlib")
 
-from apportion.report import figure  # noqa: E402 - without matplotlib there is nothing to test
-from apportion.report.attribution._figure import LINE  # noqa: E402
+from apportion.report.attribution._figure import figure  # noqa: E402 - without matplotlib there is nothing to test
 from apportion.report.kit._colour import LIGHT, sign_colour  # noqa: E402
 from apportion.report.kit._drawing import MAX_TICKS  # noqa: E402
+from apportion.report.kit._strip_figure import LINE  # noqa: E402
 
 
 def drawn(canvas):

@@ -12,8 +12,9 @@ import torch
 
 from apportion.core._features import Feature
 from apportion.core._ledger import Ledger
-from apportion.report import html_fragment, html_page, page, terminal_text
 from apportion.report.attribution._answer import of_answer, summed
+from apportion.report.attribution._html import html_fragment, html_page
+from apportion.report.attribution._page import page
 from apportion.results._attribution import Attribution
 from apportion.results._explained import Explained
 
@@ -144,7 +145,7 @@ def test_the_sum_has_books_that_balance():
 
 def test_the_terminal_has_a_line_for_each_token_with_its_largest_shares():
     found = answered()
-    lines = terminal_text(found).splitlines()
+    lines = repr(found).splitlines()
     row = next(line for line in lines if line.startswith("does"))
     best = found.features[int(found.scores[-1].abs().argmax())].label.strip()
     assert f"{best} {'+' if found.scores[-1][found.scores[-1].abs().argmax()] > 0 else '−'}" in row

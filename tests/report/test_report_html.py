@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
-from apportion.report import html_fragment, html_page
 from apportion.report.attribution import _html
+from apportion.report.attribution._html import html_fragment, html_page
 from apportion.report.kit._colour import DARK, LIGHT
 from apportion.report.kit._numbers import exact
 

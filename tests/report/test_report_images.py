@@ -13,7 +13,10 @@ from PIL import Image
 
 from apportion.core._features import Feature
 from apportion.core._picture import Picture
-from apportion.report import comparison_page, figure, html_fragment, html_page, page, terminal_text
+from apportion.report.attribution._figure import figure
+from apportion.report.attribution._html import html_fragment, html_page
+from apportion.report.attribution._page import page
+from apportion.report.comparison._html import comparison_page
 from apportion.report.kit._paint import ADDS, TAKES, data_uri, heat, photograph, png
 from apportion.report.kit._plate_terminal import half_blocks
 from apportion.report.kit._plate_view import largest_on
@@ -132,7 +135,7 @@ def test_places_that_hold_an_image_are_no_words(seen):
     assert text_members(seen.features) == [12, 13, 14]
     assert 'data-tip="“&lt;image&gt;' not in html_page(seen)
     assert 'data-tip="“&lt;image&gt;' not in html_page(seen.words())
-    assert "<image>" not in terminal_text(seen)
+    assert "<image>" not in repr(seen)
 
 
 def test_the_still_image_is_the_heat_map(seen):
@@ -167,7 +170,7 @@ def test_features_without_a_known_place_are_drawn_in_reading_order():
     features = [Feature(label=f"visual token {i}", kind="patch", positions=(i,), part="image") for i in range(5)]
     (plate,) = plates_of(features, ())
     assert plate.cells.tolist() == [[0, 1, 2], [3, 4, -1]]
-    assert "5 patches" in terminal_text(attribution_of(torch.rand(5), features))
+    assert "5 patches" in repr(attribution_of(torch.rand(5), features))
 
 
 def test_the_answer_page_draws_each_token_of_the_answer(seen):
@@ -179,7 +182,7 @@ def test_the_answer_page_draws_each_token_of_the_answer(seen):
     content = content_of(page(answer))
     assert content["plates"][0]["members"] == list(range(6))
     assert content["maps"][0]["scores"] == pytest.approx((3 * seen.scores[:6]).tolist(), rel=1e-4)
-    assert "images" in terminal_text(answer)
+    assert "images" in repr(answer)
 
 
 def test_what_follows_a_recording_is_a_word_and_no_blank_map():
@@ -204,7 +207,7 @@ def test_the_scale_of_many_regions_ends_below_the_few_largest_and_says_so():
     assert "≤ −1.000" in text
     few = attribution_of(scores[:900], features[:900], pictures=(grid_of(30, 30, side=1)[0],))
     assert largest_on(plates_of(few.features, few.pictures), readings(few)) == 100.0
-    assert "≥" not in terminal_text(few)
+    assert "≥" not in repr(few)
     assert "≥ +" not in html_page(few)
 
 
@@ -227,13 +230,13 @@ def test_figures_show_photograph_and_map(seen):
 
 
 def test_the_terminal_names_few_patches_and_draws_the_rest(seen):
-    plain = terminal_text(seen)
+    plain = repr(seen)
     assert "image: 6 patches, together +0.5000" in plain
     assert plain.count("patch ") == 5  # the sixth has no share
     assert "▀" not in plain
     picture, features = grid_of(50, 60)
     many = attribution_of(torch.rand(3000), features, pictures=(picture,))
-    assert terminal_text(many).count("patch ") == 6
+    assert repr(many).count("patch ") == 6
     (plate,) = plates_of(many.features, many.pictures)
     blocks = half_blocks(plate, readings(many)[0], 1.0)
     assert max(map(len, blocks.plain.split("\n"))) == 40

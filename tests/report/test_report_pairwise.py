@@ -10,8 +10,8 @@ import torch
 from apportion import Pairwise
 from apportion.core._features import Feature
 from apportion.core._ledger import Ledger
-from apportion.report import pairwise_fragment, pairwise_page, pairwise_text
 from apportion.report.pairwise import _html as _pairwise
+from apportion.report.pairwise._html import pairwise_fragment, pairwise_page
 from apportion.results._explained import Explained
 from tests.report.conftest import features_of
 from tests.report.test_report_images import content_of, grid_of
@@ -92,7 +92,7 @@ def test_a_page_opens_on_what_each_part_has_with_the_whole_other_side(mixed, ima
 def test_special_tokens_neither_set_the_scale_nor_lead_the_list(texts):
     page = texts.to_html()
     assert matrix_of(page)["largest"] == 0.3
-    shown = pairwise_text(texts)
+    shown = repr(texts)
     assert "guitar<b> · ment" in shown
     assert "[CLS]" not in shown
     assert "without special tokens" in shown

@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from apportion.report import terminal, terminal_text
+from apportion.report.attribution._terminal import terminal
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*(?:[34]8;|3[0-7]|4[0-7])")
 
@@ -33,7 +33,7 @@ def stdout_that_is_a_terminal(monkeypatch):
 
 
 def test_plain_text_says_everything_without_colour(short):
-    text = terminal_text(short)
+    text = repr(short)
     assert "\x1b" not in text
     for wanted in ("attnlrp", "gpt2", '" are" − " is"', "+1.212 logit difference", "are 61.2%"):
         assert wanted in text
@@ -43,24 +43,24 @@ def test_plain_text_says_everything_without_colour(short):
 
 
 def test_the_residual_comes_last_with_its_relative_size(short):
-    assert re.match(r" +residual +\+1\.0e−09 +8e−10 relative$", terminal_text(short).splitlines()[-1])
+    assert re.match(r" +residual +\+1\.0e−09 +8e−10 relative$", repr(short).splitlines()[-1])
 
 
 def test_layers_are_summed_in_one_row(short):
-    text = terminal_text(short)
+    text = repr(short)
     assert re.search(r"softmax remainder \(12 layers\) +\+0\.180", text)
     assert "layer 3" not in text
 
 
 def test_a_terminal_gets_colours(short, monkeypatch):
     stdout_that_is_a_terminal(monkeypatch)
-    assert COLOURS.search(terminal_text(short))
+    assert COLOURS.search(repr(short))
 
 
 def test_no_color_is_respected(short, monkeypatch):
     stdout_that_is_a_terminal(monkeypatch)
     monkeypatch.setenv("NO_COLOR", "1")
-    text = terminal_text(short)
+    text = repr(short)
     assert "\x1b" not in text
     assert "keys[+++]" in text
 
@@ -72,11 +72,11 @@ def test_a_console_without_colours_gets_marks_instead(short):
 
 
 def test_repr_is_this_report(short):
-    assert repr(short) == terminal_text(short)
+    assert repr(short) == repr(short)
 
 
 def test_roles_head_their_blocks_and_template_tokens_are_dimmed(chat):
-    text = terminal_text(chat)
+    text = repr(chat)
     assert text.index("system · turn 0") < text.index("user · turn 1") < text.index("assistant · turn 2")
     assert "\x1b[2m<|im_start|>" in in_colour(chat)
 
@@ -91,7 +91,7 @@ def test_a_thousand_tokens_wrap(long, width):
 
 
 def test_several_targets_are_compact_and_capped(several):
-    text = terminal_text(several)
+    text = repr(several)
     assert text.count("Pourquoi") >= 6
     assert text.count("log-probability") == 6
     assert "and 2 more targets" in text
@@ -100,11 +100,11 @@ def test_several_targets_are_compact_and_capped(several):
 
 def test_one_target_with_an_axis_of_its_own_is_shown_whole(several):
     one = replace(several, scores=several.scores[:1], explained=several.explained[:1], ledger=None)
-    assert "largest shares" in terminal_text(one)
+    assert "largest shares" in repr(one)
 
 
 def test_zeros_without_ledger_have_neither_marks_nor_shares(short):
-    text = terminal_text(replace(short, scores=torch.zeros(8), ledger=None))
+    text = repr(replace(short, scores=torch.zeros(8), ledger=None))
     assert "The keys to the cabinet near doors" in text
     assert "[+" not in text
     assert "ledger" not in text
@@ -112,7 +112,7 @@ def test_zeros_without_ledger_have_neither_marks_nor_shares(short):
 
 
 def test_odd_labels_are_shown_as_they_are(odd):
-    text = terminal_text(odd)
+    text = repr(odd)
     assert "\x1b" not in text
     assert "\u202e" not in text
     for label in ("<script>alert('x')</script>", "[bold]b[/bold]", "⟨U+001B⟩[31mred", "日本語", "␣", "⏎", "⇥", "∅"):
@@ -122,5 +122,5 @@ def test_odd_labels_are_shown_as_they_are(odd):
 
 def test_a_sampled_share_shows_how_uncertain_it_is(short):
     sampled = replace(short, standard_errors=torch.linspace(0.01, 0.08, 8))
-    assert re.search(r"keys +at 1 +\+1\.412 ± 0\.02 +\+116\.5%", terminal_text(sampled))
-    assert "±" not in terminal_text(short)
+    assert re.search(r"keys +at 1 +\+1\.412 ± 0\.02 +\+116\.5%", repr(sampled))
+    assert "±" not in repr(short)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -72,7 +71,7 @@ def audit(
                 prompt, target=target or None, contrast=contrast or None, method=chosen, position=as_place(position)
             )
         if as_json:
-            print_json(asdict(found))
+            print_json(found.to_dict())
         else:
             from apportion.report.audit import audit_table
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,8 +18,6 @@ from apportion.cli._result import check_outputs, print_json
 from apportion.core import ApportionError
 
 if TYPE_CHECKING:
-    import pandas
-
     import apportion.evaluation
 
 #: What stands in the folder beside the rows.
@@ -145,7 +142,7 @@ def evaluate(
                 )
         written = _write(found, out, outputs)
         if as_json:
-            print_json({**({"recommended": shown.verdict} if recommend else {}), **_plain(found)})
+            print_json({**({"recommended": shown.verdict} if recommend else {}), **found.to_dict()})
         if quiet:
             return
         if not as_json:
@@ -189,29 +186,3 @@ def _write(found: apportion.evaluation.Evaluation, out: Path | None, outputs: di
         raise ApportionError(f"cannot write {error.filename!r}: {error.strerror}.") from error
     rows = [] if out is None else [found.rows.path]
     return [*rows, *contents, *(path for name, path in outputs.items() if name == "parquet")]
-
-
-def _plain(found: apportion.evaluation.Evaluation) -> dict[str, Any]:
-    """The tables in JSON-ready values; a number that is not defined is None."""
-    right, known = found.accuracy
-    correlations = found.rank_correlations()
-    return {
-        **{name: value for name, value in found.settings.items() if name != "columns"},
-        "items": len(found),
-        "accuracy": {"correct": right, "known": known},
-        "summary": _records(found.summary()),
-        "costs": _records(found.costs()),
-        "refusals": _records(found.refusals()),
-        "rank_correlations": {
-            name: {other: _number(value) for other, value in row.items()}
-            for name, row in correlations.to_dict("index").items()
-        },
-    }
-
-
-def _records(table: pandas.DataFrame) -> list[dict[str, Any]]:
-    return [{name: _number(value) for name, value in row.items()} for row in table.to_dict("records")]
-
-
-def _number(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,14 +1,14 @@
 """What every other part uses: features, ledgers, files, errors."""
 
+from ._entry_points import load_entry_points as load_entry_points
 from ._errors import ApportionError as ApportionError
 from ._errors import NonFiniteRelevance as NonFiniteRelevance
 from ._errors import RuleNotApplied as RuleNotApplied
 from ._errors import UnknownOperation as UnknownOperation
 from ._features import Feature as Feature
 from ._features import FeatureKind as FeatureKind
-from ._files import read_result as read_result
 from ._files import write_atomically as write_atomically
-from ._files import write_result as write_result
+from ._files import written_whole as written_whole
 from ._fingerprint import fingerprint as fingerprint
 from ._fingerprint import weights_fingerprint as weights_fingerprint
 from ._grouping import AnyFeatures as AnyFeatures
@@ -29,7 +29,15 @@ from ._options import made_by_name as made_by_name
 from ._options import name_in as name_in
 from ._options import options_in as options_in
 from ._pair import Pair as Pair
+from ._pandas import pandas_module as pandas_module
 from ._picture import Picture as Picture
 from ._progress import progress as progress
 from ._ranks import rank_correlation as rank_correlation
+from ._saved import Saved as Saved
+from ._saved import plain as plain
+from ._saved import read as read
+from ._saved import write as write
+from ._shown import Shown as Shown
+from ._shown import View as View
+from ._shown import register_view as register_view
 from ._version import __version__ as __version__

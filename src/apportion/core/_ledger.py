@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from apportion.core._pandas import pandas_module
+from apportion.core._saved import Saved
+from apportion.core._shown import Shown
 
-@dataclass(frozen=True, kw_only=True)
-class Ledger:
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Ledger(Shown, Saved):
     """The accounts of one attribution: `total` = sum of `lines` + `residual`.
 
     Each line is computed from the run by itself; only the residual is what remains, so a residual near 0 says
@@ -40,14 +48,20 @@ class Ledger:
 
     def __getitem__(self, index: int) -> Ledger:
         """The accounts of one target, when several were explained at once."""
-        return Ledger(
-            total=self.total[index],
-            lines={name: amount[index] for name, amount in self.lines.items()},
-            details={
-                line: {name: amount[index] for name, amount in entries.items()}
-                for line, entries in self.details.items()
-            },
-        )
+        return self._each(lambda amount: amount[index])
+
+    @property
+    def batched(self) -> Ledger:
+        """The accounts of one target as those of a list of one."""
+        return self._each(lambda amount: amount[None])
+
+    def summed(self, into: Float[Tensor, "target row"]) -> Ledger:
+        """The accounts of sums of targets.
+
+        Args:
+            into: How often each target is in each sum.
+        """
+        return self._each(lambda amount: into.T.to(amount) @ amount)
 
     @classmethod
     def joined(cls, ledgers: Sequence[Ledger]) -> Ledger:
@@ -69,9 +83,32 @@ class Ledger:
             },
         )
 
-    def __str__(self) -> str:
-        if self.total.ndim:
-            return "\n\n".join(str(self[i]) for i in range(len(self.total)))
-        rows = [*self.lines.items(), ("residual", self.residual), ("total", self.total)]
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {amount.item():>+12.6g}" for name, amount in rows)
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Ledger:
+        """The same accounts with every amount changed alike."""
+        return Ledger(
+            total=change(self.total),
+            lines={name: change(amount) for name, amount in self.lines.items()},
+            details={
+                line: {name: change(amount) for name, amount in entries.items()}
+                for line, entries in self.details.items()
+            },
+        )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas table with a row for each line and the residual, which sum to the total, for each target."""
+        rows = {**self.lines, "residual": self.residual}
+        return pandas_module().DataFrame(
+            [
+                {"target": target, "line": name, "amount": amount}
+                for name, amounts in rows.items()
+                for target, amount in enumerate(amounts.reshape(-1).tolist())
+            ]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Total, lines and residual in JSON-ready values, without the lines' details."""
+        return {
+            "total": self.total.tolist(),
+            "lines": {name: amount.tolist() for name, amount in self.lines.items()},
+            "residual": self.residual.tolist(),
+        }

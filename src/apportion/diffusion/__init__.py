@@ -1,5 +1,6 @@
 """Diffusion transformers: where they see a concept, and what one denoising step is made of."""
 
+from apportion.diffusion import _concept_views as _concept_views  # registers the views
 from apportion.diffusion._concept_interactions import ConceptInteractions as ConceptInteractions
 from apportion.diffusion._concepts import ConceptMaps as ConceptMaps
 from apportion.diffusion._concepts import carrying_concepts as carrying_concepts

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion.core import ApportionError, Feature, Picture, read_result, write_result
+from apportion.core import ApportionError, Feature, Picture, Saved, Shown, pandas_module
 from apportion.diffusion._concept_game import concept_game
 from apportion.diffusion._grid import patch_of_pixel
 from apportion.models.inputs import as_image, grid_labels, region_features
@@ -21,15 +19,14 @@ from apportion.results import Explained, Interactions
 
 if TYPE_CHECKING:
     import matplotlib.figure
+    import pandas
 
-FORMAT_VERSION = 1
-_TENSORS = ("maps", "played", "values")
 #: Lines of the summary.
 SHOWN = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConceptInteractions:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ConceptInteractions(Shown, Saved):
     r"""The concept maps divided among the concepts, patch by patch: $\varphi_{k \to c}$, averaged over layers.
 
     A concept can only take from another, for each adds to the denominator of the softmax: between two concepts all
@@ -111,7 +108,25 @@ class ConceptInteractions:
             index="metagame",
             method="concept maps",
             options={"padding": list(self.padding)} if self.padding else {},
-            pictures=(_picture(image, rows, columns),),
+            pictures=(picture_of_patches(image, rows, columns),),
+        )
+
+    def summed(self) -> Interactions:
+        """The values summed over the picture, in patches: what concepts take from each other, as interactions."""
+        count = len(self.concepts)
+        concepts = tuple(Feature(label=name, kind="span", part="concepts") for name in self.concepts)
+        maps = self.maps.sum((1, 2)).double()
+        return Interactions(
+            values=self.totals.double(),
+            alone=self.alone.sum((1, 2)).double(),
+            first_order=maps,
+            sources=concepts,
+            targets=concepts,
+            source_of=tuple(range(count)),
+            explained=Explained(label="all maps", unit="patches", value=maps.sum().item()),
+            index="metagame",
+            method="concept maps",
+            options={"padding": list(self.padding)} if self.padding else {},
         )
 
     def top(self, k: int = SHOWN) -> list[tuple[str, str, float]]:
@@ -121,13 +136,6 @@ class ConceptInteractions:
         pairs = [(j, i) for j, i in (divmod(place, len(self.concepts)) for place in order) if j != i]
         return [(self.concepts[j], self.concepts[i], totals[j, i].item()) for j, i in pairs[:k]]
 
-    def __repr__(self) -> str:
-        rows, columns = self.maps.shape[1:]
-        beside = f" beside {', '.join(self.padding)}" if self.padding else ""
-        lines = [f"ConceptInteractions of {len(self.concepts)} concepts{beside} on {rows} × {columns} patches"]
-        lines += [f"  {j!r} takes {-value:.2f} patches from {i!r}" for j, i, value in self.top()]
-        return "\n".join(lines)
-
     def plot(self, image: Any = None, *, concepts: Sequence[str] | None = None) -> matplotlib.figure.Figure:
         """A matplotlib figure: maps as they are, played maps, and the strongest takings; needs the extra `figures`.
 
@@ -135,33 +143,21 @@ class ConceptInteractions:
             image: The picture, (height, width, 3), to be shown beside the maps and in grey under them.
             concepts: Which to show, with what others take from them; by default those with the largest maps.
         """
-        from apportion.report import concepts_figure
+        return super().plot(image, concepts=concepts)
 
-        return concepts_figure(self, image, concepts=concepts)
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write one safetensors file whose metadata is a JSON header; whole or not at all."""
-        header = {"version": FORMAT_VERSION, "concepts": self.concepts, "padding": self.padding}
-        return write_result(path, "apportion-concepts", header, {name: getattr(self, name) for name in _TENSORS})
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> ConceptInteractions:
-        """Read what `save` wrote.
-
-        Raises:
-            ApportionError: The file is missing, holds no concept interactions, or was written by a newer version.
-        """
-        header, tensors, _ = read_result(
-            path,
-            "apportion-concepts",
-            version=FORMAT_VERSION,
-            what="interactions of concepts",
-            by="ConceptInteractions.save",
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas table with a row for each two concepts: source, target, and the patches that it gives, in sum."""
+        totals = self.totals.tolist()
+        return pandas_module().DataFrame(
+            [
+                {"source": source, "target": target, "patches": totals[j][i]}
+                for j, source in enumerate(self.concepts)
+                for i, target in enumerate(self.concepts)
+            ]
         )
-        return cls(concepts=tuple(header["concepts"]), padding=tuple(header["padding"]), **tensors)
 
 
-def _picture(image: Any, rows: int, columns: int) -> Picture:
+def picture_of_patches(image: Any, rows: int, columns: int) -> Picture:
     """The picture with the grid of patches over it, or a grey one."""
     pixels = np.full((16 * rows, 16 * columns, 3), 128, np.uint8) if image is None else np.array(as_image(image))
     return Picture(

@@ -5,29 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from apportion.core import ApportionError
+from apportion.core import ApportionError, Saved, Shown, pandas_module
 from apportion.diffusion._concept_interactions import (
     ConceptInteractions,
     concept_interactions,
+    picture_of_patches,
     place_of,
     played_maps,
 )
 from apportion.diffusion._grid import patch_grid
+from apportion.models.inputs import grid_labels, region_features
 from apportion.relevance import usable_modules
+from apportion.results import Attribution, Explained
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+    import pandas
 
 #: Blocks in which pictures and text have weights of their own and attend to each other, by diffusers' names.
 JOINT = ("JointTransformerBlock", "FluxTransformerBlock")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConceptMaps:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ConceptMaps(Shown, Saved):
     """How strongly each patch of a picture speaks of each concept.
 
     Args:
@@ -59,6 +66,26 @@ class ConceptMaps:
         """
         return self.maps[place_of(name, self.concepts)]
 
+    def attribution(self, image: Any = None) -> Attribution:
+        """The maps as shares of the patches, one target a concept, to be seen as any attribution of an image.
+
+        Args:
+            image: The picture (PIL, array, tensor or a file's path); without one the patches stand on grey.
+        """
+        rows, columns = self.maps.shape[1:]
+        maps = self.maps.flatten(1).double().cpu()
+        return Attribution(
+            scores=maps,
+            features=region_features(grid_labels(rows, columns), "patch", image=0),
+            explained=tuple(
+                Explained(label=name, unit="patches", value=part.sum().item())
+                for name, part in zip(self.concepts, maps, strict=True)
+            ),
+            method="concept maps",
+            conserves="exactly",
+            pictures=(picture_of_patches(image, rows, columns),),
+        )
+
     def interactions(self, *, padding: Sequence[str] = ()) -> ConceptInteractions:
         r"""Which concept takes a patch from which other: the maps divided among the concepts, in closed form.
 
@@ -88,6 +115,26 @@ class ConceptMaps:
             ApportionError: As in `interactions`.
         """
         return played_maps(self.concepts, self.by_layer, padding)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas table with a row for each concept and patch: concept, row, column, and the map's value."""
+        return pandas_module().DataFrame(
+            [
+                {"concept": name, "row": row, "column": column, "value": value}
+                for name, part in zip(self.concepts, self.maps.tolist(), strict=True)
+                for row, values in enumerate(part)
+                for column, value in enumerate(values)
+            ]
+        )
+
+    def plot(self, image: Any = None, *, concepts: Sequence[str] | None = None) -> matplotlib.figure.Figure:
+        """A matplotlib figure of the maps; needs the extra `figures`.
+
+        Args:
+            image: The picture, (height, width, 3), to be shown beside the maps and in grey under them.
+            concepts: Which to show; by default those with the largest maps.
+        """
+        return super().plot(image, concepts=concepts)
 
     @classmethod
     def joined(cls, steps: Sequence[ConceptMaps]) -> ConceptMaps:

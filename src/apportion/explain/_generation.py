@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from apportion.core import ApportionError, Feature, Ledger, find_text
+from apportion.core import ApportionError, Feature, Ledger, find_text, read
 from apportion.core import progress as track_progress
 from apportion.engine import Engine
 from apportion.metagame import AnyOf, Game, play
 from apportion.methods import AnyMethod, Method, Propagation
 from apportion.models import Head
 from apportion.models.inputs import Prompt, parts_of_answer, token_label, tokenizer_of
-from apportion.results import Attribution, Cost, Interactions
+from apportion.results import Attribution, Cost, Generated, Interactions
 from apportion.targets import Span, Target, Unit
 from apportion.task import Question
 
@@ -32,52 +32,43 @@ _TAIL = 16
 _ROUNDING = 1e-5
 
 
+class _NoEngine:
+    """Stands for the engine of a generation that was read from a file."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ApportionError(
+            "this generation was read from a file, without its model; give Generation.load(path, explainer) the "
+            "explainer of the model that wrote it."
+        )
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Generation:
-    """An answer to a prompt, generated or given, as token ids that are never decoded and re-encoded.
+class Generation(Generated):
+    """An answer to a prompt whose tokens can be divided among all tokens before them; see `Generated`.
 
     Args:
-        prompt: What the model read, without the answer.
-        ids: The answer's token ids; the token that ends it is one of them.
         engine: Of the model, such as its explainer.
     """
 
-    prompt: Prompt = field(hash=False)
-    ids: tuple[int, ...]
-    engine: Engine
+    engine: Engine | Any = field(default=_NoEngine(), metadata={"saved": False})
 
-    def __post_init__(self) -> None:
-        if not self.ids:
-            raise ApportionError("the answer is empty, so there is nothing to explain; give a text or token ids.")
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], explainer: Any = None) -> Generation:
+        """Read what `save` wrote.
 
-    @property
-    def tokens(self) -> tuple[str, ...]:
-        """The answer's tokens as text."""
-        return tuple(feature.label for feature in self.features[-len(self.ids) :])
+        Args:
+            path: Of the file.
+            explainer: Of the model that wrote the answer; without it the generation can be seen but not attributed.
 
-    @property
-    def text(self) -> str:
-        """The answer without special tokens; without a tokenizer its ids."""
-        return self._decoded(range(len(self.ids)))
-
-    @property
-    def parts(self) -> dict[str, str]:
-        """The answer's texts by part: `"answer"`, and `"thinking"` where markers such as `<think>` set it apart."""
-        indices: dict[str, list[int]] = {}
-        for i, feature in enumerate(self.features[-len(self.ids) :]):
-            indices.setdefault(feature.part, []).append(i)
-        return {part: self._decoded(members) for part, members in indices.items()}
-
-    @cached_property
-    def features(self) -> tuple[Feature, ...]:
-        """All tokens that shares go to: the prompt's and the answer's; those of the answer know their part."""
-        features = self._head.continued(self.prompt, self.ids).features
-        before, said = features[: -len(self.ids)], features[-len(self.ids) :]
-        labels = [feature.label for feature in said]
-        parts = parts_of_answer(labels, before="".join(feature.label for feature in before[-_TAIL:]))
-        turns = [feature.turn for feature in before if feature.turn is not None]
-        place: dict[str, Any] = {"role": "assistant", "turn": max(turns)} if turns else {}
-        return before + tuple(replace(f, part=part, **place) for f, part in zip(said, parts, strict=True))
+        Raises:
+            ApportionError: The file is missing, holds something else, or was written by a newer version.
+        """
+        if explainer is None:
+            return read(path, cls)
+        found = read(path, cls, engine=explainer)
+        device = next(explainer.model.parameters()).device
+        inputs = {n: part.to(device) if isinstance(part, Tensor) else part for n, part in found.prompt.inputs.items()}
+        return replace(found, prompt=replace(found.prompt, inputs=inputs))
 
     def attribute(
         self,
@@ -179,7 +170,7 @@ class Generation:
         task = self._question(self._read_before(indices[0]), [target], chosen, None, progress=progress)
         found = play(task, chosen, Game() if game is None else game, of=of, progress=progress)[0]
         label = "".join(self.tokens[i] for i in indices)
-        return replace(found, model=self.engine.name, explained=replace(found.explained, label=f'"{label}"'))
+        return replace(found, model=self.model, explained=replace(found.explained, label=f'"{label}"'))
 
     def _together(self, of: str | Sequence[int]) -> list[int]:
         """Tokens of the answer that stand together, by their text or indices."""
@@ -202,7 +193,7 @@ class Generation:
                 scores=found.scores[None],
                 position_scores=None if found.position_scores is None else found.position_scores[None],
                 standard_errors=None if found.standard_errors is None else found.standard_errors[None],
-                ledger=None if found.ledger is None else _batched(found.ledger),
+                ledger=None if found.ledger is None else found.ledger.batched,
             )
         return self._looking_back(self._with_the_rest(found), members, exact=_goes_back(method))
 
@@ -313,32 +304,43 @@ class Generation:
         """How many tokens of the answer's own sequence stand before it."""
         return self.prompt.parts.get("decoder_input_ids", self.prompt.length)
 
-    def _decoded(self, indices: Sequence[int]) -> str:
-        tokenizer = tokenizer_of(self.engine.processor)
-        ids = [self.ids[i] for i in indices]
-        if tokenizer is None:
-            return " ".join(token_label(i, None) for i in ids)
-        return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
-
-    def _repr_html_(self) -> str:
-        from apportion.report import generation_html
-
-        return generation_html(self.features, len(self.ids), self.engine.name)
-
-    def __rich__(self) -> Any:
-        from apportion.report import generation_terminal
-
-        return generation_terminal(self.features, len(self.ids), self.engine.name)
-
-    def __repr__(self) -> str:
-        from apportion.report import generation_text
-
-        return generation_text(self.features, len(self.ids), self.engine.name)
-
 
 def generation_of(engine: Engine, prompt: Prompt, ids: Sequence[int]) -> Generation:
     """The generation of an answer to a prompt that the head has started."""
-    return Generation(prompt=replace(prompt, padding=(0, 0)), ids=tuple(ids), engine=engine)
+    if not ids:
+        raise ApportionError("the answer is empty, so there is nothing to explain; give a text or token ids.")
+    prompt = replace(prompt, padding=(0, 0))
+    features = _features(engine, prompt, ids)
+    indices: dict[str, list[int]] = {}
+    for i, feature in zip(ids, features[-len(ids) :], strict=True):
+        indices.setdefault(feature.part, []).append(i)
+    tokenizer = tokenizer_of(engine.processor)
+    return Generation(
+        prompt=prompt,
+        ids=tuple(ids),
+        features=features,
+        text=_decoded(ids, tokenizer),
+        parts={part: _decoded(members, tokenizer) for part, members in indices.items()},
+        model=engine.name,
+        engine=engine,
+    )
+
+
+def _features(engine: Engine, prompt: Prompt, ids: Sequence[int]) -> tuple[Feature, ...]:
+    """The tokens of the prompt and the answer; those of the answer know their part."""
+    features = engine.head.continued(prompt, ids).features
+    before, said = features[: -len(ids)], features[-len(ids) :]
+    labels = [feature.label for feature in said]
+    parts = parts_of_answer(labels, before="".join(feature.label for feature in before[-_TAIL:]))
+    turns = [feature.turn for feature in before if feature.turn is not None]
+    place: dict[str, Any] = {"role": "assistant", "turn": max(turns)} if turns else {}
+    return before + tuple(replace(f, part=part, **place) for f, part in zip(said, parts, strict=True))
+
+
+def _decoded(ids: Sequence[int], tokenizer: Any) -> str:
+    if tokenizer is None:
+        return " ".join(token_label(i, None) for i in ids)
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
 
 def _goes_back(method: Method) -> bool:
@@ -367,17 +369,6 @@ def _check_ahead(found: Attribution, later: Tensor) -> None:
             f"{found.model} gives shares to tokens after the one explained, so it does not write from left to right; "
             "explain its outputs with explain(…, position=…)."
         )
-
-
-def _batched(ledger: Ledger) -> Ledger:
-    """The accounts of one target as those of a list of one."""
-    return Ledger(
-        total=ledger.total[None],
-        lines={name: amount[None] for name, amount in ledger.lines.items()},
-        details={
-            line: {name: amount[None] for name, amount in entries.items()} for line, entries in ledger.details.items()
-        },
-    )
 
 
 def _joined(found: Sequence[Attribution]) -> Attribution:

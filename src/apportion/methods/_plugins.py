@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 
-from apportion.core import ApportionError
+from apportion.core import ApportionError, load_entry_points
 
 GROUP = "apportion.methods"
 
@@ -35,5 +34,4 @@ def load_plugin(path: Path) -> None:
 
 def load_installed_plugins() -> None:
     """Import what installed packages offer as methods, under the entry point group `apportion.methods`."""
-    for entry in entry_points(group=GROUP):
-        entry.load()
+    load_entry_points(GROUP)

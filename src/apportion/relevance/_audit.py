@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from apportion.core import RuleNotApplied
+from apportion.core import RuleNotApplied, Saved, Shown, pandas_module
 from apportion.relevance._composite import Composite
 from apportion.relevance._graph import Places
 from apportion.relevance._plan import Plan
+
+if TYPE_CHECKING:
+    import pandas
 
 #: For each promise: what makes it, the module classes it is about, and what their operations may be taken for.
 _PROMISES: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
@@ -42,8 +46,8 @@ class AuditRow:
     count: int
 
 
-@dataclass(frozen=True)
-class Audit:
+@dataclass(frozen=True, repr=False)
+class Audit(Shown, Saved):
     """A composite's rules as they were applied to a model.
 
     Args:
@@ -91,15 +95,9 @@ class Audit:
             raise RuleNotApplied("; ".join(self.missing[:3]) + more + ". The audit's rows show what it was taken for.")
         return self
 
-    def __str__(self) -> str:
-        header = ("module", "operation", "taken for", "rule", "nodes")
-        table = [header, *((r.module or "(model)", r.operation, r.kind, r.rule, str(r.count)) for r in self.rows)]
-        widths = [max(len(row[k]) for row in table) for k in range(len(header))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
-        ]
-        verdict = "every promised rule was applied" if not self.missing else "; ".join(self.missing)
-        return "\n".join([*lines, "", f"{self.reached} of {self.recorded} nodes carry relevance; {verdict}."])
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas table of the rows: module, operation, what it was taken for, its rule, and how many nodes."""
+        return pandas_module().DataFrame([vars(row) for row in self.rows])
 
 
 def _broken_promises(plan: Plan, composite: Composite, places: Places) -> list[str]:

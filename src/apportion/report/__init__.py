@@ -1,34 +1,15 @@
-"""Seeing an attribution: in the terminal, on a page, as a figure."""
+"""Seeing results: in the terminal, in a notebook, on a page, as a figure.
 
-from apportion.report.attribution._figure import figure as figure
-from apportion.report.attribution._html import html_fragment as html_fragment
-from apportion.report.attribution._html import html_page as html_page
-from apportion.report.attribution._page import page as page
-from apportion.report.attribution._terminal import terminal as terminal
-from apportion.report.attribution._terminal import terminal_text as terminal_text
-from apportion.report.comparison._figure import comparison_figure as comparison_figure
-from apportion.report.comparison._html import comparison_fragment as comparison_fragment
-from apportion.report.comparison._html import comparison_page as comparison_page
-from apportion.report.comparison._terminal import comparison_terminal as comparison_terminal
-from apportion.report.comparison._terminal import comparison_text as comparison_text
-from apportion.report.concepts._figure import concepts_figure as concepts_figure
-from apportion.report.evaluation._figure import evaluation_figure as evaluation_figure
-from apportion.report.evaluation._html import evaluation_fragment as evaluation_fragment
-from apportion.report.evaluation._html import evaluation_page as evaluation_page
-from apportion.report.evaluation._recommendation_terminal import recommendation_terminal as recommendation_terminal
-from apportion.report.evaluation._recommendation_terminal import recommendation_text as recommendation_text
-from apportion.report.evaluation._terminal import evaluation_terminal as evaluation_terminal
-from apportion.report.evaluation._terminal import evaluation_text as evaluation_text
-from apportion.report.generation._html import generation_html as generation_html
-from apportion.report.generation._html import generation_terminal as generation_terminal
-from apportion.report.generation._html import generation_text as generation_text
-from apportion.report.interactions._figure import interactions_figure as interactions_figure
-from apportion.report.interactions._html import interactions_fragment as interactions_fragment
-from apportion.report.interactions._html import interactions_page as interactions_page
-from apportion.report.interactions._terminal import interactions_terminal as interactions_terminal
-from apportion.report.interactions._terminal import interactions_text as interactions_text
-from apportion.report.pairwise._figure import pairwise_figure as pairwise_figure
-from apportion.report.pairwise._html import pairwise_fragment as pairwise_fragment
-from apportion.report.pairwise._html import pairwise_page as pairwise_page
-from apportion.report.pairwise._terminal import pairwise_terminal as pairwise_terminal
-from apportion.report.pairwise._terminal import pairwise_text as pairwise_text
+Each folder registers the views of its results; a result finds its own by its type, so that nothing here need be called.
+"""
+
+from apportion.core import View as View
+from apportion.core import register_view as register_view
+from apportion.report import attribution as attribution
+from apportion.report import audit as audit
+from apportion.report import comparison as comparison
+from apportion.report import evaluation as evaluation
+from apportion.report import generation as generation
+from apportion.report import interactions as interactions
+from apportion.report import ledger as ledger
+from apportion.report import pairwise as pairwise

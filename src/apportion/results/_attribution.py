@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -20,23 +18,21 @@ from apportion.core import (
     Group,
     Ledger,
     Picture,
+    Saved,
+    Shown,
     feature_groups,
     group_feature,
-    read_result,
-    write_atomically,
-    write_result,
+    pandas_module,
 )
-
-if TYPE_CHECKING:
-    import matplotlib.figure
-    import pandas
+from apportion.results._between import between
 from apportion.results._explained import Cost, Explained
 
-FORMAT_VERSION = 1
+if TYPE_CHECKING:
+    import pandas
 
 
-@dataclass(frozen=True, kw_only=True)
-class Attribution:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Attribution(Shown, Saved):
     """Shares of a target, one per feature, with their accounts.
 
     Args:
@@ -185,9 +181,19 @@ class Attribution:
         Raises:
             ApportionError: This is no attribution of an answer, or a span does not occur once.
         """
-        from apportion.results._between import between
-
-        return between(self, answer, context)
+        spans = between(self.features, self.explained if self.scores.ndim == 2 else (), answer, context)
+        into, of = (membership.to(self.scores.dtype) for membership in (spans.into, spans.of))
+        positions = self.position_scores
+        return replace(
+            self,
+            scores=into.T @ self.scores @ of,
+            position_scores=None if positions is None else into.T @ positions @ of,
+            # The errors of a sum need the covariances of its parts, which no result keeps.
+            standard_errors=None,
+            features=spans.columns,
+            explained=spans.rows,
+            ledger=None if self.ledger is None else self.ledger.summed(into),
+        )
 
     def top(self, k: int = 5, *, by: Literal["size", "value"] = "size") -> list[tuple[Feature, float]]:
         """The `k` features with the largest shares, by absolute size or by signed value, best first."""
@@ -223,10 +229,6 @@ class Attribution:
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas table with a row per feature (and target): label, share, position share and where it stands."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ApportionError("to_frame needs pandas: pip install 'apportion[figures]' or pandas itself.") from error
         rows = []
         for one in self:
             for i, feature in enumerate(one.features):
@@ -236,131 +238,12 @@ class Attribution:
                 if one.standard_errors is not None:
                     row["standard_error"] = one.standard_errors[i].item()
                 rows.append({**row, **{k: v for k, v in feature.to_dict().items() if k != "label"}})
-        return pandas.DataFrame(rows)
+        return pandas_module().DataFrame(rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything in JSON-ready values, for the shell and for other programs."""
-        accounts = None
-        if self.ledger is not None:
-            accounts = {
-                "total": self.ledger.total.tolist(),
-                "lines": {name: amount.tolist() for name, amount in self.ledger.lines.items()},
-                "residual": self.ledger.residual.tolist(),
-            }
-        return {
-            "method": self.method,
-            "options": dict(self.options),
-            "model": self.model,
-            "targets": [vars(e) for e in self.explained],
-            "prediction": [list(p) for p in self.prediction],
-            "features": [f.to_dict() for f in self.features],
-            "scores": self.scores.tolist(),
-            "position_scores": None if self.position_scores is None else self.position_scores.tolist(),
-            "standard_errors": None if self.standard_errors is None else self.standard_errors.tolist(),
-            "conserves": self.conserves,
-            "cost": None if self.cost is None else vars(self.cost),
-            "ledger": accounts,
-        }
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write one safetensors file whose metadata is a JSON header; whole or not at all."""
-        tensors = {"scores": self.scores}
-        header: dict[str, Any] = {
-            "version": FORMAT_VERSION,
-            "method": self.method,
-            "options": dict(self.options),
-            "model": self.model,
-            "explained": [vars(e) for e in self.explained],
-            "prediction": [list(p) for p in self.prediction],
-            "features": [f.to_dict() for f in self.features],
-            "conserves": self.conserves,
-            "cost": None if self.cost is None else vars(self.cost),
-            "ledger": None,
-        }
-        if self.position_scores is not None:
-            tensors["position_scores"] = self.position_scores
-        if self.standard_errors is not None:
-            tensors["standard_errors"] = self.standard_errors
-        if self.ledger is not None:
-            names = list(self.ledger.lines)
-            details = [(line, name) for line, entries in self.ledger.details.items() for name in entries]
-            header["ledger"] = {"lines": names, "details": details}
-            tensors["ledger.total"] = self.ledger.total
-            if names:
-                tensors["ledger.lines"] = torch.stack([self.ledger.lines[name] for name in names])
-            if details:
-                tensors["ledger.details"] = torch.stack([self.ledger.details[line][name] for line, name in details])
-        return write_result(path, "apportion", header, tensors, self.pictures)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Attribution:
-        """Read what `save` wrote.
-
-        Raises:
-            ApportionError: The file is missing, is no attribution, or was written by a newer version.
-        """
-        header, tensors, pictures = read_result(
-            path, "apportion", version=FORMAT_VERSION, what="an attribution", by="Attribution.save"
-        )
-        ledger = None
-        if header["ledger"] is not None:
-            details: dict[str, dict[str, Tensor]] = {}
-            for i, (line, name) in enumerate(header["ledger"]["details"]):
-                details.setdefault(line, {})[name] = tensors["ledger.details"][i]
-            ledger = Ledger(
-                total=tensors["ledger.total"],
-                lines={name: tensors["ledger.lines"][i] for i, name in enumerate(header["ledger"]["lines"])},
-                details=details,
-            )
-        return cls(
-            scores=tensors["scores"],
-            position_scores=tensors.get("position_scores"),
-            standard_errors=tensors.get("standard_errors"),
-            conserves=header.get("conserves", "no"),
-            cost=Cost(**header["cost"]) if header.get("cost") else None,
-            features=tuple(Feature.from_dict(f) for f in header["features"]),
-            explained=tuple(Explained(**e) for e in header["explained"]),
-            prediction=tuple((label, p) for label, p in header["prediction"]),
-            method=header["method"],
-            options=header["options"],
-            model=header["model"],
-            ledger=ledger,
-            pictures=pictures,
-        )
-
-    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """A self-contained page with coloured features, their values on hover, and the ledger as a bar.
-
-        Args:
-            path: Where to write the page; without it the page is only returned.
-        """
-        from apportion.report import page
-
-        content = page(self)
-        if path is not None:
-            write_atomically(Path(path), content.encode())
-        return content
-
-    def plot(self) -> matplotlib.figure.Figure:
-        """A matplotlib figure of the shares; needs the extra `figures`."""
-        from apportion.report import figure
-
-        return figure(self)
-
-    def _repr_html_(self) -> str:
-        from apportion.report import html_fragment
-
-        return html_fragment(self)
-
-    def __rich__(self) -> Any:
-        from apportion.report import terminal
-
-        return terminal(self)
-
-    def __repr__(self) -> str:
-        from apportion.report import terminal_text
-
-        return terminal_text(self)
+        """Everything but the pictures in JSON-ready values, for the shell and for other programs."""
+        values = super().to_dict()
+        return {"targets": values.pop("explained"), **values}
 
     def _summed(self, groups: Sequence[Group], *, kind: Literal["word", "span"]) -> Attribution:
         """Sum the shares of each group of features."""

@@ -3,52 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from apportion.core import AnySpans, ApportionError, Feature, Ledger, find_text
-from apportion.results._attribution import Attribution
+from apportion.core import AnySpans, ApportionError, Feature, find_text
 from apportion.results._explained import Explained
 from apportion.targets import summed_unit
 
 REST = "(the rest)"
 
 
-def between(attribution: Attribution, answer: AnySpans | None, context: AnySpans | None) -> Attribution:
-    """The shares of an answer summed over spans; see `Attribution.between`."""
+class Spans(NamedTuple):
+    """Which targets and features each span has: 1 where it has one, else 0; and what the spans are.
+
+    Args:
+        into: Of the answer's spans.
+        of: Of the context's spans.
+        rows: The answer's spans as targets.
+        columns: The context's spans as features.
+    """
+
+    into: Float[Tensor, "target row"]
+    of: Float[Tensor, "feature column"]
+    rows: tuple[Explained, ...]
+    columns: tuple[Feature, ...]
+
+
+def between(
+    features: Sequence[Feature],
+    explained: Sequence[Explained],
+    answer: AnySpans | None,
+    context: AnySpans | None,
+) -> Spans:
+    """The spans over which the shares of an answer are summed; see `Attribution.between`."""
     rows_of: dict[int, list[int]] = {}  # of a word all its tokens
-    for t, explained in enumerate(attribution.explained):
-        if explained.feature is not None:
-            rows_of.setdefault(explained.feature, []).append(t)
-    if attribution.scores.ndim != 2 or not rows_of:
+    for t, target in enumerate(explained):
+        if target.feature is not None:
+            rows_of.setdefault(target.feature, []).append(t)
+    if not rows_of:
         raise ApportionError(
             "between needs the attribution of an answer's tokens, as generate(...).attribute() gives it; "
             "for spans of a prompt use .spans(...)."
         )
-    features = attribution.features
     first = min(rows_of)
     said = _spans(features, answer, list(rows_of), "the explained answer") if answer else _parts(features, [*rows_of])
     columns = _columns(features, context, first)
     rows = {name: [t for i in members for t in rows_of[i]] for name, members in said.items()}
-    into = _membership(list(rows.values()), len(attribution), attribution)
-    of = _membership(list(columns.values()), len(features), attribution)
-
-    def summed(scores: Tensor | None) -> Tensor | None:
-        return None if scores is None else into.T @ scores @ of
-
-    scores = summed(attribution.scores)
-    assert scores is not None
-    return replace(
-        attribution,
-        scores=scores,
-        position_scores=summed(attribution.position_scores),
-        # The errors of a sum need the covariances of its parts, which no result keeps.
-        standard_errors=None,
-        features=tuple(_column(features, name, members) for name, members in columns.items()),
-        explained=tuple(_row(attribution, name, members) for name, members in rows.items()),
-        ledger=None if attribution.ledger is None else _summed_ledger(attribution.ledger, into),
+    return Spans(
+        into=_membership(list(rows.values()), len(explained)),
+        of=_membership(list(columns.values()), len(features)),
+        rows=tuple(_row([explained[t] for t in members], name) for name, members in rows.items()),
+        columns=tuple(_column(features, name, members) for name, members in columns.items()),
     )
 
 
@@ -102,8 +110,8 @@ def _parts(features: Sequence[Feature], members: Sequence[int]) -> dict[str, lis
     return named
 
 
-def _membership(groups: Sequence[Sequence[int]], count: int, attribution: Attribution) -> Tensor:
-    membership = torch.zeros(count, len(groups), dtype=attribution.scores.dtype)
+def _membership(groups: Sequence[Sequence[int]], count: int) -> Tensor:
+    membership = torch.zeros(count, len(groups))
     for column, members in enumerate(groups):
         membership[list(members), column] = 1
     return membership
@@ -124,21 +132,7 @@ def _column(features: Sequence[Feature], name: str, indices: Sequence[int]) -> F
     )
 
 
-def _row(attribution: Attribution, name: str, rows: Sequence[int]) -> Explained:
-    members = [attribution.explained[t] for t in rows]
+def _row(members: Sequence[Explained], name: str) -> Explained:
     return Explained(
         label=name, unit=summed_unit(members[0].unit, len(members)), value=sum(member.value for member in members)
-    )
-
-
-def _summed_ledger(ledger: Ledger, into: Tensor) -> Ledger:
-    def summed(amount: Tensor) -> Tensor:
-        return into.T.to(amount) @ amount
-
-    return Ledger(
-        total=summed(ledger.total),
-        lines={name: summed(amount) for name, amount in ledger.lines.items()},
-        details={
-            line: {name: summed(amount) for name, amount in entries.items()} for line, entries in ledger.details.items()
-        },
     )

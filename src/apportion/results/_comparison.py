@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion.core import ApportionError, rank_correlation, write_atomically
+from apportion.core import ApportionError, Saved, Shown, pandas_module, rank_correlation
 from apportion.results._attribution import Attribution
 from apportion.results._explained import Cost
 
 if TYPE_CHECKING:
-    import matplotlib.figure
     import pandas
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison(Mapping[str, Attribution]):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Comparison(Shown, Saved, Mapping[str, Attribution]):
     """Attributions of one prediction by several methods: a mapping from the methods' names, in their order.
 
     Args:
@@ -62,61 +59,21 @@ class Comparison(Mapping[str, Attribution]):
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas table with a row per method, target and feature; see `Attribution.to_frame`."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ApportionError("to_frame needs pandas: pip install 'apportion[figures]' or pandas itself.") from error
         frames = []
         for name, attribution in self.items():
             frame = attribution.to_frame()
             frame.insert(0, "method", name)
             frames.append(frame)
-        return pandas.concat(frames, ignore_index=True)
+        return pandas_module().concat(frames, ignore_index=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything in JSON-ready values; a correlation that is not defined is None."""
         return {
-            "attributions": {name: attribution.to_dict() for name, attribution in self.items()},
-            "refused": {name: str(error) for name, error in self.refused.items()},
-            "shared": vars(self.shared),
+            **super().to_dict(),
             "rank_correlations": [
                 [None if value != value else value for value in row] for row in self.rank_correlations().tolist()
             ],
         }
-
-    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """A self-contained page: the text once per method, what each took, and how far they agree.
-
-        Args:
-            path: Where to write the page; without it the page is only returned.
-        """
-        from apportion.report import comparison_page
-
-        page = comparison_page(self)
-        if path is not None:
-            write_atomically(Path(path), page.encode())
-        return page
-
-    def plot(self) -> matplotlib.figure.Figure:
-        """A matplotlib figure: methods × features, and the rank correlations; needs the extra `figures`."""
-        from apportion.report import comparison_figure
-
-        return comparison_figure(self)
-
-    def _repr_html_(self) -> str:
-        from apportion.report import comparison_fragment
-
-        return comparison_fragment(self)
-
-    def __rich__(self) -> Any:
-        from apportion.report import comparison_terminal
-
-        return comparison_terminal(self)
-
-    def __repr__(self) -> str:
-        from apportion.report import comparison_text
-
-        return comparison_text(self)
 
 
 def agreement(one: Attribution, other: Attribution) -> float:

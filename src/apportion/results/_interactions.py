@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -16,26 +14,23 @@ from apportion.core import (
     ApportionError,
     Feature,
     Picture,
+    Saved,
+    Shown,
     feature_index,
-    read_result,
+    pandas_module,
     summed_into_words,
-    write_atomically,
-    write_result,
 )
 from apportion.results._attribution import Attribution
 from apportion.results._explained import Cost, Explained
+from apportion.results._shapiq import as_interaction_values
 
 if TYPE_CHECKING:
     import matplotlib.figure
     import pandas
 
-FORMAT_VERSION = 1
-_TENSORS = ("values", "alone", "first_order")
-_OPTIONAL = ("standard_errors", "third")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Interactions:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Interactions(Shown, Saved):
     r"""How far each source moves the attribution of each target: $\varphi_{j \to i}$.
 
     A target's first-order value is divided among the sources: $\varphi_i = \sum_j \varphi_{j \to i}$, plus `alone`
@@ -230,12 +225,8 @@ class Interactions:
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas table with a line for each source and target: numbers, labels, value and standard error."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ApportionError("to_frame needs pandas: pip install 'apportion[figures]' or pandas itself.") from error
         errors = self.standard_errors
-        return pandas.DataFrame(
+        return pandas_module().DataFrame(
             [
                 {
                     "source": j,
@@ -257,9 +248,18 @@ class Interactions:
         Raises:
             ApportionError: The targets are not the sources, or shapiq is not installed.
         """
-        from apportion.results._shapiq import as_interaction_values
-
-        return as_interaction_values(self)
+        if not self.square:
+            raise ApportionError(
+                f"shapiq's values are of players and pairs of them; here {len(self.sources)} sources move "
+                f"{len(self.targets)} other targets, so there is nothing to export; use targets='players'."
+            )
+        return as_interaction_values(
+            self.values,
+            index=self.index,
+            total=self.explained.value,
+            estimated=self.standard_errors is not None,
+            evaluations=self.evaluations,
+        )
 
     def plot(self, kind: str = "auto", *, top: int | None = None) -> matplotlib.figure.Figure:
         """A matplotlib figure; needs the extra `figures`.
@@ -268,79 +268,11 @@ class Interactions:
             kind: `"matrix"`, `"graph"` (arrows over the text), `"words-patches"`, or `"auto"`.
             top: How many effects a graph shows.
         """
-        from apportion.report import interactions_figure
-
-        return interactions_figure(self, kind, top=top)
-
-    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """A self-contained page: pointing at a feature shows what it does to others and what they do to it.
-
-        Args:
-            path: Where to write the page; without it the page is only returned.
-        """
-        from apportion.report import interactions_page
-
-        page = interactions_page(self)
-        if path is not None:
-            write_atomically(Path(path), page.encode())
-        return page
+        return super().plot(kind, top=top)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the pictures in JSON-ready values, for the shell and for other programs."""
-        return {
-            **self._header(),
-            **{name: getattr(self, name).tolist() for name in _TENSORS},
-            **{name: None if (part := getattr(self, name)) is None else part.tolist() for name in _OPTIONAL},
-            "gap": self.gap.tolist(),
-        }
-
-    def _header(self) -> dict[str, Any]:
-        return {
-            "index": self.index,
-            "method": self.method,
-            "options": dict(self.options),
-            "model": self.model,
-            "explained": asdict(self.explained),
-            "sources": [f.to_dict() for f in self.sources],
-            "targets": [f.to_dict() for f in self.targets],
-            "source_of": list(self.source_of),
-            "evaluations": self.evaluations,
-            "cost": None if self.cost is None else asdict(self.cost),
-        }
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write one safetensors file whose metadata is a JSON header; whole or not at all."""
-        tensors = {name: getattr(self, name) for name in _TENSORS}
-        tensors |= {name: part for name in _OPTIONAL if (part := getattr(self, name)) is not None}
-        header = {"version": FORMAT_VERSION, **self._header()}
-        return write_result(path, "apportion-interactions", header, tensors, self.pictures)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Interactions:
-        """Read what `save` wrote.
-
-        Raises:
-            ApportionError: The file is missing, holds no interactions, or was written by a newer version.
-        """
-        header, tensors, pictures = read_result(
-            path, "apportion-interactions", version=FORMAT_VERSION, what="interactions", by="Interactions.save"
-        )
-        optional: dict[str, Any] = {name: tensors.get(name) for name in _OPTIONAL}
-        return cls(
-            **{name: tensors[name] for name in _TENSORS},
-            **optional,
-            sources=tuple(Feature.from_dict(f) for f in header["sources"]),
-            targets=tuple(Feature.from_dict(f) for f in header["targets"]),
-            source_of=tuple(header["source_of"]),
-            explained=Explained(**header["explained"]),
-            index=header["index"],
-            method=header["method"],
-            options=header["options"],
-            evaluations=header["evaluations"],
-            model=header["model"],
-            cost=None if header["cost"] is None else Cost(**header["cost"]),
-            pictures=pictures,
-        )
+        """Everything but the pictures in JSON-ready values, and the gap, for the shell and for other programs."""
+        return {**super().to_dict(), "gap": self.gap.tolist()}
 
     @property
     def _own(self) -> Tensor:
@@ -354,18 +286,3 @@ class Interactions:
                 f"{what} is there only where the targets are the sources; here {len(self.sources)} sources move "
                 f"{len(self.targets)} targets."
             )
-
-    def _repr_html_(self) -> str:
-        from apportion.report import interactions_fragment
-
-        return interactions_fragment(self)
-
-    def __rich__(self) -> Any:
-        from apportion.report import interactions_terminal
-
-        return interactions_terminal(self)
-
-    def __repr__(self) -> str:
-        from apportion.report import interactions_text
-
-        return interactions_text(self)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,25 +14,21 @@ from apportion.core import (
     Feature,
     Ledger,
     Picture,
+    Saved,
+    Shown,
     feature_index,
-    read_result,
+    pandas_module,
     summed_into_words,
-    write_atomically,
-    write_result,
 )
 from apportion.results._attribution import Attribution
 from apportion.results._explained import Cost, Explained
 
 if TYPE_CHECKING:
-    import matplotlib.figure
     import pandas
 
-FORMAT_VERSION = 1
-_TENSORS = ("scores", "row_rest", "column_rest", "row_values", "column_values")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Pairwise:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Pairwise(Shown, Saved):
     """Shares of a similarity, one for each feature of the first side with each of the second.
 
     The similarity is the sum of `scores`, `row_rest`, `column_rest` and what neither side's features have; `ledger`
@@ -147,108 +140,10 @@ class Pairwise:
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas table with a line for each pair: the features' labels, their numbers and their share."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ApportionError("to_frame needs pandas: pip install 'apportion[figures]' or pandas itself.") from error
-        return pandas.DataFrame(
+        return pandas_module().DataFrame(
             [
                 {"row": i, "column": j, "first": row.label, "second": column.label, "score": self.scores[i, j].item()}
                 for i, row in enumerate(self.rows)
                 for j, column in enumerate(self.columns)
             ]
         )
-
-    def plot(self) -> matplotlib.figure.Figure:
-        """A matplotlib figure: the matrix, or an image for each word of a text; needs the extra `figures`."""
-        from apportion.report import pairwise_figure
-
-        return pairwise_figure(self)
-
-    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """A self-contained page: pointing at a part of one side colours the other side by what they have together.
-
-        Args:
-            path: Where to write the page; without it the page is only returned.
-        """
-        from apportion.report import pairwise_page
-
-        page = pairwise_page(self)
-        if path is not None:
-            write_atomically(Path(path), page.encode())
-        return page
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but the pictures in JSON-ready values, for the shell and for other programs."""
-        return {
-            "method": self.method,
-            "options": dict(self.options),
-            "model": self.model,
-            "explained": asdict(self.explained),
-            "rows": [f.to_dict() for f in self.rows],
-            "columns": [f.to_dict() for f in self.columns],
-            **{name: getattr(self, name).tolist() for name in _TENSORS},
-            "cost": None if self.cost is None else asdict(self.cost),
-            "ledger": {
-                "total": self.ledger.total.item(),
-                "lines": {name: amount.item() for name, amount in self.ledger.lines.items()},
-                "residual": self.ledger.residual.item(),
-            },
-        }
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write one safetensors file whose metadata is a JSON header; whole or not at all."""
-        tensors = {name: getattr(self, name) for name in _TENSORS}
-        tensors["ledger.total"] = self.ledger.total
-        tensors["ledger.lines"] = torch.stack(list(self.ledger.lines.values()))
-        header = {
-            "version": FORMAT_VERSION,
-            "rows": [f.to_dict() for f in self.rows],
-            "columns": [f.to_dict() for f in self.columns],
-            "explained": asdict(self.explained),
-            "lines": list(self.ledger.lines),
-            "method": self.method,
-            "options": dict(self.options),
-            "model": self.model,
-            "cost": None if self.cost is None else asdict(self.cost),
-        }
-        return write_result(path, "apportion-pairwise", header, tensors, self.pictures)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Pairwise:
-        """Read what `save` wrote.
-
-        Raises:
-            ApportionError: The file is missing, is no pairwise result, or was written by a newer version.
-        """
-        header, tensors, pictures = read_result(
-            path, "apportion-pairwise", version=FORMAT_VERSION, what="a pairwise result", by="Pairwise.save"
-        )
-        lines = dict(zip(header["lines"], tensors["ledger.lines"], strict=True))
-        return cls(
-            **{name: tensors[name] for name in _TENSORS},
-            rows=tuple(Feature.from_dict(f) for f in header["rows"]),
-            columns=tuple(Feature.from_dict(f) for f in header["columns"]),
-            explained=Explained(**header["explained"]),
-            ledger=Ledger(total=tensors["ledger.total"], lines=lines),
-            method=header["method"],
-            options=header["options"],
-            model=header["model"],
-            cost=None if header["cost"] is None else Cost(**header["cost"]),
-            pictures=pictures,
-        )
-
-    def _repr_html_(self) -> str:
-        from apportion.report import pairwise_fragment
-
-        return pairwise_fragment(self)
-
-    def __rich__(self) -> Any:
-        from apportion.report import pairwise_terminal
-
-        return pairwise_terminal(self)
-
-    def __repr__(self) -> str:
-        from apportion.report import pairwise_text
-
-        return pairwise_text(self)

@@ -7,7 +7,6 @@ from typing import Any
 from apportion.models.inputs import THINKING
 from apportion.report.attribution._answer import summed
 from apportion.report.kit import (
-    DARK,
     LIGHT,
     LONG,
     Drawing,
@@ -24,6 +23,7 @@ from apportion.report.kit import (
     step_of,
     steps_of,
     strength,
+    surface,
     text_members,
     visible,
 )
@@ -83,11 +83,7 @@ def _context(attribution: Attribution) -> dict[str, Any]:
         for heading, members in written
     ]
     return {
-        "scope": "apportion",
-        "light": steps_of(LIGHT),
-        "dark": steps_of(DARK),
-        "panels": [],
-        "grains": [],
+        **surface(),
         "method": attribution.method,
         "model": visible(attribution.model) if attribution.model else "",
         "options": [(n, str(value)) for n, value in attribution.options.items() if not isinstance(value, dict)],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,8 +9,6 @@ from typing import Any
 import torch
 
 from apportion.report.kit import (
-    DARK,
-    LIGHT,
     LONG,
     PAGE_LABEL,
     PAGE_TOP,
@@ -22,7 +19,7 @@ from apportion.report.kit import (
     Plate,
     PlateView,
     Reading,
-    View,
+    TextView,
     bar_of,
     books_of,
     cut,
@@ -30,13 +27,14 @@ from apportion.report.kit import (
     exact,
     largest_on,
     order_of,
+    own_scope,
     place,
     plates_of,
     readings,
     signed,
-    steps_of,
+    surface,
     text_members,
-    view_of,
+    text_view,
     visible,
 )
 from apportion.results import Attribution
@@ -62,8 +60,7 @@ def html_page(attribution: Attribution) -> str:
 
 def html_fragment(attribution: Attribution) -> str:
     """The attribution for a notebook's output: needs no script, and its styles hold for itself alone."""
-    # A name of its own, since the same attribution may be shown twice in one notebook.
-    scope = f"apportion-{secrets.token_hex(4)}"
+    scope = own_scope()
     budget = _Budget(cells=FRAGMENT_CELLS, patches=FRAGMENT_PATCHES, scripted=False)
     return environment().get_template("report.html").render(_context(attribution, scope, budget))
 
@@ -95,7 +92,7 @@ class _Panel:
     label: str
     value: str
     unit: str
-    views: tuple[View, ...]
+    views: tuple[TextView, ...]
     plates: tuple[PlateView, ...]
     regions: tuple[_Regions, ...]
     divided_name: str
@@ -119,14 +116,12 @@ def _context(attribution: Attribution, scope: str, budget: _Budget) -> dict[str,
     largest = largest_on(plates, every)
     panels = []
     for i, reading in enumerate(every):
-        views = tuple(view_of(name, grain[i]) for name, grain in grains)
+        views = tuple(text_view(name, grain[i]) for name, grain in grains)
         shown = tuple(drawing.view(plate, reading, largest, several=len(plates) > 1) for plate in plates)
         regions = tuple(_regions(plate, reading, one, largest) for plate, one in zip(plates, shown, strict=True))
         panels.append(_panel(reading, views, shown, regions))
     return {
-        "scope": scope,
-        "light": steps_of(LIGHT),
-        "dark": steps_of(DARK),
+        **surface(scope),
         "method": attribution.method,
         "model": visible(attribution.model) if attribution.model else "",
         "options": [(n, str(value)) for n, value in attribution.options.items() if not isinstance(value, dict)],
@@ -162,7 +157,7 @@ def _of_text(attribution: Attribution, members: Sequence[int]) -> Attribution:
 
 
 def _panel(
-    reading: Reading, views: tuple[View, ...], plates: tuple[PlateView, ...], regions: tuple[_Regions, ...]
+    reading: Reading, views: tuple[TextView, ...], plates: tuple[PlateView, ...], regions: tuple[_Regions, ...]
 ) -> _Panel:
     target = reading.target
     return _Panel(

@@ -16,7 +16,6 @@ from apportion.report.kit import (
     MAX_STRIP_OF_SEVERAL,
     Reading,
     Report,
-    as_text,
     bar,
     grid,
     largest_on,
@@ -42,11 +41,6 @@ TOP_OF_SEVERAL = 4
 def terminal(attribution: Attribution) -> RenderableType:
     """The attribution as something that `rich.print` can show, in colour where the console has colours."""
     return Report(lambda width, coloured: _report(attribution, coloured=coloured))
-
-
-def terminal_text(attribution: Attribution) -> str:
-    """The terminal report as text, coloured only where stdout is a terminal and `NO_COLOR` is not set."""
-    return as_text(terminal(attribution))
 
 
 def _report(attribution: Attribution, *, coloured: bool) -> Iterator[RenderableType]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from apportion.core import ApportionError
 from apportion.report.kit import (
     FIGURE_LABEL,
     LIGHT,
@@ -14,6 +13,7 @@ from apportion.report.kit import (
     SIDE,
     VERBATIM,
     colour_map,
+    figure_class,
     fonts,
     largest_on,
     order_of,
@@ -41,19 +41,16 @@ def comparison_figure(comparison: Comparison) -> matplotlib.figure.Figure:
     Raises:
         ApportionError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ApportionError("a figure needs matplotlib: pip install 'apportion[figures]'.") from error
+    make = figure_class()
     first = next(iter(comparison.values()))
     if plates_of(first.features, first.pictures):
-        canvas = _of_images(Figure, comparison)
+        canvas = _of_images(make, comparison)
         _heading(canvas, comparison)
         return canvas
     alike = {name: a for name, a in comparison.items() if len(a.features) == len(first.features)}
     count, features = len(comparison), len(first.features)
     side = 0.42 * count
-    canvas = Figure(figsize=(min(20.0, 2.0 + 0.3 * features) + side + 1.2, 2.2 + 0.42 * count), layout="constrained")
+    canvas = make(figsize=(min(20.0, 2.0 + 0.3 * features) + side + 1.2, 2.2 + 0.42 * count), layout="constrained")
     shares, agreement = canvas.subplots(1, 2, width_ratios=[max(2.0, 0.3 * features), max(2.0, side)])
     strengths = [[reading.strength(i) for i in range(features)] for a in alike.values() for reading in readings(a)[:1]]
     shares.imshow(strengths, cmap=colour_map(), vmin=-1, vmax=1, aspect="auto")

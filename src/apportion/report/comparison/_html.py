@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from apportion.report.comparison._reading import favourites, passes, tokens_hold
 from apportion.report.kit import (
-    DARK,
-    LIGHT,
     LONG,
     PREDICTIONS,
     Drawing,
     PlateView,
-    View,
+    TextView,
     environment,
     largest_on,
+    own_scope,
     plates_of,
     readings,
     signed,
     step_of,
-    steps_of,
+    surface,
     text_members,
-    view_of,
+    text_view,
     visible,
 )
 from apportion.results import Attribution, Comparison
@@ -40,7 +38,7 @@ def comparison_page(comparison: Comparison) -> str:
 
 def comparison_fragment(comparison: Comparison) -> str:
     """The comparison for a notebook's output: needs no script, and its styles hold for itself alone."""
-    scope = f"apportion-{secrets.token_hex(4)}"
+    scope = own_scope()
     return environment().get_template("comparison.html").render(_context(comparison, scope, scripted=False))
 
 
@@ -50,7 +48,7 @@ class _Card:
 
     name: str
     scale: str
-    view: View | None
+    view: TextView | None
     plates: tuple[PlateView, ...]
 
 
@@ -76,11 +74,7 @@ def _context(comparison: Comparison, scope: str, *, scripted: bool) -> dict[str,
     targets = first.explained[:MAX_TARGETS]
     cards = [[_card(name, comparison[name], t, drawing) for name in comparison] for t in range(len(targets))]
     return {
-        "scope": scope,
-        "light": steps_of(LIGHT),
-        "dark": steps_of(DARK),
-        "panels": (),
-        "grains": (),
+        **surface(scope),
         "model": visible(first.model) if first.model else "",
         "targets": [
             {
@@ -114,7 +108,7 @@ def _card(name: str, attribution: Attribution, target: int, drawing: Drawing) ->
     shown = tuple(drawing.view(plate, every[target], largest, several=len(plates) > 1) for plate in plates)
     if not text:
         return _Card(name=name, scale="", view=None, plates=shown)
-    view = view_of(name, readings(attribution, of=text)[target])
+    view = text_view(name, readings(attribution, of=text)[target])
     lowest = view.most_negative if bool((attribution.scores[..., text] < 0).any()) else "0"
     return _Card(name=name, scale=f"{lowest} … {view.most_positive}", view=view, plates=shown)
 

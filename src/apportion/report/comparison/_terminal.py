@@ -16,7 +16,6 @@ from apportion.report.kit import (
     LINE_LABEL,
     MAX_STRIP_OF_SEVERAL,
     Report,
-    as_text,
     cut,
     largest_on,
     plate_lines,
@@ -37,11 +36,6 @@ CELL = 6
 def comparison_terminal(comparison: Comparison) -> RenderableType:
     """The comparison as something that `rich.print` can show, in colour where the console has colours."""
     return Report(lambda width, coloured: _report(comparison, width, coloured=coloured))
-
-
-def comparison_text(comparison: Comparison) -> str:
-    """The terminal report as text, coloured only where stdout is a terminal and `NO_COLOR` is not set."""
-    return as_text(comparison_terminal(comparison))
 
 
 def _report(comparison: Comparison, width: int, *, coloured: bool) -> Iterator[RenderableType]:

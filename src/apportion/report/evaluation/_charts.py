@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apportion.evaluation import Evaluation
 from apportion.report.evaluation._standings import Ranking, number
 from apportion.report.kit import Axis, look, reaching
-from apportion.results.evaluation import RANDOM
+from apportion.results.evaluation import RANDOM, Evaluation
 
 #: What the axes and the two perturbation curves are called.
 LABELS = {"morf": "most relevant first (MoRF)", "lerf": "least relevant first (LeRF)"}

@@ -7,11 +7,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from apportion.core import ApportionError
-from apportion.evaluation import Evaluation
 from apportion.report.evaluation._charts import FIRST_TO_LAST, LABELS
 from apportion.report.evaluation._standings import Ranking, Standing, rankings
-from apportion.report.kit import LIGHT, ON_LIGHT, QUIET, RANDOM_ON_LIGHT, VERBATIM, look, visible
-from apportion.results.evaluation import RANDOM
+from apportion.report.kit import LIGHT, ON_LIGHT, QUIET, RANDOM_ON_LIGHT, VERBATIM, figure_class, look, visible
+from apportion.results.evaluation import RANDOM, Evaluation
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -33,20 +32,17 @@ def evaluation_figure(
     Raises:
         ApportionError: matplotlib is not installed, or there is nothing of this name to show.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ApportionError("a figure needs matplotlib: pip install 'apportion[figures]'.") from error
+    make = figure_class()
     found = rankings(evaluation)
     if not found:
         raise ApportionError("no method has a number in this run; see Evaluation.refusals() for the reasons.")
     if shown == CURVES:
-        canvas = _curves(Figure, evaluation)
+        canvas = _curves(make, evaluation)
     elif shown == COST:
         judged = [ranking for ranking in found if ranking.column.better]
-        canvas = _costs(Figure, evaluation, _named(judged, measure))
+        canvas = _costs(make, evaluation, _named(judged, measure))
     else:
-        canvas = _bars(Figure, _named(found, shown))
+        canvas = _bars(make, _named(found, shown))
     model = visible(str(evaluation.settings.get("model", "")))
     items = len(evaluation)
     heading = f"{model}   {items} item{'' if items == 1 else 's'}"

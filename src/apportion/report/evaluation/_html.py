@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apportion.evaluation import Evaluation
 from apportion.methods import METHODS
 from apportion.report.evaluation._charts import LABELS, Chart, costs_chart, curve_charts, curves_of, method_charts
 from apportion.report.evaluation._standings import Ranking, Standing, listed, number, rankings
-from apportion.report.kit import DARK, LIGHT, _palette, environment, percent, step_of, steps_of, visible
-from apportion.results.evaluation import RANDOM
+from apportion.report.kit import ON_DARK, ON_LIGHT, environment, look, own_scope, percent, step_of, surface, visible
+from apportion.results.evaluation import RANDOM, Evaluation
 
 # A group with more values than this is for `Evaluation.summary(by=…)`.
 MAX_VALUES = 12
@@ -20,15 +18,14 @@ MAX_VALUES = 12
 TOLD = ("model", "data", "columns", "methods", "measures")
 
 
-def evaluation_page(evaluation: Evaluation) -> str:
+def evaluation_page(evaluation: Evaluation, *, verdict: Sequence[str] = ()) -> str:
     """The evaluation as one HTML file that asks nothing of the network and follows the reader's light or dark."""
-    return environment().get_template("evaluation_page.html").render(_context(evaluation, "apportion"))
+    return environment().get_template("evaluation_page.html").render(_context(evaluation, "apportion"), verdict=verdict)
 
 
-def evaluation_fragment(evaluation: Evaluation) -> str:
+def evaluation_fragment(evaluation: Evaluation, *, verdict: Sequence[str] = ()) -> str:
     """The evaluation for a notebook's output: needs no script, and its styles hold for itself alone."""
-    scope = f"apportion-{secrets.token_hex(4)}"
-    return environment().get_template("evaluation.html").render(_context(evaluation, scope))
+    return environment().get_template("evaluation.html").render(_context(evaluation, own_scope()), verdict=verdict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +89,12 @@ def _context(evaluation: Evaluation, scope: str) -> dict[str, Any]:
     judged = [ranking for ranking in found if ranking.column.better]
     panels = _panels(evaluation, judged)
     curves = curves_of(evaluation)
-    looks = {method: _palette.look(place) for place, method in enumerate(evaluation.methods)}
+    looks = {method: look(place) for place, method in enumerate(evaluation.methods)}
     return {
-        "scope": scope,
-        "light": steps_of(LIGHT),
-        "dark": steps_of(DARK),
-        "on_light": _palette.ON_LIGHT,
-        "on_dark": _palette.ON_DARK,
+        **surface(scope),
+        "on_light": ON_LIGHT,
+        "on_dark": ON_DARK,
         "panels": panels,
-        "grains": (),
         "model": visible(str(evaluation.settings.get("model", ""))),
         "data": visible(str(evaluation.settings["data"])) if evaluation.settings.get("data") else "",
         "items": len(evaluation),

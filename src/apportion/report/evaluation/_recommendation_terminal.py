@@ -9,8 +9,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from apportion.evaluation import Candidate, Recommendation
-from apportion.report.kit import Report, as_text, visible
+from apportion.report.kit import Report, visible
+from apportion.results.evaluation import Candidate, Recommendation
 
 LEVEL, HOME = "≈", "⌂"
 ARROWS = {"higher": "↑", "lower": "↓"}
@@ -19,11 +19,6 @@ ARROWS = {"higher": "↑", "lower": "↓"}
 def recommendation_terminal(recommendation: Recommendation) -> RenderableType:
     """The recommendation as something that `rich.print` can show."""
     return Report(lambda width, coloured: _report(recommendation))
-
-
-def recommendation_text(recommendation: Recommendation) -> str:
-    """The terminal report as text, with bold and dim only where stdout is a terminal and `NO_COLOR` is not set."""
-    return as_text(recommendation_terminal(recommendation))
 
 
 def _report(found: Recommendation) -> Iterator[RenderableType]:

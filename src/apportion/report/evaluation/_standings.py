@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from apportion.evaluation import Column, Evaluation
-from apportion.results.evaluation import RANDOM, Only
+from apportion.results.evaluation import RANDOM, Column, Evaluation, Only
 
 
 @dataclass(frozen=True, kw_only=True)

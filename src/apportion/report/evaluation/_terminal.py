@@ -9,10 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from apportion.core import ApportionError
-from apportion.evaluation import Evaluation
 from apportion.report.evaluation._standings import Ranking, Standing, rankings
-from apportion.report.kit import Report, as_text, percent, visible
-from apportion.results.evaluation import RANDOM
+from apportion.report.kit import Report, percent, visible
+from apportion.results.evaluation import RANDOM, Evaluation
 
 BEST, LEVEL = "*", "≈"
 # A measure takes its number and, with the spaces after both, a sign.
@@ -22,11 +21,6 @@ SIGN = 4
 def evaluation_terminal(evaluation: Evaluation) -> RenderableType:
     """The evaluation as something that `rich.print` can show."""
     return Report(lambda width, coloured: _report(evaluation, width, coloured=coloured))
-
-
-def evaluation_text(evaluation: Evaluation) -> str:
-    """The terminal report as text, with bold and dim only where stdout is a terminal and `NO_COLOR` is not set."""
-    return as_text(evaluation_terminal(evaluation))
 
 
 def _report(evaluation: Evaluation, width: int, *, coloured: bool) -> Iterator[RenderableType]:

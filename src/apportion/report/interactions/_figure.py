@@ -10,7 +10,7 @@ import torch
 from apportion.core import ApportionError
 from apportion.report.interactions._graph import SHOWN, graph_of
 from apportion.report.interactions._reading import directed, index_of, largest_between, name
-from apportion.report.kit import largest_size, plates_of, sign_colour, signed, text_members, visible
+from apportion.report.kit import figure_class, largest_size, plates_of, sign_colour, signed, text_members, visible
 from apportion.results import Interactions
 
 if TYPE_CHECKING:
@@ -37,10 +37,7 @@ def interactions_figure(found: Interactions, kind: str = "auto", *, top: int | N
     Raises:
         ApportionError: Matplotlib is missing, the kind is unknown, or it does not fit what there is.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ApportionError("a figure needs matplotlib: pip install 'apportion[figures]'.") from error
+    make = figure_class()
     if kind not in KINDS:
         raise ApportionError(f"there is no kind of figure {kind!r}; there are {', '.join(KINDS)}.")
     if top is not None and top < 1:
@@ -50,7 +47,7 @@ def interactions_figure(found: Interactions, kind: str = "auto", *, top: int | N
         few = max(found.values.shape) <= MAX_GRAPH and graph_of(found) is not None
         kind = "words-patches" if pictured and not found.square else "graph" if few else "matrix"
     draw = {"matrix": _matrix, "words-patches": _images}.get(kind)
-    drawn = _graph(found, SHOWN if top is None else top, Figure) if draw is None else draw(found, Figure)
+    drawn = _graph(found, SHOWN if top is None else top, make) if draw is None else draw(found, make)
     explained = found.explained
     value = f"{visible(explained.label)} {signed(explained.value, abs(explained.value))}"
     drawn.suptitle(f"{value}, {index_of(found)} of {found.method}", fontsize=10, parse_math=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,7 +24,6 @@ from apportion.report.interactions._reading import (
     names,
 )
 from apportion.report.kit import (
-    DARK,
     LIGHT,
     LONG,
     PAGE_TOP,
@@ -39,12 +37,14 @@ from apportion.report.kit import (
     environment,
     largest_on,
     largest_size,
+    own_scope,
     plates_of,
     precise,
     signed,
     step_of,
     steps_of,
     strength,
+    surface,
     text_members,
     visible,
 )
@@ -70,7 +70,7 @@ def interactions_page(found: Interactions) -> str:
 
 def interactions_fragment(found: Interactions) -> str:
     """The interactions for a notebook's output: needs no script, and its styles hold for itself alone."""
-    scope = f"apportion-{secrets.token_hex(4)}"
+    scope = own_scope()
     return environment().get_template("interactions.html").render(_context(found, scope, scripted=False))
 
 
@@ -87,11 +87,7 @@ def _context(found: Interactions, scope: str, *, scripted: bool) -> dict[str, An
     largest, unit = largest_between(found), found.explained.unit
     graph = graph_of(found)
     return {
-        "scope": scope,
-        "light": steps_of(LIGHT),
-        "dark": steps_of(DARK),
-        "panels": (),
-        "grains": (),
+        **surface(scope),
         "index": index_of(found),
         "method": found.method,
         "model": visible(found.model) if found.model else "",

@@ -26,7 +26,6 @@ from apportion.report.kit import (
     LINE_LABEL,
     Report,
     any_special,
-    as_text,
     bar,
     grid,
     sign_colour,
@@ -47,11 +46,6 @@ FAINT = 0.06
 def interactions_terminal(found: Interactions) -> RenderableType:
     """The interactions as something that `rich.print` can show, in colour where the console has colours."""
     return Report(lambda width, coloured: _report(found, width, coloured=coloured))
-
-
-def interactions_text(found: Interactions) -> str:
-    """The terminal report as text, coloured only where stdout is a terminal and `NO_COLOR` is not set."""
-    return as_text(interactions_terminal(found))
 
 
 def _report(found: Interactions, width: int, *, coloured: bool) -> Iterator[RenderableType]:

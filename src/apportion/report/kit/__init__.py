@@ -1,8 +1,10 @@
 """Parts that views are made of: scales, bars, tables, legends."""
 
+from apportion.report.kit._accounts import Accounts as Accounts
 from apportion.report.kit._accounts import accounts_of as accounts_of
 from apportion.report.kit._axis import Axis as Axis
 from apportion.report.kit._axis import reaching as reaching
+from apportion.report.kit._bar_figure import bar_figure as bar_figure
 from apportion.report.kit._blocks import blocks_of as blocks_of
 from apportion.report.kit._blocks import place as place
 from apportion.report.kit._colour import DARK as DARK
@@ -12,12 +14,12 @@ from apportion.report.kit._colour import largest_size as largest_size
 from apportion.report.kit._colour import sign_colour as sign_colour
 from apportion.report.kit._colour import strength as strength
 from apportion.report.kit._console import Report as Report
-from apportion.report.kit._console import as_text as as_text
 from apportion.report.kit._drawing import FIGURE_LABEL as FIGURE_LABEL
 from apportion.report.kit._drawing import MAX_TICKS as MAX_TICKS
 from apportion.report.kit._drawing import QUIET as QUIET
 from apportion.report.kit._drawing import VERBATIM as VERBATIM
 from apportion.report.kit._drawing import colour_map as colour_map
+from apportion.report.kit._drawing import figure_class as figure_class
 from apportion.report.kit._drawing import fonts as fonts
 from apportion.report.kit._labels import cut as cut
 from apportion.report.kit._labels import ends_line as ends_line
@@ -39,14 +41,19 @@ from apportion.report.kit._page import PAGE_TOP as PAGE_TOP
 from apportion.report.kit._page import PREDICTIONS as PREDICTIONS
 from apportion.report.kit._page import Bar as Bar
 from apportion.report.kit._page import Books as Books
-from apportion.report.kit._page import View as View
+from apportion.report.kit._page import TextView as TextView
 from apportion.report.kit._page import bar_of as bar_of
 from apportion.report.kit._page import books_of as books_of
 from apportion.report.kit._page import environment as environment
+from apportion.report.kit._page import own_scope as own_scope
+from apportion.report.kit._page import small_fragment as small_fragment
+from apportion.report.kit._page import small_page as small_page
 from apportion.report.kit._page import step_of as step_of
 from apportion.report.kit._page import steps_of as steps_of
-from apportion.report.kit._page import view_of as view_of
+from apportion.report.kit._page import surface as surface
+from apportion.report.kit._page import text_view as text_view
 from apportion.report.kit._paint import strengths as strengths
+from apportion.report.kit._palette import ON_DARK as ON_DARK
 from apportion.report.kit._palette import ON_LIGHT as ON_LIGHT
 from apportion.report.kit._palette import RANDOM_ON_LIGHT as RANDOM_ON_LIGHT
 from apportion.report.kit._palette import look as look
@@ -66,6 +73,9 @@ from apportion.report.kit._plates import Plate as Plate
 from apportion.report.kit._plates import plates_of as plates_of
 from apportion.report.kit._plates import text_members as text_members
 from apportion.report.kit._reading import Reading as Reading
+from apportion.report.kit._reading import reading_of as reading_of
 from apportion.report.kit._reading import readings as readings
 from apportion.report.kit._sides import Side as Side
 from apportion.report.kit._sides import any_special as any_special
+from apportion.report.kit._strip_figure import colour_bar as colour_bar
+from apportion.report.kit._strip_figure import strip_figure as strip_figure

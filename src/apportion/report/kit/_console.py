@@ -1,10 +1,7 @@
-"""What all terminal reports share: colours where the console has them, lines that are not too long, plain text."""
+"""What all terminal reports share: colours where the console has them, lines that are not too long."""
 
 from __future__ import annotations
 
-import io
-import os
-import sys
 from collections.abc import Callable, Iterator
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -29,12 +26,3 @@ class Report:
         width = min(options.max_width, MAX_WIDTH)
         for renderable in self.parts(width, coloured):
             yield from console.render(renderable, options.update(width=width))
-
-
-def as_text(report: RenderableType) -> str:
-    """A report as text, coloured only where stdout is a terminal and `NO_COLOR` is not set."""
-    coloured = sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    console = Console(file=io.StringIO(), force_terminal=coloured, force_jupyter=False, highlight=False)
-    with console.capture() as capture:
-        console.print(report)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from apportion.core import ApportionError
 from apportion.report.kit._colour import LIGHT
-
-if TYPE_CHECKING:
-    pass
 
 # More tick labels than this along one side of a heat map run into each other.
 MAX_TICKS = 80
@@ -37,6 +35,19 @@ FALLBACK_FONTS = (
     "Noto Sans Devanagari",
     "Noto Emoji",
 )
+
+
+def figure_class() -> Any:
+    """matplotlib's `Figure`, which belongs to no pyplot state.
+
+    Raises:
+        ApportionError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ApportionError("a figure needs matplotlib: pip install 'apportion[figures]'.") from error
+    return Figure
 
 
 def colour_map() -> Any:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import cycle
+from typing import Any
 
 import jinja2
 
 from apportion.report.kit._accounts import Accounts, Row
 from apportion.report.kit._blocks import place
-from apportion.report.kit._colour import Scale
+from apportion.report.kit._colour import DARK, LIGHT, Scale
 from apportion.report.kit._labels import cut, ends_line, visible
 from apportion.report.kit._numbers import percent, precise, signed
 from apportion.report.kit._reading import Reading
@@ -73,7 +76,7 @@ class Bar:
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class TextView:
     """The same text in one grain, `"tokens"` or `"words"`."""
 
     name: str
@@ -107,6 +110,31 @@ def environment() -> jinja2.Environment:
     )
 
 
+def surface(scope: str = "apportion") -> dict[str, Any]:
+    """What every style sheet reads.
+
+    Args:
+        scope: The class of the element that the styles hold for.
+    """
+    return {"scope": scope, "light": steps_of(LIGHT), "dark": steps_of(DARK), "panels": (), "grains": ()}
+
+
+def own_scope() -> str:
+    """A name of its own, since the same result may be shown twice in one notebook."""
+    return f"apportion-{secrets.token_hex(4)}"
+
+
+def small_fragment(template: str, context: Mapping[str, Any]) -> str:
+    """A fragment for a notebook's output."""
+    return environment().get_template(template).render(**surface(own_scope()), **context)
+
+
+def small_page(template: str, title: str, context: Mapping[str, Any]) -> str:
+    """A page that holds what the fragment of the same template and context does."""
+    content = {**surface(), **context, "title": title, "content_template": template}
+    return environment().get_template("small_page.html").render(content)
+
+
 def steps_of(scale: Scale) -> list[tuple[str, str, str]]:
     """Name, background and text colour of every step of the scale."""
     places = [i / STEPS for i in range(-STEPS, STEPS + 1)]
@@ -118,7 +146,7 @@ def step_of(at: float) -> str:
     return "z" if step == 0 else f"{'n' if step < 0 else 'p'}{abs(step)}"
 
 
-def view_of(name: str, reading: Reading) -> View:
+def text_view(name: str, reading: Reading) -> TextView:
     ranks = {i: rank for rank, i in enumerate(reading.order, start=1)}
     blocks = []
     for block in reading.blocks:
@@ -142,7 +170,7 @@ def view_of(name: str, reading: Reading) -> View:
         blocks.append((block.heading, tuple(cells)))
     hidden = reading.order[PAGE_TOP:]
     rest = signed(sum((reading.scores[i] for i in hidden), 0.0), reading.largest)
-    return View(
+    return TextView(
         name=name,
         blocks=tuple(blocks),
         top=tuple(bar_of(reading, i, rank) for rank, i in enumerate(reading.order[:PAGE_TOP], start=1)),

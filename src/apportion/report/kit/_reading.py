@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from apportion.core import Feature
+from apportion.core import Feature, Ledger
 from apportion.report.kit._accounts import Accounts, accounts_of
 from apportion.report.kit._blocks import Block, blocks_of
 from apportion.report.kit._colour import largest_size, strength
@@ -108,3 +108,35 @@ def readings(attribution: Attribution, *, at_most: int | None = None, of: Sequen
             )
         )
     return shown
+
+
+def reading_of(
+    target: Explained,
+    features: Sequence[Feature],
+    scores: Sequence[float],
+    *,
+    largest: float | None = None,
+    ledger: Ledger | None = None,
+    sizes: float | None = None,
+) -> Reading:
+    """A reading of numbers that are no attribution's, such as the amounts of a ledger.
+
+    Args:
+        target: What was divided.
+        features: What the numbers belong to.
+        scores: The numbers.
+        largest: Where the colour scale ends; by default at the largest size.
+        ledger: The accounts of one target.
+        sizes: What a percentage is taken of without a ledger; by default the sum of all sizes.
+    """
+    return Reading(
+        target=target,
+        features=tuple(features),
+        scores=tuple(scores),
+        position_scores=None,
+        standard_errors=None,
+        largest=largest_size(scores) if largest is None else largest,
+        blocks=blocks_of(features),
+        accounts=None if ledger is None else accounts_of(ledger),
+        sizes=sum(map(abs, scores)) if sizes is None else sizes,
+    )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from apportion.core import ApportionError, Feature, Picture
-from apportion.report.kit import visible
+from apportion.core import Feature, Picture
+from apportion.report.kit import figure_class, visible
 from apportion.results import Pairwise
 
 if TYPE_CHECKING:
@@ -24,16 +24,13 @@ def pairwise_figure(pairs: Pairwise) -> matplotlib.figure.Figure:
     Raises:
         ApportionError: Matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ApportionError("a figure needs matplotlib: pip install 'apportion[figures]'.") from error
+    make = figure_class()
     of_images = [any(f.image is not None for f in side) for side in (pairs.rows, pairs.columns)]
     if of_images[0] == of_images[1] or not pairs.pictures:
-        return _matrix(pairs, Figure)
+        return _matrix(pairs, make)
     scores = pairs.scores.T if of_images[0] else pairs.scores
     words, patches = (pairs.columns, pairs.rows) if of_images[0] else (pairs.rows, pairs.columns)
-    return _images(scores, words, patches, pairs, Figure)
+    return _images(scores, words, patches, pairs, make)
 
 
 def _matrix(pairs: Pairwise, figure_of: Any) -> matplotlib.figure.Figure:

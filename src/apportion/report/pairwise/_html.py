@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,6 @@ from torch import Tensor
 
 from apportion.core import Feature
 from apportion.report.kit import (
-    DARK,
     LIGHT,
     LONG,
     PAGE_TOP,
@@ -19,7 +17,6 @@ from apportion.report.kit import (
     PlateView,
     Reading,
     Side,
-    accounts_of,
     any_special,
     bar_of,
     books_of,
@@ -28,16 +25,19 @@ from apportion.report.kit import (
     environment,
     largest_on,
     largest_size,
+    own_scope,
     plates_of,
     precise,
+    reading_of,
     signed,
     step_of,
     steps_of,
     strength,
+    surface,
     text_members,
     visible,
 )
-from apportion.results import Explained, Pairwise
+from apportion.results import Pairwise
 
 #: Pairs that a page may hold, at about 8 bytes each.
 MAX_CELLS = 200_000
@@ -56,7 +56,7 @@ def pairwise_page(pairs: Pairwise) -> str:
 
 def pairwise_fragment(pairs: Pairwise) -> str:
     """The pairs for a notebook's output: needs no script, and its styles hold for itself alone."""
-    scope = f"apportion-{secrets.token_hex(4)}"
+    scope = own_scope()
     return environment().get_template("pairwise.html").render(_context(pairs, scope, scripted=False))
 
 
@@ -80,11 +80,7 @@ def _context(pairs: Pairwise, scope: str, *, scripted: bool) -> dict[str, Any]:
     bars = [bar_of(best, i, i + 1, pairs.scores.numel()) for i in range(len(best.scores))]
     assert best.accounts is not None
     return {
-        "scope": scope,
-        "light": steps_of(LIGHT),
-        "dark": steps_of(DARK),
-        "panels": (),
-        "grains": (),
+        **surface(scope),
         "method": pairs.method,
         "model": visible(pairs.model) if pairs.model else "",
         "options": [(n, str(value)) for n, value in pairs.options.items() if not isinstance(value, dict)],
@@ -149,7 +145,7 @@ def _side(pairs: Pairwise, features: Sequence[Feature], sums: Tensor, drawing: D
 def _maps(
     pairs: Pairwise, features: Sequence[Feature], values: Sequence[float], plates: Sequence[Plate], drawing: Drawing
 ) -> tuple[PlateView, ...]:
-    reading = _reading(pairs, tuple(features), tuple(values), largest_size(values))
+    reading = _reading(pairs, features, values, largest_size(values))
     largest = largest_on(plates, [reading])
     return tuple(drawing.view(plate, reading, largest, several=len(plates) > 1) for plate in plates)
 
@@ -183,18 +179,9 @@ def _largest(pairs: Pairwise) -> float:
     return largest_size([score for _, _, score in pairs.top(1)] or pairs.scores.flatten().tolist())
 
 
-def _reading(pairs: Pairwise, features: tuple[Feature, ...], scores: tuple[float, ...], largest: float) -> Reading:
-    return Reading(
-        target=Explained(label=pairs.explained.label, unit=pairs.explained.unit, value=pairs.explained.value),
-        features=features,
-        scores=scores,
-        position_scores=None,
-        standard_errors=None,
-        largest=largest,
-        blocks=(),
-        accounts=accounts_of(pairs.ledger),
-        sizes=pairs.scores.abs().sum().item(),
-    )
+def _reading(pairs: Pairwise, features: Sequence[Feature], scores: Sequence[float], largest: float) -> Reading:
+    sizes = pairs.scores.abs().sum().item()
+    return reading_of(pairs.explained, features, scores, largest=largest, ledger=pairs.ledger, sizes=sizes)
 
 
 def _bare(feature: Feature) -> str:

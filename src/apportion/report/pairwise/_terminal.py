@@ -12,7 +12,6 @@ from apportion.report.kit import (
     Reading,
     Report,
     any_special,
-    as_text,
     bar,
     grid,
     ledger_table,
@@ -30,11 +29,6 @@ TOP = 10
 def pairwise_terminal(pairs: Pairwise) -> RenderableType:
     """The pairs as something that `rich.print` can show, in colour where the console has colours."""
     return Report(lambda width, coloured: _report(pairs, coloured=coloured))
-
-
-def pairwise_text(pairs: Pairwise) -> str:
-    """The terminal report as text, coloured only where stdout is a terminal and `NO_COLOR` is not set."""
-    return as_text(pairwise_terminal(pairs))
 
 
 def _report(pairs: Pairwise, *, coloured: bool) -> Iterator[RenderableType]:

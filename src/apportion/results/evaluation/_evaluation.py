@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apportion.core import ApportionError, write_atomically
+from apportion.core import ApportionError, Shown, written_whole
 from apportion.results.evaluation import _summary, _tables
 from apportion.results.evaluation._column import Column
 from apportion.results.evaluation._numbers import Numbers, curves_of, numbers_of
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 SETTINGS, ROWS = "run.json", "rows.jsonl"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Evaluation(Shown):
     """The result of a run, read from its folder as it is asked for.
 
     Means are over the items that have a number; their intervals, of 95%, say where another draw of as many items
@@ -40,7 +41,7 @@ class Evaluation:
 
     path: Path
     settings: dict[str, Any]
-    keep_alive: Any = field(default=None, repr=False, compare=False)
+    keep_alive: Any = field(default=None, compare=False)
 
     @classmethod
     def load(cls, path: str | Path) -> Evaluation:
@@ -57,6 +58,19 @@ class Evaluation:
                 f"{str(path)!r} is not the folder of an evaluation: it has no {SETTINGS} that can be read."
             ) from error
         return cls(path=path, settings=settings)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Copy the run's folder to a new one, whole or not at all; a run can go on there too.
+
+        Raises:
+            ApportionError: There is something of this name already, or no folder to put it in.
+        """
+        with written_whole(Path(path)) as folder:
+            folder.mkdir()
+            for name in (SETTINGS, ROWS):
+                if (self.path / name).exists():
+                    shutil.copyfile(self.path / name, folder / name)
+        return Path(path)
 
     @property
     def methods(self) -> list[str]:
@@ -162,18 +176,20 @@ class Evaluation:
         """Write the rows as comma-separated values, without the curves."""
         _tables.write_csv(self, self._kinds, Path(path))
 
-    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """A self-contained page: the methods ranked by each measure, curves, costs, groups, and what was refused.
-
-        Args:
-            path: Where to write the page; without it the page is only returned.
-        """
-        from apportion.report import evaluation_page
-
-        page = evaluation_page(self)
-        if path is not None:
-            write_atomically(Path(path), page.encode())
-        return page
+    def to_dict(self) -> dict[str, Any]:
+        """The settings and tables in JSON-ready values; a number that is not defined is None."""
+        right, known = self.accuracy
+        correlations = self.rank_correlations().to_dict("index")
+        return {
+            **{name: value for name, value in self.settings.items() if name != "columns"},
+            "items": len(self),
+            "accuracy": {"correct": right, "known": known},
+            **{name: _tables.records(getattr(self, name)()) for name in ("summary", "costs", "refusals")},
+            "rank_correlations": {
+                name: {other: _tables.defined(value) for other, value in row.items()}
+                for name, row in correlations.items()
+            },
+        }
 
     def plot(self, shown: str | None = None, *, measure: str | None = None) -> matplotlib.figure.Figure:
         """A matplotlib figure; needs the extra `evaluate`.
@@ -186,24 +202,7 @@ class Evaluation:
         Raises:
             ApportionError: There is nothing of this name to show, or matplotlib is not installed.
         """
-        from apportion.report import evaluation_figure
-
-        return evaluation_figure(self, shown, measure=measure)
-
-    def _repr_html_(self) -> str:
-        from apportion.report import evaluation_fragment
-
-        return evaluation_fragment(self)
-
-    def __rich__(self) -> Any:
-        from apportion.report import evaluation_terminal
-
-        return evaluation_terminal(self)
-
-    def __repr__(self) -> str:
-        from apportion.report import evaluation_text
-
-        return evaluation_text(self)
+        return super().plot(shown, measure=measure)
 
     @property
     def _scalars(self) -> list[Column]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apportion.methods import AnyMethod
+from apportion.core import ApportionError, Saved, Shown, pandas_module, plain, read, write, written_whole
 from apportion.results.evaluation._column import Column
 from apportion.results.evaluation._evaluation import Evaluation
-from apportion.results.evaluation._summary import pandas_module
 
 if TYPE_CHECKING:
     import pandas
-from collections.abc import Iterator
+
+#: The file in the evaluation's folder.
+FILE = "recommendation.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +67,8 @@ class Candidate:
         return self.above_random_low > 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recommendation:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Recommendation(Shown, Saved):
     """Which method to trust for a model, with the numbers behind it.
 
     The intervals are each of one comparison: among many methods, one may lead by luck.
@@ -78,16 +80,16 @@ class Recommendation:
         candidates: Best first.
         random: The random order that they must beat: its mean and interval.
         refused: Methods that could not serve every text, with how many they refused and why.
-        given: By label, what `explain` takes as its method.
+        given: By label, what `explain` takes as its method; None for an object, where this was read from a file.
     """
 
-    evaluation: Evaluation
+    evaluation: Evaluation = field(metadata={"saved": False})  # in the same folder
     measure: Column
     texts: int
     candidates: tuple[Candidate, ...]
     random: tuple[float, float, float]
     refused: Mapping[str, tuple[int, str]]
-    given: Mapping[str, AnyMethod]
+    given: Mapping[str, Any]
 
     @property
     def best(self) -> Candidate:
@@ -95,9 +97,20 @@ class Recommendation:
         return self.candidates[0]
 
     @property
-    def method(self) -> AnyMethod | None:
-        """What to give `explain` as its method; None where even the best does not beat a random order."""
-        return self.given.get(self.best.method, self.best.method) if self.best.beats_random else None
+    def method(self) -> Any:
+        """What to give `explain` as its method; None where even the best does not beat a random order.
+
+        Raises:
+            ApportionError: It was given as an object, and this was read from a file, which keeps only names.
+        """
+        if not self.best.beats_random:
+            return None
+        found = self.given.get(self.best.method, self.best.method)
+        if found is None:
+            raise ApportionError(
+                f"{self.best.method} was given as an object, which a file does not keep; give explain that object."
+            )
+        return found
 
     @property
     def level(self) -> list[Candidate]:
@@ -112,7 +125,6 @@ class Recommendation:
     @property
     def verdict(self) -> str:
         """In plain words: which method to trust, how surely, and what speaks against it."""
-
         return "\n".join(verdict(self))
 
     def preferred_by(self) -> dict[str, list[str]]:
@@ -132,23 +144,30 @@ class Recommendation:
         ]
         return pandas_module().DataFrame(rows)
 
-    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """The evaluation's page; see `Evaluation.to_html`.
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict, all candidates and the evaluation in JSON-ready values."""
+        names = ("measure", "texts", "candidates", "random", "refused", "evaluation")
+        return {"verdict": self.verdict, **{name: plain(getattr(self, name)) for name in names}}
 
-        Args:
-            path: Where to write it; without it the page is only returned.
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write a new folder: the evaluation's, which `Evaluation.load` reads too, and this; whole or not at all.
+
+        Raises:
+            ApportionError: There is something of this name already, or no folder to put it in.
         """
-        return self.evaluation.to_html(path)
+        names = {label: method if isinstance(method, str) else None for label, method in self.given.items()}
+        with written_whole(Path(path)) as folder:
+            write(self.evaluation.save(folder) / FILE, replace(self, given=names))
+        return Path(path)
 
-    def __rich__(self) -> Any:
-        from apportion.report import recommendation_terminal
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Recommendation:
+        """Read the folder that `save` wrote.
 
-        return recommendation_terminal(self)
-
-    def __repr__(self) -> str:
-        from apportion.report import recommendation_text
-
-        return recommendation_text(self)
+        Raises:
+            ApportionError: It is not such a folder, or was written by a newer version.
+        """
+        return read(Path(path) / FILE, cls, evaluation=Evaluation.load(Path(path)))
 
 
 #: Intervals from fewer texts are too narrow.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from apportion.core import ApportionError
+from apportion.core import ApportionError, pandas_module
 from apportion.results.evaluation._column import RANDOM, Column
 from apportion.results.evaluation._numbers import COSTS, Numbers
 
@@ -75,7 +75,10 @@ def intervals(values: Float[np.ndarray, "item cell"], *, seed: int = 0) -> Inter
 def _bootstrapped(
     rows: Float[np.ndarray, "cell item"], seed: int
 ) -> tuple[Float[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
-    from scipy.stats import bootstrap
+    try:
+        from scipy.stats import bootstrap
+    except ImportError as error:
+        raise ApportionError("intervals need scipy: pip install 'apportion[evaluate]'.") from error
 
     drawn = bootstrap(
         (rows,),
@@ -229,17 +232,3 @@ def _members(numbers: Numbers, by: str | None) -> dict[Any, Bool[np.ndarray, " i
 
 def _table(labels: Mapping[str, Any], found: Intervals) -> pandas.DataFrame:
     return pandas_module().DataFrame({**labels, "n": found.n, "mean": found.mean, "low": found.low, "high": found.high})
-
-
-def pandas_module() -> Any:
-    """pandas, which the tables are made with.
-
-    Raises:
-        ApportionError: It is not installed.
-    """
-    try:
-        import pandas
-        import scipy  # noqa: F401 - the intervals' part of the same extra
-    except ImportError as error:
-        raise ApportionError(f"tables need {error.name}: pip install 'apportion[evaluate]'.") from error
-    return pandas

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import os
-import tempfile
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apportion.core import ApportionError
+from apportion.core import ApportionError, pandas_module, written_whole
 from apportion.results.evaluation._column import Column
 from apportion.results.evaluation._numbers import Numbers
 from apportion.results.evaluation._rows import Row
-from apportion.results.evaluation._summary import pandas_module
 
 if TYPE_CHECKING:
     import pandas
@@ -54,7 +51,7 @@ def write_parquet(rows: Iterable[Row], kinds: Kinds, path: Path) -> None:
         list: pyarrow.list_(pyarrow.float64()),
     }
     schema = pyarrow.schema([(name, types[kind]) for name, kind in kinds.items()])
-    with _written_whole(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+    with written_whole(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
         for records in _parts(rows, kinds):
             writer.write_table(pyarrow.Table.from_pylist(records, schema))
 
@@ -63,7 +60,7 @@ def write_csv(rows: Iterable[Row], kinds: Kinds, path: Path) -> None:
     """Write comma-separated values, whole or not at all."""
     pandas = pandas_module()
     names = [name for name, kind in kinds.items() if kind is not list]
-    with _written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         pandas.DataFrame(columns=names).to_csv(file, index=False)
         for records in _parts(rows, kinds):
             pandas.DataFrame(records, columns=names).to_csv(file, index=False, header=False)
@@ -88,12 +85,11 @@ def _parts(rows: Iterable[Row], kinds: Kinds) -> Iterator[list[dict[str, Any]]]:
         yield part
 
 
-@contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place when it is finished."""
-    if not path.parent.is_dir():
-        raise ApportionError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}.")
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        temporary = Path(folder) / path.name
-        yield temporary
-        os.replace(temporary, path)
+def records(table: pandas.DataFrame) -> list[dict[str, Any]]:
+    """A table's rows in JSON-ready values; a number that is not defined is None."""
+    return [{name: defined(value) for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def defined(value: Any) -> Any:
+    """A value, or None for NaN."""
+    return None if isinstance(value, float) and math.isnan(value) else value

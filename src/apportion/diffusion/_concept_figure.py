@@ -1,4 +1,4 @@
-"""The figure of concept interactions: each concept's map as it is and as played, and who takes which patches."""
+"""Figures of concepts: each concept's map as it is and as played, and who takes which patches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.report.kit import short
+from apportion.diffusion._concept_interactions import ConceptInteractions, place_of
+from apportion.diffusion._concepts import ConceptMaps
+from apportion.report.kit import figure_class, short
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -20,60 +22,74 @@ LABEL = 20
 OPACITY = 0.8
 
 
-def concepts_figure(
-    found: Any, image: Any = None, *, concepts: Sequence[str] | None = None
+def interactions_figure(
+    found: ConceptInteractions, image: Any = None, *, concepts: Sequence[str] | None = None
 ) -> matplotlib.figure.Figure:
     """A row of maps as they are, one of the same concepts' played maps, and the strongest takings from them.
 
     Each of the three has colours of its own: played maps are no shares, and never near 0.
 
     Args:
-        found: The `ConceptInteractions`.
+        found: What is drawn.
         image: The picture, (height, width, 3), bytes or from 0 to 1; shown beside the maps, and in grey under them.
         concepts: Which to show; by default those whose maps are largest in sum.
 
     Raises:
         ApportionError: Matplotlib is missing, the image is no picture in colours, or there is no such concept.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ApportionError("a figure needs matplotlib: pip install 'apportion[figures]'.") from error
-    picture = None if image is None else _picture(image)
     shown = _shown(found, concepts)
     pairs = [pair for pair in found.top(len(found.concepts) ** 2) if pair[1] in shown][:ACROSS]
-    columns = max(len(shown), 2)
-    below = -(-len(pairs) // columns)
-    beside = picture is not None
-    canvas = Figure(figsize=(1.75 * (columns + beside) + 1.2, 1.9 * (2 + below) + 0.5 * below), layout="constrained")
-    axes = canvas.subplots(2 + below, columns + beside, squeeze=False)
+    places = [found.concepts.index(name) for name in shown]
+    taken = [-found.values[found.concepts.index(j), found.concepts.index(i)] for j, i, _ in pairs]
+    takings = [f"{short(j, LABEL)} takes\n{-value:.1f} patches from\n{short(i, LABEL)}" for j, i, value in pairs]
+    labels = [short(name, LABEL) for name in shown]
+    return _rows(
+        [
+            ([found.maps[c] for c in places], [f"{name}: map" for name in labels], "map: part of the patch"),
+            ([found.played[c] for c in places], [f"{name}: played" for name in labels], "played: mean part"),
+            (taken, takings, "part taken"),
+        ],
+        image,
+    )
+
+
+def maps_figure(
+    found: ConceptMaps, image: Any = None, *, concepts: Sequence[str] | None = None
+) -> matplotlib.figure.Figure:
+    """A row of the maps; arguments and errors as in `interactions_figure`."""
+    shown = _shown(found, concepts)
+    labels = [short(name, LABEL) for name in shown]
+    return _rows([([found.of(name) for name in shown], labels, "map: part of the patch")], image)
+
+
+def _rows(groups: Sequence[tuple[Sequence[Tensor], Sequence[str], str]], image: Any) -> matplotlib.figure.Figure:
+    """Groups of maps under each other, each with its titles and unit, beside the picture."""
+    picture = None if image is None else _picture(image)
+    beside, columns = picture is not None, max(len(groups[0][0]), 2)
+    below = [-(-len(maps) // columns) for maps, _, _ in groups]
+    high = 1.9 * sum(below) + 0.5 * sum(below[2:])
+    canvas = figure_class()(figsize=(1.75 * (columns + beside) + 1.2, high), layout="constrained")
+    axes = canvas.subplots(sum(below), columns + beside, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     if picture is not None:
         axes[0, 0].imshow(picture.numpy(), interpolation="nearest")
         axes[0, 0].set_title("picture", fontsize=8)
-    places = [found.concepts.index(name) for name in shown]
-    taken = [-found.values[found.concepts.index(j), found.concepts.index(i)] for j, i, _ in pairs]
-    takings = [f"{short(j, LABEL)} takes\n{-value:.1f} patches from\n{short(i, LABEL)}" for j, i, value in pairs]
-    labels = [short(name, LABEL) for name in shown]
-    rows = [
-        (axes[:1], [found.maps[c] for c in places], [f"{name}: map" for name in labels], "map: part of the patch"),
-        (axes[1:2], [found.played[c] for c in places], [f"{name}: played" for name in labels], "played: mean part"),
-        (axes[2:], taken, takings, "part taken"),
-    ]
-    for part, maps, titles, unit in rows:
+    start = 0
+    for (maps, titles, unit), height in zip(groups, below, strict=True):
         if maps:
-            _row(canvas, part, beside, maps, titles, unit, picture)
+            _row(canvas, axes[start : start + height], beside, maps, titles, unit, picture)
+        start += height
     return canvas
 
 
-def _shown(found: Any, concepts: Sequence[str] | None) -> list[str]:
+def _shown(found: ConceptMaps | ConceptInteractions, concepts: Sequence[str] | None) -> list[str]:
     """Names of the concepts to show, in the order in which they were given."""
     if concepts is None:
         largest = found.maps.sum((1, 2)).argsort(descending=True, stable=True)[:ACROSS].sort().values
         return [found.concepts[c] for c in largest.tolist()]
     for name in concepts:
-        found.given_by(name)  # refuses a name that is no concept
+        place_of(name, found.concepts)  # refuses a name that is no concept
     if not concepts:
         raise ApportionError("concepts=[] shows nothing; name some, or leave it out.")
     return list(concepts)
