@@ -15,6 +15,7 @@ from transformers import BatchEncoding
 
 import apportion as ap
 from apportion.models.inputs import Form, each_of, recognised
+from apportion.models.inputs._recognised import singles
 from tests.test_vision_language import chat, llava
 
 
@@ -75,13 +76,13 @@ TABLE: list[tuple[Any, nn.Module, Form, bool, int]] = [
     (ap.Pair("a cat", PIL), Both(), "caption", False, 1),
     (ap.Pair(PIL, ["a cat", "a dog"]), Both(), "caption", False, 1),
     (OWN, Reader(), "own", False, 0),
-    (["Hi"], Reader(), "text", True, 0),
-    ([[1, 2], [3]], Reader(), "ids", True, 0),
-    ([MESSAGES, MESSAGES], Reader(), "chat", True, 0),
-    ([{"image": PIL, "text": "Hi"}], Both(), "mixed", True, 0),
-    ([PIL, PIL], Seer(), "image", True, 0),
-    ([ap.Pair("a", "b")], Reader(), "texts", True, 0),
-    ([OWN, OWN], Reader(), "own", True, 0),
+    ([], Reader(), "list", True, 0),
+    (["Hi"], Reader(), "list", True, 0),
+    ([[1, 2], [3]], Reader(), "list", True, 0),
+    ([MESSAGES, MESSAGES], Reader(), "list", True, 0),
+    ([{"image": PIL, "text": "Hi"}], Both(), "list", True, 0),
+    ([PIL, PIL], Seer(), "list", True, 0),
+    ((word for word in "ab"), Reader(), "list", True, 0),
 ]
 
 
@@ -92,7 +93,7 @@ def test_a_prompt_is_recognised(row: int) -> None:
     assert (found.form, found.several, len(found.images)) == (form, several, images)
     assert found.given is prompt
     assert (found.image is None) == (images != 1)
-    assert found.is_pair == isinstance(prompt[0] if isinstance(prompt, list) else prompt, ap.Pair)
+    assert found.is_pair == isinstance(prompt, ap.Pair)
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -108,9 +109,7 @@ def test_a_caption_has_an_image_and_a_text_in_either_order(swapped: bool) -> Non
         (3.5, Reader(), ["float", "give a text", "token ids"]),
         (None, Seer(), ["NoneType", "an image"]),
         (BYTES, Reader(), ["ndarray", "give a text"]),
-        ([], Reader(), ["empty list"]),
         (torch.zeros(1, 2), Reader(), ["integers", "inputs_embeds"]),
-        ([3.5], Reader(), ["float", "give a text"]),
     ],
 )
 def test_what_is_no_prompt_is_refused(prompt: Any, model: nn.Module, words: list[str]) -> None:
@@ -119,13 +118,11 @@ def test_what_is_no_prompt_is_refused(prompt: Any, model: nn.Module, words: list
     assert all(word in str(refused.value) for word in words)
 
 
-def test_lists_and_batches_are_split_into_their_prompts() -> None:
+def test_lists_and_batches_are_split_into_their_members() -> None:
     assert each_of("Hi", Reader()) == ["Hi"]
-    assert each_of(["Hi", ["Ho", [1, 2]]], Reader()) == ["Hi", "Ho", [1, 2]]
-    assert each_of([MESSAGES, "Hi"], Reader()) == [MESSAGES, "Hi"]
-    rows = each_of([IDS, "Hi"], Reader())
-    assert [row["input_ids"].tolist() for row in rows[:2]] == [[[1, 2]], [[3, 4]]]
-    assert rows[2] == "Hi"
+    assert each_of(MESSAGES, Reader()) == [MESSAGES]
+    assert list(each_of([MESSAGES, 3.5, IDS], Reader())) == [MESSAGES, 3.5, IDS]
+    assert [row["input_ids"].tolist() for row in each_of(IDS, Reader())] == [[[1, 2]], [[3, 4]]]
     batch = {"input_ids": IDS, "attention_mask": torch.tensor([[0, 1], [1, 1]]), "scale": torch.tensor(2.0)}
     first, second = each_of(batch, Reader())
     assert first["attention_mask"].tolist() == [[0, 1]]
@@ -133,13 +130,26 @@ def test_lists_and_batches_are_split_into_their_prompts() -> None:
     assert first["scale"] == second["scale"] == 2.0
 
 
+def test_single_prompts_are_found_in_lists_of_lists_and_batches() -> None:
+    found = singles([["Hi", [1, 2]], IDS, ap.Pair("a", "b")], Reader())
+    assert [one.form for one in found] == ["text", "ids", "tensors", "tensors", "texts"]
+    with pytest.raises(ap.ApportionError, match="empty list"):
+        singles([[]], Reader())
+
+
 def test_a_batch_whose_images_have_no_row_for_each_example_is_refused() -> None:
     with pytest.raises(ap.ApportionError, match="'pixel_values' has no row for each of the 2 examples"):
         each_of({"input_ids": IDS, "pixel_values": torch.zeros(5, 3, 4, 4)}, Both())
 
 
+def test_a_prompt_that_is_made_keeps_its_form() -> None:
+    (made,) = llava().prompts(chat())
+    assert made.form == "mixed"
+    assert [made.form for made in llava().prompts([[5, 6], {"input_ids": IDS}])] == ["ids", "tensors", "tensors"]
+
+
 def test_several_chats_with_images_are_explained_like_each_alone() -> None:
     other = [{"role": "user", "content": [chat()[0]["content"][0], {"type": "text", "text": "the cat"}]}]
-    together = llava().explain([chat(), other], target=5, progress=False)
+    together = llava().explain_many([chat(), other], target=5, progress=False)
     for prompt, found in zip([chat(), other], together, strict=True):
         torch.testing.assert_close(found.scores, llava().explain(prompt, target=5, progress=False).scores)

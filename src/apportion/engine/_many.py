@@ -10,7 +10,7 @@ from apportion.core import ApportionError
 from apportion.core import progress as track_progress
 from apportion.engine._engine import Engine
 from apportion.engine._request import Request
-from apportion.models.inputs import Prompt, each_of, recognised
+from apportion.models.inputs import Prompt
 from apportion.results import Attribution
 from apportion.task import batches
 
@@ -20,34 +20,20 @@ READ_AHEAD = 16
 Outcome = tuple[int, Attribution | ApportionError]
 
 
-def _each(engine: Engine, prompts: Any) -> Iterable[Any]:
-    """The single prompts in a list, a generator or a batch of tensors; each is read when its turn comes."""
-    try:
-        found = recognised(prompts, engine.model)
-    except ApportionError:
-        if not isinstance(prompts, Iterable):
-            raise
-        return prompts  # a generator or the like, or a list whose first item does not fit
-    if not found.several:
-        return [prompts]
-    return prompts if isinstance(prompts, list | tuple) else each_of(prompts, engine.model)
-
-
 def explained_in_turn(
-    engine: Engine, prompts: Any, request: Request, *, batch_size: int, progress: bool
+    engine: Engine, prompts: Iterable[Any], request: Request, *, batch_size: int, progress: bool
 ) -> Iterator[Outcome]:
     """The number of each prompt with its attribution, or with the error that says why it has none.
 
     Args:
         engine: Of the model.
-        prompts: As `Explainer.explain_many` takes them.
+        prompts: Each as `Explainer.explain` takes one; read as they are needed.
         request: What is asked about each.
         batch_size: How many run together. In a batch no ledger is kept.
         progress: Whether to show a progress bar.
     """
-    each = _each(engine, prompts)
-    numbered = enumerate(each)
-    total = len(each) if isinstance(each, Sized) else None
+    numbered = enumerate(prompts)
+    total = len(prompts) if isinstance(prompts, Sized) else None
     at_once = 1 if batch_size == 1 else batch_size * READ_AHEAD
     windows = iter(lambda: list(islice(numbered, at_once)), [])
     outcomes = (outcome for window in windows for outcome in _of_window(engine, window, request, batch_size))
@@ -63,7 +49,7 @@ def _of_window(engine: Engine, window: list[tuple[int, Any]], request: Request, 
         except ApportionError as error:
             outcomes[number] = error
             continue
-        key = (engine.head_of(prompt), prompt.has_pixels, prompt.sides)
+        key = (engine.head_of(prompt), prompt.has_pixels, prompt.form == "caption")
         groups.setdefault(key, []).append((number, given, prompt))
     for (head, *_), members in groups.items():
         for together in batches(head, [prompt for _, _, prompt in members], batch_size):

@@ -14,6 +14,7 @@ from apportion.models.inputs._mixed import empty_text as empty_text
 from apportion.models.inputs._mixed import text_prompt as text_prompt
 from apportion.models.inputs._prompt import CONTINUOUS as CONTINUOUS
 from apportion.models.inputs._prompt import OTHER as OTHER
+from apportion.models.inputs._prompt import Form as Form
 from apportion.models.inputs._prompt import Prompt as Prompt
 from apportion.models.inputs._prompt import Sides as Sides
 from apportion.models.inputs._prompt import check_text as check_text
@@ -23,7 +24,6 @@ from apportion.models.inputs._prompt import token_label as token_label
 from apportion.models.inputs._prompt import tokenizer_of as tokenizer_of
 from apportion.models.inputs._reads import reads as reads
 from apportion.models.inputs._reads import sees as sees
-from apportion.models.inputs._recognised import Form as Form
 from apportion.models.inputs._recognised import Recognised as Recognised
 from apportion.models.inputs._recognised import each_of as each_of
 from apportion.models.inputs._recognised import recognised as recognised

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from apportion.models.inputs._mixed import (
 )
 from apportion.models.inputs._prompt import Prompt, prompt_of_tokens
 from apportion.models.inputs._reads import image_token, reads, sees
-from apportion.models.inputs._recognised import Recognised, each_of, recognised
+from apportion.models.inputs._recognised import Recognised, singles
 from apportion.models.inputs._regions import AnyRegions
 from apportion.models.inputs._sound import prompt_of_sound
 
@@ -41,9 +42,8 @@ def prompts_given(
         ApportionError: It is empty, of no known type, or does not fit the model.
     """
     found = []
-    for given in each_of(prompt, model):
-        one = recognised(given, model)
-        made = _read(one, model, processor, regions).to(device)
+    for one in singles(prompt, model):
+        made = replace(_read(one, model, processor, regions).to(device), form=one.form)
         if one.form not in ("own", "sound"):  # which come with their canvases
             made = with_canvases(made, Seen(model, processor, regions, one.images))
         found.append(with_sides(made) if one.form == "images" else made)

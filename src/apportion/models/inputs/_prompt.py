@@ -26,6 +26,11 @@ MAIN_INPUTS = ("input_ids", "inputs_embeds", *CONTINUOUS)
 #: Before the name of an input, in a pair's second side.
 OTHER = "other_"
 
+#: What a prompt may be: `texts` and `images` are pairs of two, `caption` is a pair of one each, `mixed` is text with
+#: images in one prompt; `tensors` are the model's own inputs, `own` makes a prompt of itself (`as_prompt`), and `list`
+#: is a list of prompts.
+Form = Literal["text", "chat", "ids", "tensors", "image", "texts", "images", "caption", "mixed", "sound", "own", "list"]
+
 Sides = Literal["texts", "images"]
 
 
@@ -39,6 +44,7 @@ class Prompt:
         parts: For each input of token ids, how many of the features are its own, in their order.
         padding: How much padding stood left and right in what the user gave, so that the result has the same length.
         canvases: The continuous inputs that are divided into features, such as an image.
+        form: What it was made of.
     """
 
     inputs: Mapping[str, Any]
@@ -46,6 +52,7 @@ class Prompt:
     parts: Mapping[str, int]
     padding: tuple[int, int] = (0, 0)
     canvases: tuple[Canvas, ...] = ()
+    form: Form = "tensors"
 
     def to(self, device: torch.device) -> Prompt:
         """The prompt with its inputs on a device."""

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from apportion.core import ApportionError, Pair
 from apportion.models.inputs._images import is_image
-from apportion.models.inputs._prompt import CONTINUOUS, MAIN_INPUTS
+from apportion.models.inputs._prompt import CONTINUOUS, MAIN_INPUTS, Form
 from apportion.models.inputs._reads import image_token, reads, sees
-
-#: `texts` and `images` are pairs of two, `caption` a pair of one each; `mixed` is text with images in one prompt;
-#: `tensors` are the model's own inputs, and `own` makes a prompt of itself (`as_prompt`).
-Form = Literal["text", "chat", "ids", "tensors", "image", "texts", "images", "caption", "mixed", "sound", "own"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Recognised:
 
     Args:
         given: The prompt.
-        form: What it is; of several the form of the first.
+        form: What it is.
         several: Whether it is a list of prompts or a batch of tensors.
         images: The images in it; of several none.
         text: What the image of a caption is compared with.
@@ -57,7 +54,7 @@ def recognised(prompt: Any, model: nn.Module | None) -> Recognised:
         model: That will read it; for one that reads no images, and for None, the path of an image is a text.
 
     Raises:
-        ApportionError: The prompt is empty or of no known type.
+        ApportionError: The prompt is of no known type.
     """
     seeing = model is not None and sees(model)
     if hasattr(prompt, "as_prompt"):
@@ -73,7 +70,9 @@ def recognised(prompt: Any, model: nn.Module | None) -> Recognised:
     if isinstance(prompt, Tensor):
         return _tensor(prompt)
     if isinstance(prompt, list | tuple):
-        return _list(prompt, model)
+        return _list(prompt)
+    if isinstance(prompt, Iterable) and not isinstance(prompt, np.ndarray):  # a generator, a column of a table
+        return Recognised(prompt, "list", several=True)
     raise unknown(prompt, "an image, " if seeing else "")
 
 
@@ -85,8 +84,8 @@ def unknown(prompt: Any, more: str = "") -> ApportionError:
     )
 
 
-def each_of(prompt: Any, model: nn.Module | None) -> list[Any]:
-    """The single prompts of a list or of a batch of tensors; of one prompt itself.
+def each_of(prompt: Any, model: nn.Module | None) -> Iterable[Any]:
+    """The members of a list or of a batch of tensors; of one prompt itself.
 
     Raises:
         ApportionError: The prompt is of no known type, or the tensors of a batch cannot be taken apart.
@@ -94,9 +93,24 @@ def each_of(prompt: Any, model: nn.Module | None) -> list[Any]:
     found = recognised(prompt, model)
     if not found.several:
         return [prompt]
-    if isinstance(prompt, list | tuple):
-        return [one for each in prompt for one in each_of(each, model)]
+    if found.form == "list":
+        return prompt
     return _rows(prompt if isinstance(prompt, Mapping) else {"input_ids": prompt})
+
+
+def singles(prompt: Any, model: nn.Module | None) -> list[Recognised]:
+    """Every single prompt in a prompt, also in lists of lists and of batches.
+
+    Raises:
+        ApportionError: There is none, one is of no known type, or the tensors of a batch cannot be taken apart.
+    """
+    found = recognised(prompt, model)
+    if not found.several:
+        return [found]
+    each = [single for one in each_of(prompt, model) for single in singles(one, model)]
+    if not each:
+        raise ApportionError("the prompt is an empty list; give a text, messages, or token ids.")
+    return each
 
 
 def _pair(pair: Pair, *, seeing: bool) -> Recognised:
@@ -130,14 +144,12 @@ def _tensor(prompt: Tensor) -> Recognised:
     return Recognised(prompt, "ids", several=prompt.ndim >= 2 and len(prompt) > 1)
 
 
-def _list(prompt: Any, model: nn.Module | None) -> Recognised:
-    if not prompt:
-        raise ApportionError("the prompt is an empty list; give a text, messages, or token ids.")
-    first = prompt[0]
+def _list(prompt: Any) -> Recognised:
+    first = prompt[0] if prompt else None
     if isinstance(first, int):
         return Recognised(prompt, "ids")
     if not isinstance(first, Mapping) or not {"role", "content"} & set(first):
-        return Recognised(prompt, recognised(first, model).form, several=True)
+        return Recognised(prompt, "list", several=True)
     contents = [message.get("content") for message in prompt if isinstance(message, Mapping)]
     parts = [part for content in contents if isinstance(content, list | tuple) for part in content]
     typed = [part for part in parts if isinstance(part, Mapping) and part.get("type", "text") != "text"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from apportion.models.inputs._prompt import Prompt, prompt_of_tokens
-from apportion.models.inputs._recognised import each_of, recognised, unknown
+from apportion.models.inputs._recognised import singles, unknown
 
 
 def token_prompts(prompt: Any, processor: Any) -> list[Prompt]:
@@ -19,9 +19,8 @@ def token_prompts(prompt: Any, processor: Any) -> list[Prompt]:
         ApportionError: It is something else, or empty, or text is given without a tokenizer.
     """
     found = []
-    for one in each_of(prompt, None):
-        form = recognised(one, None).form
-        if form not in ("text", "chat", "ids", "tensors"):
-            raise unknown(one)
-        found.append(prompt_of_tokens(form, one, processor))
+    for one in singles(prompt, None):
+        if one.form not in ("text", "chat", "ids", "tensors"):
+            raise unknown(one.given)
+        found.append(prompt_of_tokens(one.form, one.given, processor))
     return found
