@@ -138,6 +138,6 @@ def test_targets_state_what_others_ask_of_them() -> None:
     assert [ap.Target().against_each(), span.against_each()] == [[], []]
     assert span.own_rows((4, 5, 6)) == (5, 6)
     assert [plain.terms((6,)), span.terms((4, 5, 6))] == [1, 3]
-    assert ap.Cosine(torch.ones(3)).single_place is None
+    assert [ap.Cosine(torch.ones(3), of=of).single_place for of in ("pooled", "cls")] == [None, None]
     assert ap.Cosine(torch.ones(3), of="mean").single_place == "mean"
     assert ap.Projection(torch.ones(3), of=(0, 1)).single_place == (0, 1)
