@@ -171,7 +171,7 @@ def test_a_package_whose_views_cannot_be_imported_is_named(monkeypatch):
     _entry_points.load_entry_points.cache_clear()
     try:
         assert "no_such_module" in repr(every_result.ledger())
-        with pytest.raises(ApportionError, match="no_such_module, which .* cannot be imported: Mod"):
+        with pytest.raises(ApportionError, match=r"no_such_module, which .* cannot be imported: Mod"):
             every_result.ledger().to_html()
     finally:
         _entry_points.load_entry_points.cache_clear()
