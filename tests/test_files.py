@@ -57,7 +57,7 @@ def attributions(draw: st.DrawFn) -> Attribution:
     made = torch.Generator().manual_seed(draw(st.integers(0, 9)))
 
     def numbers(*size: int) -> Tensor:
-        return torch.randn(*size, generator=made).to(dtype)
+        return torch.randn(size, generator=made).to(dtype)
 
     amounts = st.dictionaries(TEXTS, st.builds(lambda: numbers(*shape[:-1])), max_size=3)
     ledgers = st.builds(

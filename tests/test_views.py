@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import dataclass
 from html.parser import HTMLParser
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -139,7 +141,7 @@ def test_a_plugin_s_result_is_seen_by_its_view_and_its_subclasses_too(own_views)
 
 
 def test_without_a_view_a_result_still_has_a_line_and_says_what_to_do():
-    assert repr(Spectrum(440.0)) == "<Spectrum; no view of it is installed>"
+    assert re.match(r"<Spectrum: there is no view of Spectrum: [^\n]*>$", repr(Spectrum(440.0)))
     for use in (Spectrum(1.0).to_html, Spectrum(1.0).plot, Spectrum(1.0)._repr_html_):
         with pytest.raises(ApportionError, match=r"no view of Spectrum: .* install the package again \(pip install -e"):
             use()
@@ -159,6 +161,18 @@ def test_views_are_brought_by_entry_points_when_one_is_first_wanted(own_views, m
         assert repr(Spectrum(2.0)) == "from a package, 2.0"
         assert repr(Spectrum(3.0)) == "from a package, 3.0"
         assert asked == ["apportion.views"]
+    finally:
+        _entry_points.load_entry_points.cache_clear()
+
+
+def test_a_package_whose_views_cannot_be_imported_is_named(monkeypatch):
+    broken = EntryPoint(name="mine", value="no_such_module", group="apportion.views")
+    monkeypatch.setattr(_entry_points, "entry_points", lambda group: [broken])
+    _entry_points.load_entry_points.cache_clear()
+    try:
+        assert "no_such_module" in repr(every_result.ledger())
+        with pytest.raises(ApportionError, match=r"no_such_module, which .* cannot be imported: Mod"):
+            every_result.ledger().to_html()
     finally:
         _entry_points.load_entry_points.cache_clear()
 

@@ -101,8 +101,8 @@ class Shown:
     def __repr__(self) -> str:
         try:
             found = view_of(type(self))
-        except ApportionError:
-            return f"<{type(self).__name__}; no view of it is installed>"
+        except ApportionError as error:
+            return f"<{type(self).__name__}: {error}>"
         return _as_text(found.terminal(self))
 
 

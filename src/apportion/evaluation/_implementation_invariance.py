@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from apportion.core import ApportionError
+from apportion.core import ApportionError, pandas_module
 from apportion.engine import COMPARED, AnyMethods, Engine, compared
 from apportion.results import Attribution
 from apportion.targets import Unit, as_targets
@@ -63,12 +63,8 @@ class ImplementationInvariance:
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas table with a row per method: method, relative, largest."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ApportionError("to_frame needs pandas: pip install 'apportion[figures]' or pandas itself.") from error
         rows = [{"method": method, **vars(found)} for method, found in self.disagreements.items()]
-        return pandas.DataFrame(rows, columns=["method", "relative", "largest"])
+        return pandas_module().DataFrame(rows, columns=["method", "relative", "largest"])
 
 
 def implementation_invariance(
