@@ -10,7 +10,17 @@ from typing import Any
 
 import torch
 
-from apportion import Attribution, Audit, Comparison, Generation, Interactions, Ledger, Pairwise, UnknownOperation
+from apportion import (
+    Attribution,
+    Attributions,
+    Audit,
+    Comparison,
+    Generation,
+    Interactions,
+    Ledger,
+    Pairwise,
+    UnknownOperation,
+)
 from apportion.core import Feature, Picture
 from apportion.diffusion import ConceptInteractions, ConceptMaps
 from apportion.evaluation import MEASURES, Evaluation
@@ -40,6 +50,10 @@ def attribution(folder: Path | None = None) -> Attribution:
     )
 
 
+def attributions(folder: Path | None = None) -> Attributions:
+    return Attributions(found={0: attribution(), 2: attribution()}, reasons={1: "the prompt is empty"})
+
+
 def comparison(folder: Path | None = None) -> Comparison:
     one, other = attribution(), attribution()
     refused = {"relp": UnknownOperation("no rule for Fused")}
@@ -50,12 +64,12 @@ def interactions(folder: Path | None = None) -> Interactions:
     values = torch.arange(9, dtype=torch.float64).reshape(3, 3) - 3
     return Interactions(
         values=values,
-        alone=values.diagonal(),
+        main_effect=values.diagonal(),
         first_order=values.sum(0),
         sources=WORDS,
-        targets=WORDS,
+        features=WORDS,
         source_of=(0, 1, 2),
-        explained=Explained(label='" are"', unit="logit", value=9.0),
+        explained=(Explained(label='" are"', unit="logit", value=9.0),),
         index="metagame",
         method="attnlrp",
         third=torch.zeros(3, 3, 3, dtype=torch.float64),
@@ -148,6 +162,7 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
     maker.__name__: maker
     for maker in (
         attribution,
+        attributions,
         comparison,
         generation,
         interactions,

@@ -165,7 +165,7 @@ def test_a_negation_moves_the_word_that_it_negates(demo):
     )
     source, target, value = found.top(1)[0]
     assert (source.label, target.label) == ("not", "bad")
-    assert value > 0 > found.values[found.sources.index(target), found.targets.index(target)]
+    assert value > 0 > found.values[found.sources.index(target), found.features.index(target)]
     assert float(found.gap.abs().max()) < 1e-9
     assert found.options["masker"] == "mean"
 

@@ -84,7 +84,7 @@ def phrase_maps(explainer: ap.Explainer, picture: Picture, method: str) -> list[
             {
                 "first order": together.first_order,
                 "alone": alone.first_order,
-                "alone, less nothing": alone.first_order - alone.alone,
+                "alone, less nothing": alone.first_order - alone.main_effect,
                 "left out": game(picture.caption, [phrase]).values[0],
                 "metagame": together.values[k],
             }
@@ -220,7 +220,7 @@ def draw_maps(method: str = "res-lrp") -> None:
         "first order\n(the same for all)": dict.fromkeys(words, found.first_order),
         "metagame": {k: found.values[k] for k in words},
         "the word alone": {k: alone[k].first_order for k in words},
-        "alone, less\nthe empty caption": {k: alone[k].first_order - alone[k].alone for k in words},
+        "alone, less\nthe empty caption": {k: alone[k].first_order - alone[k].main_effect for k in words},
     }
     figure, axes = plt.subplots(len(rows), len(words) + 1, figsize=(1.7 * len(words) + 1.7, 7.4), layout="constrained")
     for line, (name, maps) in zip(axes, rows.items(), strict=True):

@@ -117,7 +117,7 @@ def test_the_maps_are_divided_among_the_concepts() -> None:
     found = maps.interactions()
     assert_close(found.maps, maps.maps)
     assert found.gap.abs().max() < 1e-8
-    assert_close(found.alone, torch.ones(4, 2, 3, dtype=torch.float64))
+    assert_close(found.main_effect, torch.ones(4, 2, 3, dtype=torch.float64))
     off = ~torch.eye(4, dtype=torch.bool)
     assert (found.values[off] < 0).all()
     assert (found.played > found.maps).all()
@@ -132,7 +132,7 @@ def test_padding_is_always_there_and_does_not_play() -> None:
     assert_close(found.maps, maps.maps[:2])
     e = maps.by_layer.exp()
     mass = e[:, 2:].sum(1, keepdim=True)
-    assert_close(found.alone, (e[:, :2] / (e[:, :2] + mass)).mean(0))
+    assert_close(found.main_effect, (e[:, :2] / (e[:, :2] + mass)).mean(0))
     taken = (e[:, 0] / (e[:, 0] + e[:, 1] + mass[:, 0]) - e[:, 0] / (e[:, 0] + mass[:, 0])).mean(0)
     assert_close(found.values[1, 0], taken, rtol=0, atol=1e-8)
     assert_close(maps.played(padding=["lamp", "sky"]), found.played)
@@ -147,8 +147,8 @@ def test_within_a_layer_the_played_maps_rank_concepts_as_the_softmax_does() -> N
 
 def test_readers_name_the_source_and_the_target() -> None:
     found = _maps().interactions()
-    assert_close(found.given_by("sofa")[2], found.values[1, 2])
-    assert_close(found.taken_from("sofa")[2], found.values[2, 1])
+    assert_close(found.outgoing("sofa")[2], found.values[1, 2])
+    assert_close(found.incoming("sofa")[2], found.values[2, 1])
     pairs = {(NAMES[j], NAMES[i]): found.values[j, i].sum().item() for j in range(4) for i in range(4) if i != j}
     best = min(pairs, key=lambda pair: pairs[pair])
     assert found.top(1) == [(*best, pytest.approx(pairs[best]))]
@@ -176,7 +176,7 @@ def test_the_takings_from_one_concept_are_interactions_over_its_picture() -> Non
     assert [f.label for f in of.sources] == [name for name in NAMES if name != "sofa"]
     assert_close(of.values[0].reshape(2, 3), found.values[0 if place else 1, place])
     assert_close(of.first_order.reshape(2, 3), found.maps[place])
-    assert_close(of.alone.reshape(2, 3), found.alone[place])
+    assert_close(of.main_effect.reshape(2, 3), found.main_effect[place])
     assert_close(of.gap.reshape(2, 3), found.gap[place])
     assert torch.equal(of.pictures[0].pixels, image)
     assert of.pictures[0].owner[0].tolist() == [0] * 4 + [1] * 4 + [2] * 4
@@ -208,7 +208,7 @@ def test_what_makes_no_game_is_refused() -> None:
     with pytest.raises(ApportionError, match="no concept 'dog'"):
         maps.interactions(padding=["dog"])
     with pytest.raises(ApportionError, match="no concept 'dog'"):
-        maps.interactions().given_by("dog")
+        maps.interactions().outgoing("dog")
     with pytest.raises(ApportionError, match="is one text"):
         maps.interactions(padding="sky")
     with pytest.raises(ApportionError, match="none plays"):

@@ -120,7 +120,7 @@ def test_the_most_likely_output_is_fixed_by_the_whole_prompt() -> None:
     explainer = llama()
     named = explainer.explain(IDS).prediction[0][0]
     found = explainer.interactions(IDS, progress=False)
-    assert found.explained.label == named
+    assert found.target.label == named
     closely(found.values, explainer.interactions(IDS, target=int(named), progress=False).values)
 
 

@@ -96,10 +96,10 @@ def test_values_sum_exactly_and_come_near_within_the_budget(
     truth = exact(whole)
     assert len(payoff.asked) == found.evaluations <= 200
     for target, player in enumerate(player_of):
-        alone = 0 if player is not None else truth.alone[target]
+        alone = 0 if player is not None else truth.main_effect[target]
         exactly(found.values[:, target].sum(), truth.first_order[target] - alone)
         if player is not None:
-            exactly(found.values[player, target], truth.alone[target])
+            exactly(found.values[player, target], truth.main_effect[target])
             assert found.standard_errors is not None
             assert found.standard_errors[player, target] == 0
     spread = float(truth.values.norm() ** 2)

@@ -28,12 +28,12 @@ def number(coalitions: Tensor) -> Tensor:
 def interactions(values: Tensor, **changed: Any) -> ap.Interactions:
     given: dict[str, Any] = {
         "values": values,
-        "alone": values.diagonal().clone(),
+        "main_effect": values.diagonal().clone(),
         "first_order": values.sum(0),
         "sources": FEATURES,
-        "targets": FEATURES,
+        "features": FEATURES,
         "source_of": tuple(range(N)),
-        "explained": ap.Explained(label="f", unit="value", value=PAID[-1].item()),
+        "explained": (ap.Explained(label="f", unit="value", value=PAID[-1].item()),),
         "index": "metagame",
         "method": "shapley",
         "evaluations": 2**N,
@@ -110,7 +110,7 @@ def test_a_prompts_interactions_are_exported() -> None:
 
 def test_what_shapiq_cannot_hold_is_refused() -> None:
     values = meta_shapley()
-    with pytest.raises(ap.ApportionError, match="5 sources move 5 other targets"):
+    with pytest.raises(ap.ApportionError, match="5 sources change 5 other features"):
         interactions(values, source_of=(None,) * N).to_shapiq()
     with pytest.raises(ap.ApportionError, match="rank pairs and no shares"):
         interactions(values, index="first-order-pairs").to_shapiq()

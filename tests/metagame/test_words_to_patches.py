@@ -92,10 +92,10 @@ def test_equals_the_shapley_values_of_gradients_by_hand(name):
     found = explainer(name).interactions(ap.Pair(picture(), TEXT), method="input-x-gradient", progress=False)
     paid = cache(lambda text: by_autograd(name, text))
     assert_close(found.values, shapley(paid, TEXT.split()), rtol=1e-8, atol=1e-10)
-    assert_close(found.alone, paid(""), rtol=1e-8, atol=1e-10)
+    assert_close(found.main_effect, paid(""), rtol=1e-8, atol=1e-10)
     assert_close(found.first_order, paid(TEXT), rtol=1e-8, atol=1e-10)
     assert [source.label.strip() for source in found.sources] == TEXT.split()
-    assert [target.kind for target in found.targets] == ["patch"] * 4
+    assert [target.kind for target in found.features] == ["patch"] * 4
     assert found.evaluations == 8
     assert found.source_of == (None,) * 4
     assert len(found.pictures) == 1
@@ -114,7 +114,7 @@ def test_a_text_held_constant_leaves_the_image_both_halves_of_the_product(method
         ap.Pair(picture(), TEXT), method=method, progress=False, game=ap.Game(players=["circle"])
     )
     assert_close(last.values[0], paid(TEXT) - paid("a red"), rtol=1e-8, atol=1e-10)
-    assert_close(last.alone, paid("a red"), rtol=1e-8, atol=1e-10)
+    assert_close(last.main_effect, paid("a red"), rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
@@ -123,7 +123,7 @@ def test_what_is_explained_is_the_similarity_that_the_model_finds(name):
     with torch.no_grad():
         output = model(name)(pixel_values=picture()[None], **tokenised(name, TEXT))
     own = torch.cosine_similarity(output.image_embeds, output.text_embeds).item()
-    assert found.explained.value == pytest.approx(own, abs=1e-10)
+    assert found.target.value == pytest.approx(own, abs=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_what_is_explained_is_the_similarity_that_the_model_finds(name):
 )
 def test_what_the_words_move_is_the_caption_less_nothing_for_any_method(method):
     found = explainer().interactions(ap.Pair(picture(), TEXT), method=method, progress=False)
-    assert_close(found.values.sum(0), found.first_order - found.alone, rtol=1e-8, atol=1e-10)
+    assert_close(found.values.sum(0), found.first_order - found.main_effect, rtol=1e-8, atol=1e-10)
     assert found.gap.abs().max() < 1e-10
 
 
@@ -164,7 +164,7 @@ def test_several_captions_are_paid_the_sum():
     assert_close(found.values, torch.cat([one.values for one in apart]))
     assert_close(found.first_order, apart[0].first_order + apart[1].first_order)
     assert found.gap.abs().max() < 1e-10
-    assert found.explained.value == pytest.approx(sum(one.explained.value for one in apart))
+    assert found.target.value == pytest.approx(sum(one.target.value for one in apart))
     assert_close(found.words().values, found.values)
     assert [source.part for source in found.sources] == ["caption 1"] * 3 + ["caption 2"] * 2
 
@@ -178,9 +178,9 @@ def test_of_phrases_only_these_play():
         game=ap.Game(players=["a red circle", "a blue square"]),
     )
     assert found.values.shape == (2, 4)
-    assert_close(found.alone, by_autograd("clip", "above"), rtol=1e-8, atol=1e-10)
+    assert_close(found.main_effect, by_autograd("clip", "above"), rtol=1e-8, atol=1e-10)
     left_out = found.first_order - by_autograd("clip", "above a blue square")
-    added = by_autograd("clip", "a red circle above") - found.alone
+    added = by_autograd("clip", "a red circle above") - found.main_effect
     assert_close(found.values[0], (left_out + added) / 2, rtol=1e-8, atol=1e-10)
 
 
@@ -218,7 +218,7 @@ def test_tokens_and_features_play_in_their_places():
         pair, of="features", method="attnlrp", progress=False, game=ap.Game(players="words", budget=200)
     )
     assert found.options["masker"] != "deleted from the text"
-    assert len(found.targets) == 4 + 5
+    assert len(found.features) == 4 + 5
     assert found.gap.abs().max() < 1e-8
     patches = own.interactions(
         pair, regions=8, method="attnlrp", progress=False, game=ap.Game(players="patches", estimator="exact")

@@ -93,7 +93,7 @@ def test_auto_draws_what_can_be_read(text, seen):  # noqa: F811
 
 def test_odd_labels_and_values_are_drawn(odd):
     found = interactions_of(odd.features)
-    found = replace(found, explained=replace(found.explained, label="<b>“$t$”\x1b"))
+    found = replace(found, explained=(replace(found.target, label="<b>“$t$”\x1b"),))
     for kind in ("matrix", "graph"):
         canvas = interactions_figure(found, kind)
         assert "\x1b" not in canvas.get_suptitle()

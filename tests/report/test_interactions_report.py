@@ -41,11 +41,11 @@ def interactions_of(sources, targets=None, *, seed=0, **fields):
     }
     return Interactions(
         values=values,
-        alone=alone,
+        main_effect=alone,
         first_order=values.sum(0) + gap + (0 if square else alone),
         sources=tuple(sources),
-        targets=tuple(targets),
-        explained=Explained(label='" are" − " is"', unit="logit difference", value=2.5),
+        features=tuple(targets),
+        explained=(Explained(label='" are" − " is"', unit="logit difference", value=2.5),),
         index="metagame",
         method="attnlrp",
         evaluations=1023,
@@ -105,11 +105,11 @@ def test_the_page_knows_every_value_and_where_each_feature_is(text, seen, apart)
 
 def test_a_page_opens_on_the_first_order_and_what_it_consists_of(text, apart):
     for found in (text, apart):
-        tips = tips_of(found.to_html(), "span")[-len(found.targets) :]
+        tips = tips_of(found.to_html(), "span")[-len(found.features) :]
         for i, (tip, own) in enumerate(zip(tips, found.source_of, strict=True)):
             _, whole, alone, others = tip.split("\n")
             assert whole.endswith(" logit difference, first order")
-            expected = found.alone[i].item() if own is None else found.values[own, i].item()
+            expected = found.main_effect[i].item() if own is None else found.values[own, i].item()
             assert number(alone.split()[-1]) == pytest.approx(expected, rel=1e-4)
             rest = sum(found.values[j, i].item() for j in range(len(found.sources)) if j != own)
             assert number(others.split()[-1]) == pytest.approx(rest, rel=1e-4)
@@ -251,7 +251,7 @@ def test_the_accounts_add_up(text, apart):
     for found in (text, apart):
         (table,) = re.findall(r'<div class="sums">(.*?)</table>', found.to_html(), re.DOTALL)
         rows = [re.findall(r'class="number[^"]*">([^<]+)</td>', row) for row in table.split("<tr")[2:]]
-        assert len(rows) == len(found.targets) + 1
+        assert len(rows) == len(found.features) + 1
         for row in rows:
             alone, others, first, gap = map(number, row)
             assert alone + others + gap == pytest.approx(first, abs=0.02)  # three digits are shown
@@ -289,7 +289,7 @@ def test_the_third_order_is_a_short_list(text):
 def test_labels_are_text_and_never_markup(odd):
     found = interactions_of(odd.features, third=torch.randn(18, 18, 18, dtype=torch.float64))
     found = replace(
-        found, explained=replace(found.explained, label="<b>“$t$”</b>"), model="<i>m</i>", options={"a": "<u>"}
+        found, explained=(replace(found.target, label="<b>“$t$”</b>"),), model="<i>m</i>", options={"a": "<u>"}
     )
     for page in (found.to_html(), _interactions.interactions_fragment(found)):
         assert "<script>alert" not in page
@@ -375,7 +375,7 @@ def test_the_terminal_has_a_matrix_where_it_fits(text, monkeypatch):
 
 def test_the_terminal_shows_what_targets_that_do_not_play_have_alone(apart):
     line = next(line for line in repr(apart).splitlines() if line.strip().startswith("alone"))
-    assert [number(cell) for cell in line.split()[1:]] == pytest.approx(apart.alone.tolist(), abs=0.06)
+    assert [number(cell) for cell in line.split()[1:]] == pytest.approx(apart.main_effect.tolist(), abs=0.06)
 
 
 @pytest.mark.parametrize("largest", [3e-7, 0.004, 0.05, 0.7, 4.0, 30.0, 500.0, 1e7])

@@ -47,11 +47,11 @@ def test_coalitions_are_paid_as_prompts_of_their_own(task: Task, model_type: str
     scale = max(float(scores.abs().max()) for scores in alone.values())
     assert found.evaluations == 2**PLAYERS - 1
     assert float((found.first_order - alone[0, 1, 2]).abs().max()) <= EQUAL * scale
-    assert float((found.alone[1] - alone[1,][0]).abs()) <= EQUAL * scale
+    assert float((found.main_effect[1] - alone[1,][0]).abs()) <= EQUAL * scale
     assert float(found.gap.abs().max()) <= 1e-9 * max(1.0, scale)
     # From the values of all coalitions: φ_0(0, 2) = φ_0→0 + what 2 adds to 0 without 1.
     # With three players φ_2→0 = ½ [φ_0(02) − φ_0(0)] + ½ [φ_0(012) − φ_0(01)], and φ_1→0 likewise.
     without_1, whole = alone[0, 2][0], alone[0, 1, 2][0]
-    with_1 = whole - 2 * found.values[2, 0] + (without_1 - found.alone[0])
-    expected = ((with_1 - found.alone[0]) + (whole - without_1)) / 2
+    with_1 = whole - 2 * found.values[2, 0] + (without_1 - found.main_effect[0])
+    expected = ((with_1 - found.main_effect[0]) + (whole - without_1)) / 2
     assert float((found.values[1, 0] - expected).abs()) <= EQUAL * scale

@@ -151,7 +151,8 @@ def _decoded(value: Any, hint: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(hint, type) and issubclass(hint, ApportionError):
         return getattr(_errors, value[0], ApportionError)(value[1])
     if isinstance(value, dict):
-        return {name: _decoded(part, inner[1] if inner else Any, tensors) for name, part in value.items()}
+        key = int if inner and inner[0] is int else str
+        return {key(name): _decoded(part, inner[1] if inner else Any, tensors) for name, part in value.items()}
     if isinstance(value, list):
         alike = Ellipsis in inner or len(inner) < 2
         hints = repeat(inner[0] if inner else Any) if alike else inner

@@ -52,7 +52,7 @@ class ConceptInteractions(Shown, Saved):
     values: Float[Tensor, "source target row col"]
 
     @property
-    def alone(self) -> Float[Tensor, "concept row col"]:
+    def main_effect(self) -> Float[Tensor, "concept row col"]:
         """What each concept has with no other present but the padding."""
         return self.values.diagonal().permute(2, 0, 1)
 
@@ -66,7 +66,7 @@ class ConceptInteractions(Shown, Saved):
         """The values summed over the picture, in patches."""
         return self.values.sum((-2, -1))
 
-    def given_by(self, name: str) -> Float[Tensor, "target row col"]:
+    def outgoing(self, name: str) -> Float[Tensor, "target row col"]:
         """What one concept does to the map of each concept; in its own place what it has alone.
 
         Raises:
@@ -74,7 +74,7 @@ class ConceptInteractions(Shown, Saved):
         """
         return self.values[place_of(name, self.concepts)]
 
-    def taken_from(self, name: str) -> Float[Tensor, "source row col"]:
+    def incoming(self, name: str) -> Float[Tensor, "source row col"]:
         """What each concept does to the map of one; in its own place what that has alone.
 
         Raises:
@@ -86,7 +86,7 @@ class ConceptInteractions(Shown, Saved):
         """What the other concepts do to the map of one, to be seen as any interactions: `to_html`, `plot`, a terminal.
 
         Args:
-            name: The concept whose patches are the targets; what it has alone is in `alone`.
+            name: The concept whose patches are the targets; what it has alone is in `main_effect`.
             image: The picture (PIL, array, tensor or a file's path); without one the patches stand on grey.
 
         Raises:
@@ -99,12 +99,12 @@ class ConceptInteractions(Shown, Saved):
         rows, columns = self.maps.shape[1:]
         return Interactions(
             values=self.values[others, place].flatten(1).double(),
-            alone=self.alone[place].flatten().double(),
+            main_effect=self.main_effect[place].flatten().double(),
             first_order=self.maps[place].flatten().double(),
             sources=tuple(Feature(label=self.concepts[k], kind="span", part="concepts") for k in others),
-            targets=region_features(grid_labels(rows, columns), "patch", image=0),
+            features=region_features(grid_labels(rows, columns), "patch", image=0),
             source_of=(None,) * (rows * columns),
-            explained=Explained(label=name, unit="patches", value=self.maps[place].sum().item()),
+            explained=(Explained(label=name, unit="patches", value=self.maps[place].sum().item()),),
             index="metagame",
             method="concept maps",
             options={"padding": list(self.padding)} if self.padding else {},
@@ -118,12 +118,12 @@ class ConceptInteractions(Shown, Saved):
         maps = self.maps.sum((1, 2)).double()
         return Interactions(
             values=self.totals.double(),
-            alone=self.alone.sum((1, 2)).double(),
+            main_effect=self.main_effect.sum((1, 2)).double(),
             first_order=maps,
             sources=concepts,
-            targets=concepts,
+            features=concepts,
             source_of=tuple(range(count)),
-            explained=Explained(label="all maps", unit="patches", value=maps.sum().item()),
+            explained=(Explained(label="all maps", unit="patches", value=maps.sum().item()),),
             index="metagame",
             method="concept maps",
             options={"padding": list(self.padding)} if self.padding else {},

@@ -29,7 +29,7 @@ from apportion.metagame import METHOD_OF, AnyOf, Game, Index, check_index, neigh
 from apportion.methods import AnyMethod, Propagation, as_method, method_names, required_options
 from apportion.methods.backward import pairwise
 from apportion.models import generated_ids
-from apportion.models.inputs import AnyRegions, Prompt, each_of, recognised, tokenizer_of
+from apportion.models.inputs import AnyRegions, Prompt, recognised, tokenizer_of
 from apportion.relevance import Audit
 from apportion.results import Attribution, Attributions, Comparison, Interactions, Pairwise
 from apportion.targets import Similarity, Span, Unit
@@ -156,8 +156,8 @@ class Explainer(Engine):
         )
         if batch_size < 1:
             raise ApportionError(f"batch_size={batch_size} is not possible; give 1 or more.")
-        each = each_of(prompts, self.model)
-        return Attributions(explained_in_turn(self, each, request, batch_size=batch_size, progress=progress))
+        outcomes = explained_in_turn(self, prompts, request, batch_size=batch_size, progress=progress)
+        return Attributions(coming=outcomes)
 
     def explain_pairs(
         self,
@@ -262,7 +262,7 @@ class Explainer(Engine):
             found = play(task, chosen, rules, of=of, progress=progress)
         else:
             found = neighbours(task, chosen, rules, index, of=of, progress=progress)
-        return replace(found[0], model=self.name)
+        return replace(found, model=self.name)
 
     def _shows(self, prompt: Any) -> bool:
         """Whether a prompt is an image with a caption, or several, for a model that compares the two."""

@@ -168,9 +168,9 @@ class Generation(Generated):
         indices = range(len(self.ids)) if span is None else self._together(span)
         target = Span(self.ids[indices[0] : indices[-1] + 1], unit)
         task = self._question(self._read_before(indices[0]), [target], chosen, None, progress=progress)
-        found = play(task, chosen, Game() if game is None else game, of=of, progress=progress)[0]
+        found = play(task, chosen, Game() if game is None else game, of=of, progress=progress)
         label = "".join(self.tokens[i] for i in indices)
-        return replace(found, model=self.model, explained=replace(found.explained, label=f'"{label}"'))
+        return replace(found, model=self.model, explained=(replace(found.target, label=f'"{label}"'),))
 
     def _together(self, of: str | Sequence[int]) -> list[int]:
         """Tokens of the answer that stand together, by their text or indices."""

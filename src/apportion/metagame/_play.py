@@ -93,8 +93,8 @@ class Moved:
     player: int | None
 
 
-def play(question: Question, method: Method, rules: Game, *, of: AnyOf = "auto", progress: bool) -> list[Interactions]:
-    """The interactions for each of a question's targets, from one game.
+def play(question: Question, method: Method, rules: Game, *, of: AnyOf = "auto", progress: bool) -> Interactions:
+    """The interactions for all of a question's targets, from one game.
 
     Args:
         question: About one prompt.
@@ -142,12 +142,12 @@ def play(question: Question, method: Method, rules: Game, *, of: AnyOf = "auto",
         errors = found.standard_errors
         return Interactions(
             values=found.values[:, mine],
-            alone=found.alone[mine],
+            main_effect=found.main_effect[mine],
             first_order=found.first_order[mine],
             sources=tuple(players.features[column] for column in players.columns),
-            targets=tuple(one.feature for one in moved),
+            features=tuple(one.feature for one in moved),
             source_of=tuple(one.player for one in moved),
-            explained=Explained(label=reading.label, unit=reading.unit, value=value),
+            explained=(Explained(label=reading.label, unit=reading.unit, value=value),),
             index="metagame",
             method=method.name,
             options={**method.options, **_options(rules), "masker": masker.name, "estimator": found.estimator},
@@ -158,7 +158,7 @@ def play(question: Question, method: Method, rules: Game, *, of: AnyOf = "auto",
             pictures=tuple(picture for canvas in prompt.canvases for picture in canvas.pictures),
         )
 
-    return [of_target(t, reading, value) for t, (reading, value) in enumerate(readings)]
+    return Interactions.joined([of_target(t, reading, value) for t, (reading, value) in enumerate(readings)])
 
 
 def moved_of(question: Question, players: Players, targets: AnyOf) -> list[Moved]:

@@ -6,6 +6,7 @@ Each folder registers the views of its results; a result finds its own by its ty
 from apportion.core import View as View
 from apportion.core import register_view as register_view
 from apportion.report import attribution as attribution
+from apportion.report import attributions as attributions
 from apportion.report import audit as audit
 from apportion.report import comparison as comparison
 from apportion.report import evaluation as evaluation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,13 +26,14 @@ from apportion.core import (
 )
 from apportion.results._between import between
 from apportion.results._explained import Cost, Explained
+from apportion.results._of_targets import OfTargets
 
 if TYPE_CHECKING:
     import pandas
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Attribution(Shown, Saved):
+class Attribution(OfTargets, Shown, Saved):
     """Shares of a target, one per feature, with their accounts.
 
     Args:
@@ -53,6 +54,9 @@ class Attribution(Shown, Saved):
         cost: What it took.
         pictures: The images that some of the features are parts of; `Feature.image` tells which.
     """
+
+    by_target = ("scores", "ledger", "position_scores", "standard_errors")
+    axes = 1
 
     scores: Float[Tensor, "*targets feature"]
     features: tuple[Feature, ...]
@@ -79,40 +83,6 @@ class Attribution(Shown, Saved):
             raise ApportionError(
                 f"{len(self.explained)} targets do not fit scores of shape {tuple(self.scores.shape)}."
             )
-
-    @property
-    def target(self) -> Explained:
-        """The one target; with several, index the attribution first."""
-        if len(self.explained) != 1:
-            raise ApportionError(
-                f"this attribution has {len(self.explained)} targets: take one by its index, such as a[0]."
-            )
-        return self.explained[0]
-
-    def __getitem__(self, index: int) -> Attribution:
-        """The attribution of one target, when several were explained at once."""
-        if self.scores.ndim == 1:
-            raise ApportionError(
-                "this attribution has one target, so it has no index; use .scores[i] for a feature's share."
-            )
-        return replace(
-            self,
-            scores=self.scores[index],
-            explained=(self.explained[index],),
-            ledger=None if self.ledger is None else self.ledger[index],
-            position_scores=None if self.position_scores is None else self.position_scores[index],
-            standard_errors=None if self.standard_errors is None else self.standard_errors[index],
-        )
-
-    def __iter__(self) -> Iterator[Attribution]:
-        """One attribution per target."""
-        if self.scores.ndim == 1:
-            return iter((self,))
-        return (self[i] for i in range(len(self.explained)))
-
-    def __len__(self) -> int:
-        """How many targets were explained."""
-        return len(self.explained)
 
     def with_positions(self) -> Attribution:
         """The same shares with those of the position embeddings added to the tokens they were added to."""

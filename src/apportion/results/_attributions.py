@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apportion.core import ApportionError
+from apportion.core import ApportionError, Saved, Shown, pandas_module
 from apportion.results._attribution import Attribution
 
 if TYPE_CHECKING:
@@ -15,42 +18,38 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Attributions:
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Attributions(Shown, Saved):
     """Attributions of several prompts, in their order; what is not yet known is found when it is asked for.
 
     `for a in attributions` yields each as soon as it is found, and keeps it. `len`, `failed` and everything that needs
     all of them find the rest first. Prompts that cannot be explained are left out; `failed` says why.
 
     Args:
-        outcomes: For each prompt its number and its attribution, or the error that says why it has none.
+        found: The attributions so far, by the numbers of their prompts from 0.
+        reasons: Why prompts so far have none, by their numbers.
+        coming: For each further prompt its number and its attribution, or the error that says why it has none.
     """
 
-    def __init__(self, outcomes: Iterable[tuple[int, Attribution | ApportionError]]) -> None:
-        self._coming = iter(outcomes)
-        self._found: dict[int, Attribution] = {}
-        self._failed: dict[int, str] = {}
-
-    @classmethod
-    def of(cls, found: Mapping[int, Attribution], failed: Mapping[int, str] | None = None) -> Attributions:
-        """A collection of attributions that are known already, by the numbers of their prompts."""
-        made = cls(found.items())
-        made._failed = dict(failed or {})
-        return made
+    found: dict[int, Attribution] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+    coming: Iterator[tuple[int, Attribution | ApportionError]] = field(
+        default_factory=lambda: iter(()), metadata={"saved": False}
+    )
 
     @property
     def failed(self) -> Mapping[int, str]:
         """For each prompt that could not be explained its number, and why."""
         self._finish()
-        return dict(self._failed)
+        return dict(self.reasons)
 
     def items(self) -> Iterator[tuple[int, Attribution]]:
         """The number of each prompt with its attribution."""
         yielded = 0
-        while True:
-            if yielded == len(self._found) and not self._next():
-                return
-            yield from list(self._found.items())[yielded:]
-            yielded = len(self._found)
+        while yielded < len(self.found) or self._next():
+            new = list(self.found.items())[yielded:]
+            yielded += len(new)
+            yield from new
 
     def __iter__(self) -> Iterator[Attribution]:
         """Each attribution, in the order of the prompts."""
@@ -59,46 +58,46 @@ class Attributions:
     def __len__(self) -> int:
         """How many prompts could be explained."""
         self._finish()
-        return len(self._found)
+        return len(self.found)
 
     def __getitem__(self, number: int) -> Attribution:
         """The attribution of a prompt, by its number from 0."""
-        while number not in self._found and number not in self._failed and self._next():
+        while number not in self.found and number not in self.reasons and self._next():
             pass
-        if number in self._failed:
-            raise ApportionError(f"prompt {number} has no attribution: {self._failed[number]}")
-        if number not in self._found:
-            raise IndexError(f"there is no prompt {number}; {len(self._found) + len(self._failed)} were given.")
-        return self._found[number]
+        if number in self.reasons:
+            raise ApportionError(f"prompt {number} has no attribution: {self.reasons[number]}")
+        if number not in self.found:
+            raise IndexError(f"there is no prompt {number}; {len(self.found) + len(self.reasons)} were given.")
+        return self.found[number]
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas table with a row per prompt, target and feature; see `Attribution.to_frame`."""
-        import pandas
-
-        frames = []
-        for number, attribution in self.items():
-            frame = attribution.to_frame()
-            frame.insert(0, "prompt", number)
-            frames.append(frame)
-        return pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame()
+        frames = [one.to_frame().assign(prompt=number) for number, one in self.items()]
+        return pandas_module().concat(frames, ignore_index=True) if frames else pandas_module().DataFrame()
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything in JSON-ready values."""
+        """Everything but the pictures in JSON-ready values, by the numbers of the prompts."""
+        self._finish()
         return {
-            "attributions": {str(number): attribution.to_dict() for number, attribution in self.items()},
-            "failed": {str(number): reason for number, reason in self.failed.items()},
+            "attributions": {str(number): one.to_dict() for number, one in self.found.items()},
+            "failed": {str(number): reason for number, reason in self.reasons.items()},
         }
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write all of them to one safetensors file; whole or not at all."""
+        self._finish()
+        return super().save(path)
 
     def _finish(self) -> None:
         while self._next():
             pass
 
     def _next(self) -> bool:
-        """Take what comes next; whether there was anything."""
-        for number, outcome in self._coming:
+        """Take what comes next, up to an attribution; whether there was one."""
+        for number, outcome in self.coming:
             if isinstance(outcome, Attribution):
-                self._found[number] = outcome
+                self.found[number] = outcome
                 return True
-            self._failed[number] = str(outcome)
+            self.reasons[number] = str(outcome)
             logger.warning("prompt %d could not be explained: %s", number, outcome)
         return False

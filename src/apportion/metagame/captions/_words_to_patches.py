@@ -95,18 +95,18 @@ def play_words(
     features = prompt.features[: sides.features]
     return Interactions(
         values=torch.cat([one.values for one in found]),
-        alone=torch.stack([one.alone for one in found]).sum(0),
+        main_effect=torch.stack([one.main_effect for one in found]).sum(0),
         first_order=torch.stack([one.first_order for one in found]).sum(0),
         sources=tuple(player for words in played for player in words.players),
-        targets=features,
+        features=features,
         source_of=(None,) * len(features),
-        explained=Explained(label="similarity", unit="cosine", value=float(sides.similarities(captions).sum())),
+        explained=(Explained(label="similarity", unit="cosine", value=float(sides.similarities(captions).sum())),),
         index="metagame",
         method=sides.method.name,
         options={
             **sides.method.options,
             "players": rules.players if isinstance(rules.players, str) else list(rules.players),
-            "targets": "patches",
+            "of": "patches",
             "masker": "deleted from the text",
             "estimator": " and ".join(dict.fromkeys(one.estimator for one in found)),
             "budget": rules.budget,

@@ -18,7 +18,7 @@ class MetaEstimate:
         values: $\varphi_{j \to i}$, players by targets; where the player is the target, what it has alone.
         standard_errors: How far the values may be from those that all coalitions would give, one standard deviation;
             None where nothing was drawn at random, or too little to tell. 0 where the player is the target.
-        alone: Each target's attribution with no other player present.
+        main_effect: Each target's attribution with no other player present.
         first_order: Each target's attribution with all players present.
         evaluations: How many distinct coalitions were evaluated.
         estimator: Which estimator it is by, where one was asked for by name.
@@ -26,7 +26,7 @@ class MetaEstimate:
 
     values: Float[Tensor, "players targets"]
     standard_errors: Float[Tensor, "players targets"] | None
-    alone: Float[Tensor, " targets"]
+    main_effect: Float[Tensor, " targets"]
     first_order: Float[Tensor, " targets"]
     evaluations: int
     estimator: str = ""
@@ -40,11 +40,11 @@ def estimate_of(
     """What was found of a game so far, with what every target that plays has alone in its own place."""
     for target, player in enumerate(game.player_of):
         if player is not None:
-            values[player, target] = game.alone[target]
+            values[player, target] = game.main_effect[target]
     return MetaEstimate(
         values=values,
         standard_errors=standard_errors,
-        alone=game.alone,
+        main_effect=game.main_effect,
         first_order=game.first_order,
         evaluations=game.evaluations,
     )

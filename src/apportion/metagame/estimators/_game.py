@@ -92,7 +92,7 @@ class MetaGame:
         return self.values(torch.ones(1, self.players, dtype=torch.bool))[0]
 
     @cached_property
-    def alone(self) -> Float[Tensor, " targets"]:
+    def main_effect(self) -> Float[Tensor, " targets"]:
         """The attribution of each target with no other player present."""
         wanted = [torch.arange(self.players) == (-1 if p is None else p) for p in self.player_of]
         return self.values(torch.stack(wanted)).diagonal().clone()

@@ -59,7 +59,7 @@ def from_orders(
     n = game.players
     plays = torch.tensor([player is not None for player in game.player_of])
     own = torch.stack([torch.arange(n) == (-1 if player is None else player) for player in game.player_of], 1)
-    equal = torch.where(own, 0.0, (game.first_order - game.alone) / (n - plays.double()))
+    equal = torch.where(own, 0.0, (game.first_order - game.main_effect) / (n - plays.double()))
     weights = torch.where(plays, n / torch.arange(n, dtype=torch.float64)[:, None].clamp_min(1), 1.0)
     # From one player to all: two rows of coalitions for each pair, of which `values` evaluates only what is new.
     both = torch.stack([orders, orders.flip(1)], 1)
@@ -80,6 +80,6 @@ def from_orders(
         step = found - mean
         mean += step / count
         squares += step * (found - mean)
-    values = torch.where(own, game.alone, equal + mean)
+    values = torch.where(own, game.main_effect, equal + mean)
     errors = (squares / (len(orders) - 1) / len(orders)).sqrt() if len(orders) > 1 else torch.full_like(mean, torch.nan)
     return values, errors

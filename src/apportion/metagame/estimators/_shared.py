@@ -38,7 +38,7 @@ def from_shared(game: MetaGame, *, budget: int, seed: int, divide: Divide) -> Me
     for player, mine in progress(designs.items(), "dividing", show=game.game.progress, total=len(designs)):
         targets = [target for target, one in enumerate(game.player_of) if one == player]
         places = (mine.others[:, None], torch.tensor(targets))
-        found, error = divide(mine, paid[mine.rows][:, targets], game.alone[targets], game.first_order[targets])
+        found, error = divide(mine, paid[mine.rows][:, targets], game.main_effect[targets], game.first_order[targets])
         values[places] = found
         errors = None if errors is None or error is None else errors.index_put(places, error)
     return estimate_of(game, values, errors)

@@ -50,8 +50,8 @@ class _Found:
 
 def neighbours(
     question: Question, method: Method, rules: Game, index: Index, *, of: AnyOf = "auto", progress: bool
-) -> list[Interactions]:
-    r"""Another second order for each of a question's targets; every one is symmetric.
+) -> Interactions:
+    r"""Another second order for all of a question's targets; every one is symmetric.
 
     - `"shapley-taylor"`: half of each pair's index stands in both directions, and on the diagonal what a player has
       alone, $f(\{i\}) - f(\emptyset)$. Columns sum to Shapley values. The same as the metagame of Shapley values.
@@ -90,15 +90,15 @@ def neighbours(
     )
     shown = tuple(players.features[column] for column in players.columns)
     named = rules.players if isinstance(rules.players, str) else list(rules.players)
-    return [
+    each = [
         Interactions(
             values=values,
-            alone=values.diagonal().clone(),
+            main_effect=values.diagonal().clone(),
             first_order=first,
             sources=shown,
-            targets=shown,
+            features=shown,
             source_of=tuple(range(len(shown))),
-            explained=Explained(label=reading.label, unit=reading.unit, value=value),
+            explained=(Explained(label=reading.label, unit=reading.unit, value=value),),
             index=index,
             method=method.name,
             options={**found.options, "players": named},
@@ -110,6 +110,7 @@ def neighbours(
             found.values, found.first_order, question.read.readings[0], question.read.values[0], strict=True
         )
     ]
+    return Interactions.joined(each)
 
 
 def check_index(index: str) -> None:

@@ -43,12 +43,12 @@ def interactions_figure(found: Interactions, kind: str = "auto", *, top: int | N
     if top is not None and top < 1:
         raise ApportionError(f"top={top} shows nothing; give 1 or more.")
     if kind == "auto":
-        pictured = bool(plates_of(found.targets, found.pictures))
+        pictured = bool(plates_of(found.features, found.pictures))
         few = max(found.values.shape) <= MAX_GRAPH and graph_of(found) is not None
         kind = "words-patches" if pictured and not found.square else "graph" if few else "matrix"
     draw = {"matrix": _matrix, "words-patches": _images}.get(kind)
     drawn = _graph(found, SHOWN if top is None else top, make) if draw is None else draw(found, make)
-    explained = found.explained
+    explained = found.target
     value = f"{visible(explained.label)} {signed(explained.value, abs(explained.value))}"
     drawn.suptitle(f"{value}, {index_of(found)} of {found.method}", fontsize=10, parse_math=False)
     return drawn
@@ -67,16 +67,16 @@ def _matrix(found: Interactions, figure_of: Any) -> matplotlib.figure.Figure:
     most = largest_size(nowhere.flatten().tolist())
     if plays and most:
         own = axes.imshow(nowhere.numpy(), cmap="PuOr_r", vmin=-most, vmax=most)
-        drawn.colorbar(own, ax=axes, label=f"by itself, {found.explained.unit}", shrink=0.7)
+        drawn.colorbar(own, ax=axes, label=f"by itself, {found.target.unit}", shrink=0.7)
     between = torch.where(nowhere.isnan(), found.values, math.nan)
     largest = largest_between(found) or 1.0
     laid = axes.imshow(between.numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
-    drawn.colorbar(laid, ax=axes, label=f"effect, {found.explained.unit}", shrink=0.7)
+    drawn.colorbar(laid, ax=axes, label=f"effect, {found.target.unit}", shrink=0.7)
     if directed(found):
         axes.set_xlabel("on")
         axes.set_ylabel("from")
     if max(height, width) <= MAX_LABELS:
-        axes.set_xticks(range(width), [name(f) for f in found.targets], rotation=60, ha="right", parse_math=False)
+        axes.set_xticks(range(width), [name(f) for f in found.features], rotation=60, ha="right", parse_math=False)
         axes.set_yticks(range(height), [name(f) for f in found.sources], parse_math=False)
     return drawn
 
@@ -107,7 +107,7 @@ def _graph(found: Interactions, top: int, figure_of: Any) -> matplotlib.figure.F
 
 def _images(found: Interactions, figure_of: Any) -> matplotlib.figure.Figure:
     """The picture once for each source, with what it gives to the parts and takes from them."""
-    plates = plates_of(found.targets, found.pictures)
+    plates = plates_of(found.features, found.pictures)
     shown = [j for j in text_members(found.sources) if not found.sources[j].template]
     if len(plates) != 1 or not shown:
         raise ApportionError(
@@ -136,5 +136,5 @@ def _images(found: Interactions, figure_of: Any) -> matplotlib.figure.Figure:
             extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         )
         plot.set_title(name(found.sources[j]), fontsize=10, parse_math=False)
-    drawn.colorbar(laid, ax=list(plots), label=found.explained.unit, shrink=0.7)
+    drawn.colorbar(laid, ax=list(plots), label=found.target.unit, shrink=0.7)
     return drawn

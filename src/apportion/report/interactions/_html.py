@@ -79,12 +79,14 @@ def _context(found: Interactions, scope: str, *, scripted: bool) -> dict[str, An
     drawing = Drawing(scripted=scripted and few, members=True)
     first_order = found.first_order.tolist()
     both = [
-        _side(found, found.targets, first_order, "first order", _target_tips(found) if found.adds_up else None, drawing)
+        _side(
+            found, found.features, first_order, "first order", _target_tips(found) if found.adds_up else None, drawing
+        )
     ]
     if not found.square:
         given = found.between.sum(1).tolist()
         both.insert(0, _side(found, found.sources, given, "given to all targets", None, drawing))
-    largest, unit = largest_between(found), found.explained.unit
+    largest, unit = largest_between(found), found.target.unit
     graph = graph_of(found)
     return {
         **surface(scope),
@@ -92,8 +94,8 @@ def _context(found: Interactions, scope: str, *, scripted: bool) -> dict[str, An
         "method": found.method,
         "model": visible(found.model) if found.model else "",
         "options": [(n, visible(str(value))) for n, value in found.options.items() if not isinstance(value, dict)],
-        "label": visible(found.explained.label),
-        "value": signed(found.explained.value, abs(found.explained.value)),
+        "label": visible(found.target.label),
+        "value": signed(found.target.value, abs(found.target.value)),
         "unit": unit,
         "square": found.square,
         "directed": directed(found),
@@ -107,7 +109,7 @@ def _context(found: Interactions, scope: str, *, scripted: bool) -> dict[str, An
         "matrix": _matrix(found, largest),
         "top": _bars(found, largest),
         "triples": largest_triples(found, PAGE_TOP),
-        "left_out": any_special(found.sources, found.targets),
+        "left_out": any_special(found.sources, found.features),
         "facts": facts(found),
         "accounts": _accounts(found) if found.adds_up else None,
         "too_many": not few,
@@ -120,7 +122,7 @@ def _context(found: Interactions, scope: str, *, scripted: bool) -> dict[str, An
             "link": link(found),
             "sides": [
                 {"labels": names(features, LABEL), "maps": side.maps}
-                for features, side in zip((found.sources, found.targets)[-len(both) :], both, strict=True)
+                for features, side in zip((found.sources, found.features)[-len(both) :], both, strict=True)
             ],
             "largest": largest,
             "unit": unit,
@@ -151,7 +153,7 @@ def _side(
     for place, i in enumerate(text):
         label = visible(features[i].label)
         bare = label.lstrip(" ") or label
-        tip = f"“{name(features[i])}”\n{precise(values[i])} {found.explained.unit}, {what}"
+        tip = f"“{name(features[i])}”\n{precise(values[i])} {found.target.unit}, {what}"
         words.append(
             {
                 "index": i,
@@ -192,11 +194,11 @@ def _space(before: Feature, here: Feature) -> str:
 def _gallery(found: Interactions, drawing: Drawing) -> list[PlateView]:
     """The targets' picture once for each word that is a source, small; all on one scale."""
     words = [j for j in text_members(found.sources) if not found.sources[j].template]
-    plates = plates_of(found.targets, found.pictures)
+    plates = plates_of(found.features, found.pictures)
     if found.square or len(plates) != 1 or len(words) > MAX_GALLERY:
         return []
     small = replace(drawing, scripted=False, small=True)
-    readings = [_reading(found, found.targets, found.values[j].tolist()) for j in words]
+    readings = [_reading(found, found.features, found.values[j].tolist()) for j in words]
     largest = largest_on(plates, readings)
     views = [small.view(plates[0], reading, largest, several=False) for reading in readings]
     return [
@@ -209,7 +211,7 @@ def _gallery(found: Interactions, drawing: Drawing) -> list[PlateView]:
 
 def _reading(found: Interactions, features: Sequence[Feature], values: Sequence[float]) -> Reading:
     return Reading(
-        target=found.explained,
+        target=found.target,
         features=tuple(features),
         scores=tuple(values),
         position_scores=None,
@@ -240,17 +242,17 @@ def _shares(found: Interactions, shown: Any) -> list[tuple[int, str, str, str, s
 
 def _alone(found: Interactions, target: int) -> float:
     own = found.source_of[target]
-    return (found.alone[target] if own is None else found.values[own, target]).item()
+    return (found.main_effect[target] if own is None else found.values[own, target]).item()
 
 
 def _accounts(found: Interactions) -> dict[str, Any]:
     """The first-order attribution of each target as a sum, and of all together."""
     first, gap = found.first_order.sum().item(), found.gap.sum().item()
-    alone = sum(_alone(found, i) for i in range(len(found.targets)))
-    largest = largest_size([*found.first_order.tolist(), *found.alone.tolist(), first])
+    alone = sum(_alone(found, i) for i in range(len(found.features)))
+    largest = largest_size([*found.first_order.tolist(), *found.main_effect.tolist(), first])
     return {
-        "lines": [(name(found.targets[i]), *line) for i, *line in _shares(found, lambda v: signed(v, largest))]
-        if len(found.targets) <= MAX_ACCOUNTS
+        "lines": [(name(found.features[i]), *line) for i, *line in _shares(found, lambda v: signed(v, largest))]
+        if len(found.features) <= MAX_ACCOUNTS
         else [],
         "total": (signed(first, largest), signed(alone, largest), signed(first - alone - gap, largest), gap_text(gap)),
         "error": None
@@ -261,10 +263,10 @@ def _accounts(found: Interactions) -> dict[str, Any]:
 
 def _tip(found: Interactions, source: int, target: int) -> str:
     one = effect(found, source, target)
-    mine, other = name(found.sources[source]), name(found.targets[target])
+    mine, other = name(found.sources[source]), name(found.features[target])
     error = "" if one.error is None else f" ± {one.error:.2g}"
     title = f"“{mine}” by itself" if found.source_of[target] == source else f"“{mine}” {link(found)} “{other}”"
-    return f"{title}\n{precise(one.value)}{error} {found.explained.unit}"
+    return f"{title}\n{precise(one.value)}{error} {found.target.unit}"
 
 
 def _matrix(found: Interactions, largest: float) -> dict[str, Any] | None:
@@ -283,11 +285,11 @@ def _matrix(found: Interactions, largest: float) -> dict[str, Any] | None:
             cells.append((step, mine, signed(value, largest), _tip(found, j, i)))
         rows.append((name(source, LABEL), cells))
     return {
-        "columns": [name(target, LABEL) for target in found.targets],
+        "columns": [name(target, LABEL) for target in found.features],
         "rows": rows,
         "sums": [
             (step_of(strength(v, sums)), signed(v, largest), f"“{name(target)}”, first order\n{precise(v)}")
-            for target, v in zip(found.targets, found.first_order.tolist(), strict=True)
+            for target, v in zip(found.features, found.first_order.tolist(), strict=True)
         ],
         "numbers": max(found.values.shape) <= MAX_NUMBERS,
         "low": signed(-largest, largest),
@@ -297,7 +299,7 @@ def _matrix(found: Interactions, largest: float) -> dict[str, Any] | None:
 
 
 def _bars(found: Interactions, largest: float) -> list[dict[str, Any]]:
-    sources, targets = names(found.sources, LABEL), names(found.targets, LABEL)
+    sources, targets = names(found.sources, LABEL), names(found.features, LABEL)
     bars = []
     for one in effects(found, PAGE_TOP):
         at = strength(one.value, largest)

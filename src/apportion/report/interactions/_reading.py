@@ -32,7 +32,7 @@ class Effect:
 
 def effects(found: Interactions, k: int) -> list[Effect]:
     """The `k` largest effects of one feature on another, without special tokens; a pair without direction once."""
-    places = {id(f): j for j, f in enumerate(found.sources)}, {id(f): i for i, f in enumerate(found.targets)}
+    places = {id(f): j for j, f in enumerate(found.sources)}, {id(f): i for i, f in enumerate(found.features)}
     once = not directed(found) and found.square
     best = [(places[0][id(a)], places[1][id(b)]) for a, b, _ in found.top(2 * k if once else k)]
     return [effect(found, j, i) for j, i in best if not once or j < i][:k]
@@ -89,7 +89,7 @@ def index_of(found: Interactions) -> str:
 
 def facts(found: Interactions) -> list[str]:
     """What it took and how well it adds up, in a few words each."""
-    said = [f"{counted(found.sources)} move {'each other' if found.square else counted(found.targets)}"]
+    said = [f"{counted(found.sources)} move {'each other' if found.square else counted(found.features)}"]
     if found.evaluations:
         said.append(f"{found.evaluations:,} coalitions")
     if found.cost is not None:
@@ -111,7 +111,7 @@ def largest_triples(found: Interactions, k: int) -> list[tuple[str, str, str, st
     if found.third is None:
         return []
     largest = found.third.abs().max().item()
-    sources, targets = names(found.sources, LABEL), names(found.targets, LABEL)
+    sources, targets = names(found.sources, LABEL), names(found.features, LABEL)
     count = len(targets)
     triples: list[tuple[str, str, str, str]] = []
     for place in found.third.abs().flatten().argsort(descending=True, stable=True).tolist():
@@ -119,6 +119,6 @@ def largest_triples(found: Interactions, k: int) -> list[tuple[str, str, str, st
         value = found.third[mover, source, target].item()
         if value == 0 or len(triples) == k:
             break
-        if not any(f.template for f in (found.sources[mover], found.sources[source], found.targets[target])):
+        if not any(f.template for f in (found.sources[mover], found.sources[source], found.features[target])):
             triples.append((sources[mover], sources[source], targets[target], signed(value, largest)))
     return triples

@@ -51,12 +51,12 @@ def interactions_terminal(found: Interactions) -> RenderableType:
 def _report(found: Interactions, width: int, *, coloured: bool) -> Iterator[RenderableType]:
     title = Text(f"{index_of(found)} of {found.method}", style="bold")
     yield title.append(f"  {visible(found.model)}" if found.model else "", style="not bold dim")
-    value = found.explained.value
-    heading = Text(visible(found.explained.label), style="bold")
-    yield heading.append(f"   {signed(value, abs(value))} {found.explained.unit}", style="not bold")
+    value = found.target.value
+    heading = Text(visible(found.target.label), style="bold")
+    yield heading.append(f"   {signed(value, abs(value))} {found.target.unit}", style="not bold")
     yield Text(", ".join(facts(found)), style="dim")
     yield Text()
-    note = ", without special tokens" if any_special(found.sources, found.targets) else ""
+    note = ", without special tokens" if any_special(found.sources, found.features) else ""
     yield Text(f"largest effects, {'from → on' if directed(found) else 'of pairs'}{note}", style="dim")
     yield Padding(_effects(found, coloured=coloured), (0, 0, 0, 2))
     matrix = _matrix(found, coloured=coloured)
@@ -70,7 +70,7 @@ def _report(found: Interactions, width: int, *, coloured: bool) -> Iterator[Rend
 def _effects(found: Interactions, *, coloured: bool) -> Table:
     table = grid("left", "right", "left", "left")
     largest = largest_between(found)
-    sources, targets = names(found.sources, LINE_LABEL), names(found.targets, LINE_LABEL)
+    sources, targets = names(found.sources, LINE_LABEL), names(found.features, LINE_LABEL)
     for one in effects(found, TOP):
         error = Text("" if one.error is None else f"± {one.error:.2g}", style="dim")
         drawn = Text(bar(strength(one.value, largest)), style=sign_colour(one.value) if coloured else "")
@@ -82,19 +82,19 @@ def _effects(found: Interactions, *, coloured: bool) -> Table:
 
 def _fits(found: Interactions, width: int) -> bool:
     labels = max(len("first order"), *(cell_len(name(f, LINE_LABEL)) for f in found.sources))
-    return 3 + labels + len(found.targets) * (CELL + 3) <= width
+    return 3 + labels + len(found.features) * (CELL + 3) <= width
 
 
 def _matrix(found: Interactions, *, coloured: bool) -> Table | None:
     """The values with the targets' first-order attributions below; None where they are too many."""
-    if not 0 < len(found.sources) <= MAX_MATRIX or len(found.targets) > MAX_MATRIX:
+    if not 0 < len(found.sources) <= MAX_MATRIX or len(found.features) > MAX_MATRIX:
         return None
     largest = largest_between(found)
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(justify="left", no_wrap=True)
-    for _ in found.targets:
+    for _ in found.features:
         table.add_column(justify="right", no_wrap=True, width=CELL + 2)
-    table.add_row("", *(Text(name(f, CELL + 1), style="bold") for f in found.targets))
+    table.add_row("", *(Text(name(f, CELL + 1), style="bold") for f in found.features))
     for j, (source, line) in enumerate(zip(found.sources, found.values.tolist(), strict=True)):
         cells = []
         for value, own in zip(line, found.source_of, strict=True):
@@ -104,7 +104,7 @@ def _matrix(found: Interactions, *, coloured: bool) -> Table | None:
                 cells.append(Text(f" {_small(value, largest)} ", style=_style(strength(value, largest), coloured)))
         table.add_row(name(source, LINE_LABEL), *cells)
     if None in found.source_of:
-        alone = zip(found.alone.tolist(), found.source_of, strict=True)
+        alone = zip(found.main_effect.tolist(), found.source_of, strict=True)
         said = (f"{_small(value, largest)} " if own is None else "" for value, own in alone)
         table.add_row(Text("alone", style="dim"), *(Text(text, style="dim") for text in said))
     sums = (Text(f"{_small(value, largest)} ", style="bold") for value in found.first_order.tolist())

@@ -35,6 +35,7 @@ from apportion.report.kit._numbers import exact as exact
 from apportion.report.kit._numbers import percent as percent
 from apportion.report.kit._numbers import precise as precise
 from apportion.report.kit._numbers import signed as signed
+from apportion.report.kit._one_after_another import one_after_another as one_after_another
 from apportion.report.kit._page import LONG as LONG
 from apportion.report.kit._page import PAGE_LABEL as PAGE_LABEL
 from apportion.report.kit._page import PAGE_TOP as PAGE_TOP
@@ -46,6 +47,7 @@ from apportion.report.kit._page import bar_of as bar_of
 from apportion.report.kit._page import books_of as books_of
 from apportion.report.kit._page import environment as environment
 from apportion.report.kit._page import own_scope as own_scope
+from apportion.report.kit._page import pages_in_one as pages_in_one
 from apportion.report.kit._page import small_fragment as small_fragment
 from apportion.report.kit._page import small_page as small_page
 from apportion.report.kit._page import step_of as step_of

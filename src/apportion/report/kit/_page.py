@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import cycle
@@ -108,6 +108,11 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def pages_in_one(title: str, parts: Sequence[tuple[str, str]]) -> str:
+    """Fragments below each other, with their headings, as one page that asks nothing of the network."""
+    return environment().get_template("several_page.html").render(title=title, parts=parts)
 
 
 def surface(scope: str = "apportion") -> dict[str, Any]:
