@@ -22,8 +22,8 @@ from typer.testing import CliRunner
 
 import apportion
 from apportion import cli
-from apportion.cli._options import Features, Positions, Unit
-from apportion.cli._result import spacing_hints
+from apportion.cli import _explain, _interactions, _pairs
+from apportion.cli._target import Unit, spacing_hints
 from apportion.targets._target import UNITS
 
 TEXT = "The man who owns the dogs"
@@ -127,7 +127,7 @@ def test_it_runs_as_a_module(monkeypatch, capsys):
     assert capsys.readouterr().out == f"apportion {apportion.__version__}\n"
 
 
-def test_help_needs_no_torch():
+def test_help_and_mistakes_need_no_torch():
     # The package around it is stood in for, since what `import apportion` costs is not the command line's to decide.
     package = Path(apportion.__file__).parent
     script = f"""
@@ -137,11 +137,13 @@ package.__path__ = [{str(package)!r}]
 package.__version__ = "0"
 sys.modules["apportion"] = package
 from apportion.cli import app
-for args in (["--help"], ["explain", "--help"], []):
+request = ["explain", "-m", "./nowhere", "a text"]
+mistakes = [request[:3], [*request, "--html", "nowhere/a.html"], [*request, "--span", "a", "--target", "b"]]
+for args in (["--help"], ["explain", "--help"], [], *mistakes):
     try:
         app(args)
     except SystemExit as ended:
-        assert ended.code == 0
+        assert ended.code == (2 if args in mistakes else 0)
 print(sorted({{"torch", "transformers", "numpy"}} & set(sys.modules)))
 """
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -154,11 +156,54 @@ def test_help_names_every_exit_code():
 
 
 def test_the_choices_are_the_library_s():
-    assert [choice.value for choice in Unit] == list(UNITS)
-    assert [choice.value for choice in Features] == ["tokens", "words"]
-    assert [choice.value for choice in Positions] == list(
-        get_args(get_type_hints(apportion.Explainer.explain)["positions"])
-    )
+    def values(choices):
+        return [choice.value for choice in choices]
+
+    explain, pairs = (get_type_hints(f) for f in (apportion.Explainer.explain, apportion.Explainer.explain_pairs))
+    kinds = get_args(get_args(apportion.core.AnyFeatures)[0])
+    assert values(_explain.Features) == [kind for kind in kinds if kind != "patches"]
+    assert values(_explain.Positions) == list(get_args(explain["positions"]))
+    assert values(_pairs.Features) == list(get_args(pairs["features"]))
+    assert values(_pairs.Pooling) == list(get_args(apportion.models.Pooling))
+    assert values(_interactions.Index) == list(get_args(apportion.metagame.Index))
+    assert values(Unit) == list(UNITS)
+
+
+@pytest.mark.parametrize("command", ["audit", "compare", "evaluate", "explain", "generate", "interactions", "pairs"])
+def test_results_go_to_the_same_places(command):
+    shown = done(command, "--help").stdout
+    where = shown.split("Where the result goes")[1].split("How the model runs")[0]
+    assert {"--html", "--plot", "--save", "--json", "--quiet"} <= set(re.findall(r"--[a-z]+", where))
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "passed"),
+    [
+        ("compare", ("explain", TEXT), {"methods"}),
+        ("compare", ("compare", TEXT, "--regions", "16", "-t", " is"), {"methods", "regions", "target"}),
+        ("audit", ("audit", TEXT, "--position", "1"), {"method", "position"}),
+        ("generate", ("generate", TEXT, "--top-p", "1"), {"top_p"}),
+        ("interactions", ("interactions", TEXT), {"method", "game"}),
+        ("recommend", ("evaluate", "--data", "x", "--recommend", "--seed", "0"), {"seed"}),
+        ("evaluate", ("evaluate", "--data", "x", "--methods", "attnlrp, cp-lrp"), {"methods"}),
+    ],
+)
+def test_options_that_were_not_given_are_left_to_the_library(folder, monkeypatch, method, args, passed):
+    def recorded(self, *args, **options):
+        assert options.get("game") in (None, apportion.Game())
+        raise apportion.ApportionError(" ".join(sorted({*options} - {"progress"})))
+
+    monkeypatch.setattr(apportion.Explainer, method, recorded)
+    assert refusal(args[0], "-m", folder, *args[1:]) == f"error: {' '.join(sorted(passed))}\n"
+
+
+def test_the_default_method_is_the_library_s(folder, explainer, monkeypatch):
+    monkeypatch.setattr("apportion.engine._engine.default_method", lambda model, *, pixels: apportion.CPLRP())
+    assert as_json("explain", "-m", folder, TEXT)["method"] == "cp-lrp"
+    expected = explainer.explain(TEXT, method=apportion.CP_LRP.from_layer(1, apportion.GRADIENT))
+    same(as_json("explain", "-m", folder, TEXT, "--from-layer", "1:input-x-gradient"), expected)
+    found = as_json("compare", "-m", folder, TEXT)
+    assert list(found["attributions"])[:2] == ["cp-lrp", "attnlrp"]
 
 
 def test_it_prints_the_report(folder, explainer):
@@ -184,6 +229,7 @@ def test_json_is_the_attribution_and_nothing_else(folder, explainer):
         (("--position", "owns"), {"position": "owns"}),
         (("--method", "cp-lrp"), {"method": "cp-lrp"}),
         (("--features", "words"), {"features": "words"}),
+        (("--features", "sentences"), {"features": "sentences"}),
         (
             ("--from-layer", "1:cp-lrp", "--from-layer", "2:input-x-gradient"),
             {"method": apportion.ATTNLRP.from_layer(1, apportion.CP_LRP).from_layer(2, apportion.GRADIENT)},
@@ -209,6 +255,7 @@ def test_positions_are_added_when_asked(tmp_path, folder):
 def test_several_methods_come_by_name(folder, explainer):
     args = ("explain", "-m", folder, TEXT, "--method", "cp-lrp", "--method", "attnlrp")
     found = as_json(*args)
+    assert list(as_json(*args[:4], "--methods", "cp-lrp,attnlrp")) == list(found)
     assert list(found) == ["cp-lrp", "attnlrp"]
     for name, one in found.items():
         same(one, explainer.explain(TEXT, method=name))
@@ -401,6 +448,16 @@ def test_the_audit_as_json_has_every_row(folder, explainer):
     assert found["rows"] == [vars(row) for row in expected.rows]
     assert found["composite"]["name"] == "cp-lrp"
     assert found["missing"] == []
+    assert done("audit", "-m", folder, TEXT, "--quiet").output == ""
+
+
+def test_audits_and_comparisons_are_written_too(folder, explainer):
+    done("audit", "-m", folder, TEXT, "--html", "a.html", "--save", "a.safetensors")
+    audit = apportion.Audit.load("a.safetensors")
+    assert audit == explainer.audit(TEXT)
+    assert Path("a.html").read_text() == audit.to_html()
+    done("compare", "-m", folder, TEXT, "--method", "attnlrp,cp-lrp", "--save", "c.safetensors")
+    assert list(apportion.Comparison.load("c.safetensors")) == ["attnlrp", "cp-lrp"]
 
 
 def test_a_broken_promise_ends_with_1(folder, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from pathlib import Path
 
 import pandas
 import pytest
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 import apportion as ap
 from apportion import cli
-from apportion.cli._evaluate import _names
+from apportion.cli._method import names_in
 from apportion.evaluation import Evaluation, Run
 from tests.tiny import build, tokenizer
 
@@ -144,8 +145,11 @@ def test_recommend_says_which_method_to_trust(model):
     shown = done(*request)
     assert "gradient" in shown.stdout
     assert "attnlrp" in shown.stdout
-    found = json.loads(done(*request, "--json", "--quiet").stdout)
+    found = json.loads(done(*request, "--json", "--quiet", "--html", "page.html", "--save", "kept").stdout)
     assert isinstance(found["recommended"], str)
+    advice = ap.Recommendation.load("kept")
+    assert advice.verdict == found["recommended"]
+    assert Path("page.html").read_text() == advice.to_html()
     assert found["items"] == 6
 
 
@@ -164,8 +168,8 @@ def test_methods_of_a_plugin_take_part(model, tmp_path):
 
 def test_names_are_divided_at_commas_that_no_parenthesis_encloses():
     given = ["attnlrp, cp-lrp", "shapley(budget=8, seed=1),gradient", "rollout,"]
-    assert _names(given) == ["attnlrp", "cp-lrp", "shapley(budget=8, seed=1)", "gradient", "rollout"]
-    assert _names(None) == []
+    assert names_in(given) == ["attnlrp", "cp-lrp", "shapley(budget=8, seed=1)", "gradient", "rollout"]
+    assert names_in(None) == []
 
 
 def test_requests_that_do_not_fit_are_refused_in_one_line(model, tmp_path):

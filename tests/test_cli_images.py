@@ -10,7 +10,7 @@ import transformers
 from PIL import Image
 
 import apportion as ap
-from apportion.cli._request import as_regions, as_seen
+from apportion.cli._prompt import as_seen, regions_in
 from tests.architectures import build
 from tests.test_cli import _plain, done, refusal  # noqa: F401 - the plain terminal is a fixture
 
@@ -62,7 +62,7 @@ def test_regions_are_those_asked_for(vit):
 def test_each_colour_of_a_mask_is_a_region(vit):
     colours = [[(0, 0, 0), (0, 1, 0)], [(1, 0, 0), (0, 1, 0)]]
     Image.fromarray(np.array(colours, dtype=np.uint8)).save(vit / "four.png")
-    assert as_regions(None, vit / "four.png").tolist() == [[0, 1], [2, 1]]
+    assert regions_in(vit / "four.png").tolist() == [[0, 1], [2, 1]]
 
 
 def test_the_report_and_the_files_show_the_picture(vit):

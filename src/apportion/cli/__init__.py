@@ -1,6 +1,7 @@
 """The command line: parses, calls, writes; holds no mathematics.
 
-Whatever needs torch is imported where it is used, so that help and mistakes are answered at once.
+A command is one file here and one line below. It lists the options that are its own and takes those it shares in
+groups; see `_command`. Help and mistakes are answered without torch, so what needs torch is resolved when it is used.
 """
 
 from apportion.cli import (  # noqa: F401 - each adds its command

@@ -2,143 +2,102 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
 from typing import Annotated
 
-import typer
+from rich.console import Group, RenderableType
 
-from apportion.cli._app import app, errors_in_one_line, examples, note, waiting
-from apportion.cli._options import (
-    ASKED,
-    SEEN,
-    WHAT,
-    Chat,
-    ContrastNames,
-    Device,
-    Dtype,
-    Features,
-    Images,
-    LayerMethods,
-    MethodNames,
-    ModelName,
-    Place,
-    Plugins,
-    Positions,
-    PromptFile,
-    PromptText,
-    Quiet,
-    Regions,
-    RegionsMask,
-    SpanText,
-    TargetNames,
-    Unit,
-)
-from apportion.cli._request import (
-    as_methods,
-    as_place,
-    as_regions,
-    as_seen,
-    as_target,
-    loaded_explainer,
-    method_by_default,
-    prompt_of,
-)
-from apportion.cli._result import as_asked, check_outputs, print_json, print_reports, spacing_hints, write_files
+import apportion as ap
+from apportion.cli._app import waiting
+from apportion.cli._command import command, how
+from apportion.cli._method import Layers, Methods, default_for
+from apportion.cli._model import Model
+from apportion.cli._outputs import Outputs, finish
+from apportion.cli._prompt import Prompt, Regions
+from apportion.cli._target import Target
+from apportion.core import ApportionError
 
 
-@app.command(
-    epilog=examples(
-        'apportion explain -m demo "The capital of France is" -t " Paris" -c " London"',
-        'apportion explain -m demo "The man who owns the dogs" --method attnlrp --method cp-lrp',
-        "apportion explain -m ./my-model --file review.txt --features words --html review.html",
-        "apportion explain -m ./my-vit --image cat.png --target tabby --html cat.html",
-        'echo "Why is the sky blue?" | apportion explain -m demo --chat --json -',
-    )
+class Features(StrEnum):
+    """The parts of a prompt that get shares."""
+
+    TOKENS = "tokens"
+    WORDS = "words"
+    SENTENCES = "sentences"
+    PARAGRAPHS = "paragraphs"
+
+
+class Positions(StrEnum):
+    """What happens to the shares of position embeddings."""
+
+    APART = "apart"
+    ADDED = "added"
+
+
+@command(
+    'apportion explain -m demo "The capital of France is" -t " Paris" -c " London"',
+    'apportion explain -m demo "The man who owns the dogs" --method attnlrp --method cp-lrp',
+    "apportion explain -m ./my-model --file review.txt --features words --html review.html",
+    "apportion explain -m ./my-vit --image cat.png --target tabby --html cat.html",
+    'echo "Why is the sky blue?" | apportion explain -m demo --chat --json -',
 )
 def explain(
-    model: ModelName,
-    text: PromptText = None,
-    file: PromptFile = None,
-    image: Images = None,
-    chat: Chat = False,
-    target: TargetNames = None,
-    contrast: ContrastNames = None,
-    span: SpanText = None,
-    unit: Annotated[Unit, typer.Option(help="What is read of an output.", rich_help_panel=WHAT)] = Unit.LOGIT,
-    position: Place = None,
-    method: MethodNames = None,
-    from_layer: LayerMethods = None,
-    plugin: Plugins = None,
-    regions: Regions = None,
-    regions_mask: RegionsMask = None,
-    features: Annotated[Features, typer.Option(help="What the shares go to.", rich_help_panel=ASKED)] = Features.TOKENS,
+    model: Model,
+    prompt: Prompt,
+    target: Target,
+    method: Methods,
+    layers: Layers,
+    regions: Regions,
+    outputs: Outputs,
+    features: Annotated[
+        Features | None, how("--features", help="The parts of a prompt that get shares. Default: tokens.")
+    ] = None,
     positions: Annotated[
-        Positions,
-        typer.Option(
-            help="Shares of learned position embeddings: apart, or added to their tokens.", rich_help_panel=ASKED
+        Positions | None,
+        how(
+            "--positions",
+            help="Shares of learned position embeddings: apart, or added to their tokens. Default: apart.",
         ),
-    ] = Positions.APART,
-    html: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Write a self-contained page.", rich_help_panel=SEEN)
     ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Write a figure: .png, .pdf or .svg.", rich_help_panel=SEEN)
-    ] = None,
-    save: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="Write safetensors for Attribution.load.", rich_help_panel=SEEN),
-    ] = None,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="Print JSON and nothing else; several methods by name.", rich_help_panel=SEEN),
-    ] = False,
-    quiet: Quiet = False,
-    dtype: Dtype = "float32",
-    device: Device = "cpu",
 ) -> None:
     """Divide a prediction among the tokens of a prompt and the patches of its images.
 
     The report shows each token's and patch's share of the target, and a ledger of all of it.
     Most tokens begin with a space, so a target is written with it: --target " Paris".
+    With several methods, --json holds their results by name.
     """
-    with errors_in_one_line():
-        outputs = {name: path for name, path in (("html", html), ("plot", plot), ("save", save)) if path is not None}
-        check_outputs(outputs, one_method=len(method or ()) < 2)
-        said, images = prompt_of(text, file, image, chat=chat)
-        asked = as_target(target, span, contrast=contrast, unit=unit, position=position)
-        with waiting("importing torch and transformers", quiet=quiet):
-            chosen = as_methods(method or ["attnlrp"], from_layer or [], plugin)
-            divided = as_regions(regions, regions_mask)
-        explainer = loaded_explainer(model, dtype=dtype, device=device, quiet=quiet)
-        prompt = as_seen(said, images, explainer)
-        if images and not (method or from_layer):
-            default = method_by_default(explainer, divided)
-            chosen = {default.name: default}
-        with waiting("explaining", quiet=quiet):
-            found = explainer.compare(
-                prompt,
-                regions=divided,
-                methods=chosen,
-                target=asked,
-                contrast=contrast or None,
-                unit=unit.value,
-                position=as_place(position),
-                progress=False,
-            )
-        for refusal in found.refused.values():
-            raise refusal
-        shown = {name: as_asked(attribution, features, positions) for name, attribution in found.items()}
-        first = next(iter(shown.values()))
-        write_files(first, outputs)
-        if as_json:
-            values = {name: attribution.to_dict() for name, attribution in shown.items()}
-            print_json(first.to_dict() if len(values) == 1 else values)
-        if quiet:
-            return
-        if not as_json:
-            print_reports(list(shown.values()))
-        for line in (
-            *spacing_hints([*(target or ()), *(contrast or ())], first),
-            *(f"wrote {p}" for p in outputs.values()),
-        ):
-            note(line)
+    if outputs.files and len(method.named) > 1:
+        raise ApportionError(
+            f"--{next(iter(outputs.files))} takes one method; with several, print the report or --json."
+        )
+    explainer = model.explainer(quiet=outputs.quiet)
+    asked = prompt.fitting(explainer)
+    named = method.named or default_for(explainer, asked, **regions.options)
+    methods = [layers.over(one) for one in named.values()] if layers.from_layer else named
+    with waiting("explaining", quiet=outputs.quiet):
+        compared = explainer.compare(asked, methods=methods, **regions.options, **target.options, progress=False)
+    for refusal in compared.refused.values():
+        raise refusal
+    found = {name: _in_parts(one, features, positions) for name, one in compared.items()}
+    first = next(iter(found.values()))
+    several = len(found) > 1
+    finish(
+        first,
+        outputs,
+        shown=Group(*_apart(found.values())) if several else None,
+        values=(lambda: {name: one.to_dict() for name, one in found.items()}) if several else None,
+        notes=target.hints(first),
+    )
+
+
+def _in_parts(found: ap.Attribution, features: Features | None, positions: Positions | None) -> ap.Attribution:
+    if positions is Positions.ADDED:
+        found = found.with_positions()
+    return found if features is None else found.grouped(features.value)
+
+
+def _apart(found: Iterable[ap.Attribution]) -> Iterator[RenderableType]:
+    """Reports with an empty line between two."""
+    for i, attribution in enumerate(found):
+        yield from ("", attribution) if i else (attribution,)

@@ -3,50 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-import typer
-from rich.console import Console
-
-from apportion.cli._app import app, errors_in_one_line, examples, note, waiting
-from apportion.cli._options import (
-    ASKED,
-    RUN,
-    SEEN,
-    WHAT,
-    AsJson,
-    Chat,
-    ContrastNames,
-    Device,
-    Dtype,
-    Images,
-    ModelName,
-    Place,
-    Plugins,
-    PromptFile,
-    PromptText,
-    Quiet,
-    Regions,
-    RegionsMask,
-    SpanText,
-    Unit,
-)
-from apportion.cli._request import (
-    as_place,
-    as_regions,
-    as_seen,
-    as_target,
-    load_plugins,
-    loaded_explainer,
-    prompt_of,
-)
-from apportion.cli._result import check_outputs, print_json, write_files
+import apportion as ap
+from apportion.cli._command import Options, command, given, how, running
+from apportion.cli._method import Method
+from apportion.cli._model import Model
+from apportion.cli._outputs import Outputs, finish
+from apportion.cli._prompt import Prompt, Regions
+from apportion.cli._target import Target
 from apportion.core import ApportionError
-
-#: Names that are no texts of the prompt.
-GROUPS = ("auto", "players", "features", "tokens", "patches", "words", "sentences", "paragraphs")
 
 
 class Index(StrEnum):
@@ -59,208 +28,132 @@ class Index(StrEnum):
     FIRST_ORDER_PAIRS = "first-order-pairs"
 
 
-@app.command(
-    epilog=examples(
-        'apportion interactions -m demo "The keys to the cabinet" -t " are" -c " is"',
-        'apportion interactions -m demo "The movie was not bad" -t " good" --players words --html movie.html',
-        'apportion interactions -m ./clip -i cat.png "a cat on a sofa" --html cat.html',
-        'apportion interactions -m demo --chat "Name a colour." --span "Blue" --budget 512 --save colour.safetensors',
-    )
-)
-def interactions(
-    model: ModelName,
-    text: PromptText = None,
-    file: PromptFile = None,
-    image: Images = None,
-    chat: Chat = False,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            "--target",
-            "-t",
-            metavar="NAME",
-            help="A token or class, with its leading space. Default: the most likely.",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    contrast: ContrastNames = None,
-    span: SpanText = None,
-    unit: Annotated[Unit, typer.Option(help="What is read of an output.", rich_help_panel=WHAT)] = Unit.LOGIT,
-    position: Place = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            "--method",
-            metavar="NAME",
-            help="Whose attributions are moved, such as attnlrp or 'integrated-gradients(steps=20)'. Default: attnlrp, "
-            "and res-lrp for what sees.",
-            rich_help_panel=ASKED,
-        ),
-    ] = None,
-    index: Annotated[
-        Index,
-        typer.Option(help="Which second order; the others have no direction.", rich_help_panel=ASKED),
-    ] = Index.METAGAME,
-    plugin: Plugins = None,
+@dataclass(frozen=True, kw_only=True)
+class Rules(Options):
+    """How the game is played, as `ap.Game` takes it."""
+
     players: Annotated[
         list[str] | None,
-        typer.Option(
+        how(
             "--players",
-            metavar="WHO",
-            help="Who moves others: tokens, words, sentences, patches, or a text of the prompt; texts may be repeated. "
-            "Default: tokens; the words of a caption.",
-            rich_help_panel=ASKED,
+            metavar="PARTS",
+            help="The parts that are removed: tokens, words, sentences, paragraphs, patches, or a text of the prompt; "
+            "texts may be repeated. Default: tokens; the words of a caption.",
         ),
-    ] = None,
-    of: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--of",
-            metavar="WHOM",
-            help="Whose attribution is moved: players, features (all), patches, words, sentences, or texts of the "
-            "prompt. Default: players; the patches beside a caption.",
-            rich_help_panel=ASKED,
-        ),
-    ] = None,
+    ] = None
     masker: Annotated[
-        str,
-        typer.Option(
+        str | None,
+        how(
+            "--masker",
             metavar="NAME",
-            help="How players are made absent, such as delete, mean or replace(TOKEN). Default: by the mask token, or "
-            "else the mean embedding.",
-            rich_help_panel=ASKED,
+            help="How they are removed, such as delete, mean or replace(TOKEN). Default: by the mask token, or else "
+            "the mean embedding.",
         ),
-    ] = "auto",
-    regions: Regions = None,
-    regions_mask: RegionsMask = None,
+    ] = None
     estimator: Annotated[
-        str,
-        typer.Option(
+        str | None,
+        how(
+            "--estimator",
             metavar="NAME",
             help="How coalitions are chosen: auto, exact (all), regression, tree-proxy or permutations.",
-            rich_help_panel=ASKED,
         ),
-    ] = "auto",
+    ] = None
     budget: Annotated[
-        str,
-        typer.Option(
-            metavar="N", help="Coalitions at most; auto for as many as the tolerance needs.", rich_help_panel=ASKED
-        ),
-    ] = "auto",
+        str | None,
+        how("--budget", metavar="N", help="Coalitions at most; auto, the default, for what the tolerance needs."),
+    ] = None
     tolerance: Annotated[
-        float,
-        typer.Option(
+        float | None,
+        how(
+            "--tolerance",
             metavar="X",
-            help="The standard error that --budget auto stops at, as a part of the values.",
-            rich_help_panel=ASKED,
+            help="The standard error that --budget auto stops at, as a part of the values. Default: 0.1.",
         ),
-    ] = 0.1,
+    ] = None
     order: Annotated[
-        int,
-        typer.Option(
-            min=2,
-            max=3,
-            metavar="N",
-            help="2, or 3 to add the third order for at most 10 players.",
-            rich_help_panel=ASKED,
-        ),
-    ] = 2,
-    words: Annotated[
-        bool, typer.Option("--words", help="Sum the values into words afterwards.", rich_help_panel=ASKED)
-    ] = False,
-    html: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="Write a self-contained page to point at.", rich_help_panel=SEEN),
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Write a figure: .png, .pdf or .svg.", rich_help_panel=SEEN)
-    ] = None,
-    save: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="Write safetensors for Interactions.load.", rich_help_panel=SEEN),
-    ] = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+        int | None,
+        how("--order", min=2, max=3, metavar="N", help="3 to add the third order for at most 10 players. Default: 2."),
+    ] = None
     path: Annotated[
         Path | None,
-        typer.Option(
+        running(
             "--path",
             metavar="FILE",
             help="Keep what is computed there; the same command goes on with it, and a larger budget adds to it.",
-            rich_help_panel=RUN,
+        ),
+    ] = None
+    seed: Annotated[int | None, running("--seed", min=0, metavar="N", help="Of all that is drawn.")] = None
+
+    def check(self) -> None:
+        """A budget is a number or auto."""
+        if self.budget not in (None, "auto") and not str(self.budget).isdecimal():
+            raise ApportionError(
+                f"--budget {self.budget!r} is no number of coalitions; give one, such as 512, or auto."
+            )
+
+    def resolve(self) -> None:
+        """An estimator is one of the library's."""
+        known = get_args(ap.metagame.Estimator)
+        if self.estimator not in (None, *known):
+            raise ApportionError(f"--estimator {self.estimator!r} is not known; use {', '.join(known)}.")
+
+    @property
+    def game(self) -> ap.Game:
+        """These rules; the library's defaults for those that were not given."""
+        budget = int(self.budget) if self.budget and self.budget.isdecimal() else self.budget
+        return ap.Game(**given(**{**vars(self), "players": parts(self.players), "budget": budget}))
+
+
+@command(
+    'apportion interactions -m demo "The keys to the cabinet" -t " are" -c " is"',
+    'apportion interactions -m demo "The movie was not bad" -t " good" --players words --html movie.html',
+    'apportion interactions -m ./clip -i cat.png "a cat on a sofa" --html cat.html',
+    'apportion interactions -m demo --chat "Name a colour." --span "Blue" --budget 512 --save colour.safetensors',
+)
+def interactions(
+    model: Model,
+    prompt: Prompt,
+    target: Target,
+    method: Method,
+    rules: Rules,
+    regions: Regions,
+    outputs: Outputs,
+    index: Annotated[
+        Index | None,
+        how("--index", help="Which second order; the others have no direction. Default: metagame."),
+    ] = None,
+    of: Annotated[
+        list[str] | None,
+        how(
+            "--of",
+            metavar="PARTS",
+            help="The parts whose attribution is explained: players, features (all), or parts as --players takes them. "
+            "Default: players; the patches beside a caption.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of all that is drawn.", rich_help_panel=RUN)] = 0,
-    dtype: Dtype = "float32",
-    device: Device = "cpu",
+    words: Annotated[bool, how("--words", help="Sum the values into words afterwards.")] = False,
 ) -> None:
-    """Show how each part of a prompt moves the attribution of each other part.
+    """Show how each part of a prompt changes the attribution of each other part.
 
-    The attribution of every part is computed again with others absent, and divided among them: the metagame.
+    The attribution of every part is computed again with others removed, and divided among them: the metagame.
     """
-    with errors_in_one_line():
-        outputs = {name: path for name, path in (("html", html), ("plot", plot), ("save", save)) if path is not None}
-        check_outputs(outputs, one_method=True)
-        said, images = prompt_of(text, file, image, chat=chat)
-        asked = as_target(None if target is None else [target], span, contrast=contrast, unit=unit, position=position)
-        at_most = _budget(budget)
-        with waiting("importing torch and transformers", quiet=quiet):
-            from apportion.metagame import Game
-
-            load_plugins(plugin)
-            _check_estimator(estimator)
-            divided = as_regions(regions, regions_mask)
-        explainer = loaded_explainer(model, dtype=dtype, device=device, quiet=quiet)
-        found = explainer.interactions(
-            as_seen(said, images, explainer),
-            target=asked,
-            contrast=contrast or None,
-            method=method,
-            index=index.value,
-            unit=unit.value,
-            position=as_place(position),
-            regions=divided,
-            of=_parts(of),
-            game=Game(
-                players=_parts(players),
-                masker=masker,
-                estimator=estimator,
-                budget=at_most,
-                tolerance=tolerance,
-                order=order,
-                seed=seed,
-                path=path,
-            ),
-            progress=not quiet,
-        )
-        if words:
-            found = found.words()
-        write_files(found, outputs)
-        if as_json:
-            print_json(found.to_dict())
-        if quiet:
-            return
-        if not as_json:
-            Console(highlight=False).print(found)
-        for path in outputs.values():
-            note(f"wrote {path}")
+    if len(target.target or ()) > 1:
+        raise ApportionError(f"interactions takes one --target; {len(target.target or ())} were given.")
+    explainer = model.explainer(quiet=outputs.quiet)
+    found = explainer.interactions(
+        prompt.fitting(explainer),
+        method=method.chosen,
+        game=rules.game,
+        **given(index=index, of=parts(of)),
+        **regions.options,
+        **target.options,
+        progress=not outputs.quiet,
+    )
+    finish(found.words() if words else found, outputs)
 
 
-def _budget(budget: str) -> int | str:
-    if budget != "auto" and not budget.isdecimal():
-        raise ApportionError(f"--budget {budget!r} is no number of coalitions; give one, such as 512, or auto.")
-    return int(budget) if budget.isdecimal() else budget
-
-
-def _check_estimator(estimator: str) -> None:
-    from apportion.metagame import Estimator
-
-    if estimator not in get_args(Estimator):
-        raise ApportionError(f"--estimator {estimator!r} is not known; use {', '.join(get_args(Estimator))}.")
-
-
-def _parts(given: Sequence[str] | None) -> Any:
-    """The name of a kind of parts, or texts of the prompt."""
-    if not given:
-        return "auto"
-    return given[0] if len(given) == 1 and given[0] in GROUPS else list(given)
+def parts(named: Sequence[str] | None) -> Any:
+    """The name of a kind of parts, or texts of the prompt; None where there are neither."""
+    literals = (choice for choice in get_args(ap.metagame.AnyOf) if get_origin(choice) is Literal)
+    kinds = [name for literal in literals for name in get_args(literal)]
+    return named[0] if named and len(named) == 1 and named[0] in kinds else named or None

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from apportion.cli._app import app, errors_in_one_line, examples, waiting
-from apportion.cli._options import RUN, AsJson, Device, Dtype, Plugins
-from apportion.cli._request import load_plugins, loaded_explainer
-from apportion.cli._result import print_json
+from apportion.cli._app import waiting
+from apportion.cli._command import command, running
+from apportion.cli._method import Plugins
+from apportion.cli._model import Runs
+from apportion.cli._outputs import Printed, finish
 
 FAMILIES = {
     "backward": "Backward: relevance or gradients, sent back through the model",
@@ -22,44 +22,32 @@ FAMILIES = {
 }
 
 
-@app.command(
-    epilog=examples("apportion methods", "apportion methods --model ./my-model", "apportion methods --plugin mine.py")
-)
+@command("apportion methods", "apportion methods --model ./my-model", "apportion methods --plugin mine.py")
 def methods(
+    runs: Runs,
+    plugins: Plugins,
+    outputs: Printed,
     model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", metavar="NAME", help="Say which methods can serve this model.", rich_help_panel=RUN
-        ),
+        str | None, running("--model", "-m", metavar="NAME", help="Say which methods can serve this model.")
     ] = None,
-    plugin: Plugins = None,
-    as_json: AsJson = False,
-    dtype: Dtype = "float32",
-    device: Device = "cpu",
 ) -> None:
     """List all methods: how each finds shares, what it costs, whether its shares sum to the target, its paper.
 
     With a model, each is tried on a few tokens, and where it cannot serve the model the list says why.
     """
-    with errors_in_one_line():
-        with waiting("importing torch and transformers"):
-            from apportion.methods import METHODS, load_installed_plugins, method_names
+    from apportion.methods import METHODS, load_installed_plugins, method_names
 
-            load_installed_plugins()
-            load_plugins(plugin)
-        refusals: dict[str, str | None] | None = None
-        if model is not None:
-            explainer = loaded_explainer(model, dtype=dtype, device=device)
-            with waiting("trying each method on a few tokens"):
-                refusals = explainer.methods()
-        found = [
-            {"name": name, **vars(METHODS[name].about), **({"refusal": refusals[name]} if refusals is not None else {})}
-            for name in method_names()
-        ]
-        if as_json:
-            print_json(found)
-        else:
-            Console(highlight=False).print(_tables(found))
+    load_installed_plugins()
+    refusals: dict[str, str | None] | None = None
+    if model is not None:
+        explainer = runs.load(model, quiet=outputs.quiet)
+        with waiting("trying each method on a few tokens", quiet=outputs.quiet):
+            refusals = explainer.methods()
+    found = [
+        {"name": name, **vars(METHODS[name].about), **({"refusal": refusals[name]} if refusals is not None else {})}
+        for name in method_names()
+    ]
+    finish(found, outputs, shown=_tables(found), values=lambda: found)
 
 
 def _tables(found: list[dict[str, Any]]) -> Group:

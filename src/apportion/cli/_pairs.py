@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from apportion.cli._app import app, errors_in_one_line, examples, note, waiting
-from apportion.cli._options import (
-    ASKED,
-    SEEN,
-    WHAT,
-    AsJson,
-    Device,
-    Dtype,
-    Features,
-    MethodName,
-    ModelName,
-    Plugins,
-    Quiet,
-    Regions,
-    RegionsMask,
-)
-from apportion.cli._request import as_methods, as_pair, as_regions, loaded_explainer
-from apportion.cli._result import check_outputs, print_json, write_files
+import apportion as ap
+from apportion.cli._app import waiting
+from apportion.cli._command import Options, command, given, how, what
+from apportion.cli._method import Method
+from apportion.cli._model import Model
+from apportion.cli._outputs import Outputs, finish
+from apportion.cli._prompt import Regions, opened, prompt_text
+from apportion.core import ApportionError
+
+
+class Features(StrEnum):
+    """The parts of which pairs get shares."""
+
+    TOKENS = "tokens"
+    WORDS = "words"
 
 
 class Pooling(StrEnum):
@@ -38,84 +36,65 @@ class Pooling(StrEnum):
     POOLED = "pooled"
 
 
-@app.command(
-    epilog=examples(
-        'apportion pairs -m ./MiniLM "A man is playing guitar" "Someone plays an instrument"',
-        'apportion pairs -m ./clip --image cat.png "a cat on a sofa" --html cat.html',
-        "apportion pairs -m ./dinov2 --image one.png --image other.png --regions 56",
+@dataclass(frozen=True, kw_only=True)
+class TextsOrImages(Options):
+    """Two texts, two images, or one of each."""
+
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="A text, or two.", show_default=False)] = (
+        None
     )
-)
-def pairs(
-    model: ModelName,
-    texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT", help="A text, or two.", show_default=False)
-    ] = None,
     image: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--image",
-            "-i",
-            metavar="PATH",
-            help="A picture file; give one beside a text, or two.",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
+        what("--image", "-i", metavar="PATH", help="A picture file; give one beside a text, or two."),
+    ] = None
+
+    def check(self) -> None:
+        """There are two."""
+        texts, images = len(self.texts or ()), len(self.image or ())
+        if texts + images != 2:
+            raise ApportionError(
+                f"a pair is two texts, two images, or one of each; {texts} texts and {images} images were given."
+            )
+
+    def resolve(self) -> None:
+        """Images are pictures."""
+        _ = self.pair
+
+    @cached_property
+    def pair(self) -> ap.Pair:
+        """Both, as the library takes them; an image stands first."""
+        images, texts = map(opened, self.image or ()), (prompt_text(text, None) for text in self.texts or ())
+        return ap.Pair(*images, *texts)
+
+
+@command(
+    'apportion pairs -m ./MiniLM "A man is playing guitar" "Someone plays an instrument"',
+    'apportion pairs -m ./clip --image cat.png "a cat on a sofa" --html cat.html',
+    "apportion pairs -m ./dinov2 --image one.png --image other.png --regions 56",
+)
+def pairs(
+    model: Model,
+    both: TextsOrImages,
+    method: Method,
+    regions: Regions,
+    outputs: Outputs,
     pooling: Annotated[
         Pooling | None,
-        typer.Option(
+        what(
+            "--pooling",
             help="Of an encoder of texts or of images. Default: as its folder says, else mean for texts and pooled "
             "for images.",
-            rich_help_panel=WHAT,
         ),
     ] = None,
-    method: MethodName = None,
-    plugin: Plugins = None,
-    regions: Regions = None,
-    regions_mask: RegionsMask = None,
-    features: Annotated[Features, typer.Option(help="What the shares go to.", rich_help_panel=ASKED)] = Features.TOKENS,
-    html: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="Write a self-contained page to point at.", rich_help_panel=SEEN),
+    features: Annotated[
+        Features | None, how("--features", help="The parts of which pairs get shares. Default: tokens.")
     ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Write a figure: .png, .pdf or .svg.", rich_help_panel=SEEN)
-    ] = None,
-    save: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="Write safetensors for Pairwise.load.", rich_help_panel=SEEN),
-    ] = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    dtype: Dtype = "float32",
-    device: Device = "cpu",
 ) -> None:
     """Divide the similarity of two texts, two images, or an image and a text among pairs of their parts.
 
     The report shows which word answers to which word or patch, and a ledger of all of it.
     """
-    with errors_in_one_line():
-        outputs = {name: path for name, path in (("html", html), ("plot", plot), ("save", save)) if path is not None}
-        check_outputs(outputs, one_method=True)
-        with waiting("importing torch and transformers", quiet=quiet):
-            pair = as_pair(texts or (), image or ())
-            chosen = None if method is None else next(iter(as_methods([method], [], plugin).values()))
-            divided = as_regions(regions, regions_mask)
-        explainer = loaded_explainer(
-            model,
-            dtype=dtype,
-            device=device,
-            quiet=quiet,
-            pooling=None if pooling is None else pooling.value,
-            encoder=True,
-        )
-        with waiting("explaining", quiet=quiet):
-            found = explainer.explain_pairs(pair, method=chosen, regions=divided, features=features.value)
-        write_files(found, outputs)
-        if as_json:
-            print_json(found.to_dict())
-        if quiet:
-            return
-        if not as_json:
-            Console(highlight=False).print(found)
-        for path in outputs.values():
-            note(f"wrote {path}")
+    explainer = model.explainer(quiet=outputs.quiet, pooling=pooling, encoder=True)
+    with waiting("explaining", quiet=outputs.quiet):
+        found = explainer.explain_pairs(both.pair, method=method.chosen, **given(features=features), **regions.options)
+    finish(found, outputs)
