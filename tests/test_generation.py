@@ -324,7 +324,7 @@ def test_interactions_of_an_answer_are_those_of_its_summed_log_probability() -> 
     assert [f.label.strip() for f in found.sources] == ["who", "sees", "the", "cat"]
     assert_close(found.first_order, whole.scores[: len(found.features)].double())
     assert whole.scores[len(found.features) :].tolist() == [0]  # the last token of the answer is only predicted
-    assert found.explained.label == f'"{"".join(generation.tokens)}"'
+    assert found.target.label == f'"{"".join(generation.tokens)}"'
     assert float(found.gap.abs().max()) < 1e-10
     assert found.evaluations == 2**4
 

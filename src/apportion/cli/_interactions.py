@@ -137,8 +137,6 @@ def interactions(
 
     The attribution of every part is computed again with others removed, and divided among them: the metagame.
     """
-    if len(target.target or ()) > 1:
-        raise ApportionError(f"interactions takes one --target; {len(target.target or ())} were given.")
     explainer = model.explainer(quiet=outputs.quiet)
     found = explainer.interactions(
         prompt.fitting(explainer),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -10,7 +10,7 @@ from apportion.core import ApportionError
 from apportion.core import progress as track_progress
 from apportion.engine._engine import Engine
 from apportion.engine._request import Request
-from apportion.models.inputs import Prompt
+from apportion.models.inputs import Prompt, each_of
 from apportion.results import Attribution
 from apportion.task import batches
 
@@ -21,19 +21,20 @@ Outcome = tuple[int, Attribution | ApportionError]
 
 
 def explained_in_turn(
-    engine: Engine, prompts: Iterable[Any], request: Request, *, batch_size: int, progress: bool
+    engine: Engine, prompts: Any, request: Request, *, batch_size: int, progress: bool
 ) -> Iterator[Outcome]:
     """The number of each prompt with its attribution, or with the error that says why it has none.
 
     Args:
         engine: Of the model.
-        prompts: Each as `Explainer.explain` takes one; read as they are needed.
+        prompts: A list, a generator, or a batch of tensors; read as they are needed.
         request: What is asked about each.
         batch_size: How many run together. In a batch no ledger is kept.
         progress: Whether to show a progress bar.
     """
-    numbered = enumerate(prompts)
-    total = len(prompts) if isinstance(prompts, Sized) else None
+    each = each_of(prompts, engine.model)
+    numbered = enumerate(each)
+    total = len(prompts) if isinstance(prompts, list | tuple) else None
     at_once = 1 if batch_size == 1 else batch_size * READ_AHEAD
     windows = iter(lambda: list(islice(numbered, at_once)), [])
     outcomes = (outcome for window in windows for outcome in _of_window(engine, window, request, batch_size))
