@@ -78,7 +78,6 @@ def test_files_are_those_of_the_result(folder, tmp_path):  # noqa: F811
         (("--method", "guess"), "there is no method 'guess'"),
         (("--players", "words", "--budget", "3"), "budget"),
         (("--span", " is", "-t", " is"), "--span is explained by its log-probability"),
-        (("-t", " is", "-t", " are"), "interactions takes one --target; 2 were given"),
         (("--save", "no/a.safetensors"), "there is no folder 'no'"),
         (("--plot", "a.txt"), "a figure's name ends in"),
     ],

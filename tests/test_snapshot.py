@@ -164,7 +164,7 @@ def attributed(model: str, method: Any = None, target: Any = None, **request: An
 
 
 def attributed_together(model: str, prompts: Any, batch_size: int) -> list[ap.Attribution]:
-    return list(SUBJECTS[model].explainer().explain(prompts, batch_size=batch_size, progress=False))
+    return list(SUBJECTS[model].explainer().explain_many(prompts, batch_size=batch_size, progress=False))
 
 
 def compared(model: str, methods: Any) -> ap.Comparison:
@@ -186,7 +186,9 @@ def span_attributed(model: str, method: str, unit: Any) -> ap.Attribution:
 
 
 def answer_interacting(model: str, method: str) -> ap.Interactions:
-    return answered(model).interactions(method=method, unit="log-probability", players="words", progress=False)
+    return answered(model).interactions(
+        method=method, unit="log-probability", game=ap.Game(players="words"), progress=False
+    )
 
 
 def interacting(
@@ -204,10 +206,10 @@ def interacting(
         index=index,
         method=method,
         target=target,
-        targets=of,
+        of=of,
         regions=regions,
+        game=ap.Game(**game),
         progress=False,
-        **game,
         **subject.request,
     )
 
@@ -297,12 +299,12 @@ def of_comparison(found: ap.Comparison) -> Numbers:
 def of_interactions(found: ap.Interactions) -> Numbers:
     return {
         "sources": labels(found.sources),
-        "targets": labels(found.targets),
+        "targets": labels(found.features),
         "source of": list(found.source_of),
-        "target": f"{found.explained.label} ({found.explained.unit})",
-        "value": found.explained.value,
+        "target": f"{found.target.label} ({found.target.unit})",
+        "value": found.target.value,
         "effects": listed(found.values),
-        "alone": listed(found.alone),
+        "alone": listed(found.main_effect),
         "first order": listed(found.first_order),
         "standard errors": listed(found.standard_errors),
         "third": listed(found.third),
