@@ -58,7 +58,7 @@ bench: $(DEV) $(WEIGHTS) ## speed and memory, beside the peers; about an hour, o
 	$(BIN)/python benchmarks/alti_logit_speed.py
 	$(BIN)/python -m benchmarks.growth
 
-coverage: $(DEV) ## which architectures the engine covers; writes the README's table
+coverage: $(DEV) ## which architectures the engine covers: docs/coverage.md
 	$(BIN)/python -m benchmarks.coverage
 
 compare: $(DEV) $(WEIGHTS) ## every method on three predictions: docs/comparison/

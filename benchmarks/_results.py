@@ -153,7 +153,7 @@ def markdown(tables: list[Table], machine: dict[str, str | int | float], notes: 
 
 
 def summary(tables: list[Table], machine: dict[str, str | int | float]) -> str:
-    """The README's table: time and memory in units of the plain input gradient, and how much faster than LXT."""
+    """The table of docs/speed.md: time and memory in units of the plain input gradient, and LXT's time in ours."""
     columns = {
         "attnlrp": lambda t: t.time_ratio("attnlrp", "gradient"),
         "cp-lrp": lambda t: t.time_ratio("cp-lrp", "gradient"),
@@ -171,7 +171,7 @@ def summary(tables: list[Table], machine: dict[str, str | int | float]) -> str:
         "Time (and peak memory, where measured) of `explain`, ledger included, in units of the plain input gradient of "
         "the same frozen model; and the time of LXT 2.1 as its README uses it, in units of ours. Medians on "
         f"{machine['cores']} cores, {machine['date']}; all numbers: "
-        "[benchmarks/results/speed.md](benchmarks/results/speed.md)."
+        "[benchmarks/results/speed.md](../benchmarks/results/speed.md)."
     )
     return "\n".join([*_grid(["12-layer Llama", *shown], iter(lines)), "", note])
 

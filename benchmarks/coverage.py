@@ -22,7 +22,6 @@ import torch
 import transformers
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks._readme import write_block
 from tests.architectures import FLOAT32, TASKS, Task, names
 from tests.wide.exceptions import NOT_BUILT, NOT_EXACT
 from tests.wide.sweep import TOLERANCE, Outcome, Status, outcome
@@ -94,14 +93,6 @@ def families(results: list[Outcome]) -> list[list[str]]:
     return lines
 
 
-def summary(results: list[Outcome]) -> str:
-    """The README's table."""
-    return f"""Architectures of transformers {transformers.__version__} whose relevance is accounted for in full under
-CP-LRP (tiny random models; [docs/coverage.md](docs/coverage.md) says what that shows and lists the exceptions):
-
-{table(HEADER[:4], [line[:4] for line in families(results)])}"""
-
-
 def page(results: list[Outcome]) -> str:
     """The documentation page about a sweep."""
     exceptions = [
@@ -164,8 +155,6 @@ def main() -> None:
     record = {"versions": versions, "tolerance": TOLERANCE, "outcomes": [asdict(result) for result in results]}
     write(options.out / "benchmarks" / "results" / "coverage.json", json.dumps(record, indent=1) + "\n")
     write(options.out / "docs" / "coverage.md", page(results))
-    if options.out == ROOT and not options.task:
-        write_block("coverage", summary(results))
     print(dict(Counter(result.status for result in results)))
 
 

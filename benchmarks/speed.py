@@ -40,7 +40,7 @@ import _measure
 import torch
 from _apportion_worker import RECIPES, apportion_cases
 from _lxt_environment import LxtUnavailable, lxt_python
-from _readme import write_block
+from _pages import write_block
 from _results import Row, Setting, Table, goal_cells, markdown, summary
 from _worker import Worker, WorkerError, working
 from rich.console import Console
@@ -48,6 +48,7 @@ from rich.progress import Progress
 from rich.table import Table as Grid
 
 HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "speed.md"
 APPORTION_WORKER = HERE / "_apportion_worker.py"
 LXT_WORKER = HERE / "_lxt_worker.py"
 
@@ -219,7 +220,7 @@ def save(tables: list[Table], facts: dict[str, str | int | float], notes: list[s
         draft.write_text(text)
         draft.replace(folder / name)
     if folder == HERE / "results":
-        write_block("speed", summary(tables, facts))
+        write_block(PAGE, "speed", summary(tables, facts))
 
 
 def arguments() -> Namespace:

@@ -2,13 +2,13 @@
 
 import argparse
 import json
-import re
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedModel
 
+from benchmarks._pages import write_block
 from benchmarks.shapes._answers import answered
 from benchmarks.shapes._models import WEIGHTS, shapes_clip, shapes_vlm
 from benchmarks.shapes._pictures import pictures
@@ -32,8 +32,7 @@ def write(name: str) -> None:
     rows = [f"| {what} | {100 * accuracy:.1f}% | {count} |" for what, (accuracy, count) in found.items()]
     text = "\n".join([_facts(name, model), "", "| held out | right | of |", "|---|---:|---:|", *rows])
     print(text)
-    block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-    PAGE.write_text(block.sub(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", PAGE.read_text()))
+    write_block(PAGE, name, text)
 
 
 def clip_accuracies() -> dict[str, tuple[float, int]]:

@@ -1,6 +1,5 @@
 """A study: a run that is kept, and the page whose tables it writes."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pandas
 
 import apportion as ap
 from apportion.evaluation import Evaluation, Item
+from benchmarks._pages import write_block as write_block_of
 
 ROOT = Path(__file__).parents[2]
 #: Rows are kept here, so that a study that was interrupted goes on where it was; only their summaries are committed.
@@ -34,13 +34,8 @@ def run(
 
 
 def write_block(page: str, name: str, text: str) -> None:
-    """Replace what stands between `<!-- name -->` and `<!-- end of name -->` on a page."""
-    path = PAGES / f"{page}.md"
-    before = path.read_text()
-    pattern = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end of {re.escape(name)} -->)", re.DOTALL)
-    if not pattern.search(before):
-        raise SystemExit(f"error: {path} has no block {name!r}.")
-    path.write_text(pattern.sub(lambda match: f"{match[1]}\n{text.strip()}\n\n{match[2]}", before))
+    """Replace a block of a study's page."""
+    write_block_of(PAGES / f"{page}.md", name, text)
 
 
 def save(figure: matplotlib.figure.Figure, name: str) -> None:
