@@ -26,9 +26,9 @@ import torch
 
 @ap.register("by-length")
 class ByLength(ap.Method):
-    def attribute(self, question):
-        lengths = [[float(len(f.label)) for f in p.features] for p in question.prompts]
-        return ap.Shares(scores=[torch.tensor([row] * len(question.targets)) for row in lengths])
+    def attribute(self, task):
+        lengths = [[float(len(f.label)) for f in p.features] for p in task.prompts]
+        return ap.Shares(scores=[torch.tensor([row] * len(task.targets)) for row in lengths])
 """
 
 

@@ -33,15 +33,15 @@ def attribution(*scores: float, template: tuple[int, ...] = ()) -> Attribution:
 class Refusing(Method):
     name = "refusing"
 
-    def attribute(self, question):
+    def attribute(self, task):
         raise ApportionError("this method serves no model at all.")
 
 
 class Constant(Method):
     name = "constant"
 
-    def attribute(self, question):
-        return Shares(scores=[torch.ones(len(question.targets), len(p.features)) for p in question.prompts])
+    def attribute(self, task):
+        return Shares(scores=[torch.ones(len(task.targets), len(p.features)) for p in task.prompts])
 
 
 def test_each_method_says_what_it_says_alone():

@@ -9,7 +9,7 @@ import pandas
 from apportion.evaluation import Case
 from apportion.evaluation.planted import planted
 from apportion.methods import Method, Shares, as_method
-from apportion.task._task import Question
+from apportion.task._task import AttributionTask
 from benchmarks.studies._study import run, write_block
 
 PAGE = "../planted-truth"
@@ -51,8 +51,8 @@ class Rounded(Method):
     method: Method
     name = "rounded"
 
-    def attribute(self, question: Question) -> Shares:
-        shares = self.method.attribute(question)
+    def attribute(self, task: AttributionTask) -> Shares:
+        shares = self.method.attribute(task)
         return replace(shares, scores=[scores.round(decimals=DIGITS) for scores in shares.scores])
 
 

@@ -95,4 +95,4 @@ from .targets import Projection as Projection
 from .targets import Similarity as Similarity
 from .targets import Span as Span
 from .targets import Target as Target
-from .task import Question as Question
+from .task import AttributionTask as AttributionTask

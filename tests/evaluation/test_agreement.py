@@ -254,7 +254,7 @@ def test_a_causal_model_reads_up_to_the_verb(name):
     assert item.truth == ((4, 7),)
     assert item.groups == {"attractors": 0, "construction": "prepositional", "number": "singular", "source": "test"}
     case = Case(explainer, item)
-    features = case.question.prompts[0].features
+    features = case.task.prompts[0].features
     playing = [features[i].label.strip() for (i,) in case.players.groups]
     assert [label for label, true in zip(playing, case.truth.tolist(), strict=True) if true] == ["cat"]
     ids = tokenizer("causal")("The cat of the man is")["input_ids"][-1], tokenizer("causal")("The are")["input_ids"][-1]
@@ -376,7 +376,7 @@ NOUN, CLAUSE = "distractor_agreement_relational_noun", "distractor_agreement_rel
         (NOUN, "A newspaper article about the Borgias", ("has", "have"), "article", ["Borgias"], "singular"),
         (NOUN, "The sketches of Harvard University", ("are", "is"), "sketches", ["Harvard University"], "plural"),
         (NOUN, "A lot of sketches of a lot of lights", ("appear", "appears"), "sketches", ["lights"], "plural"),
-        (CLAUSE, "That boy that didn't question all guests", ("has", "have"), "boy", ["guests"], "singular"),
+        (CLAUSE, "That boy that didn't task all guests", ("has", "have"), "boy", ["guests"], "singular"),
         (CLAUSE, "Boys who annoy that person", ("suffer", "suffers"), "Boys", ["person"], "plural"),
         (CLAUSE, "A lot of patients who love Ann", ("work with", "works with"), "patients", ["Ann"], "plural"),
     ],

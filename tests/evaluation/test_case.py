@@ -96,7 +96,7 @@ def test_a_function_of_the_output_has_no_probability():
     found = PerturbationCurves().of(own, own.attribution(as_method("attnlrp")), as_method("attnlrp"))
     assert found["abpc"] == found["abpc"]
     assert found["abpc_probability"] != found["abpc_probability"]
-    assert_close(own.leave_one_out.scores[-1].item(), own.question.read.values[0][0] - without(own, 9)[0].item())
+    assert_close(own.leave_one_out.scores[-1].item(), own.task.read.values[0][0] - without(own, 9)[0].item())
     assert own.correct is None
 
 
@@ -203,9 +203,9 @@ def test_the_cause_is_where_its_characters_are():
 def test_a_word_of_one_letter_is_found_whether_or_not_its_token_holds_the_space():
     own = case("The man is a dog", truth=((11, 12),))
     assert [own.players.features[i].label.strip() for i in (1 + own.truth.nonzero()).flatten().tolist()] == ["a"]
-    features = own.question.prompts[0].features
+    features = own.task.prompts[0].features
     moved = tuple(replace(f, start=None if f.start is None else f.start + f.label.startswith(" ")) for f in features)
-    own.question.prompts[0] = replace(own.question.prompts[0], features=moved)
+    own.task.prompts[0] = replace(own.task.prompts[0], features=moved)
     assert own.truth_of(own.players).tolist() == own.truth.tolist()
 
 
@@ -246,9 +246,9 @@ def test_random_numbers_depend_on_the_seed_the_item_and_their_purpose_alone():
 def test_leave_one_out_is_done_once_for_the_methods_and_the_measures(masker):
     own = case(target=11, masker="delete")
     found = own.attribution(as_method(f"leave-one-out(masker={masker!r})"))
-    forward = own.question.passes.forward
+    forward = own.task.passes.forward
     assert own.leave_one_out is found
-    assert own.question.passes.forward == forward
+    assert own.task.passes.forward == forward
 
 
 @pytest.mark.parametrize("options", ["masker='replace(3)'", "features='words'"])

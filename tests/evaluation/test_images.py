@@ -84,7 +84,7 @@ def test_curves_remove_patches_by_their_relevance() -> None:
     method = Random(seed=1)
     attribution = one.attribution(method)
     found = as_measure("perturbation-curves(steps=4)").of(one, attribution, method)
-    value = one.question.prompts[0].inputs["pixel_values"]
+    value = one.task.prompts[0].inputs["pixel_values"]
     blurred = Blur().of(value[0].permute(1, 2, 0)).permute(2, 0, 1)[None]
     curves = []
     for order in (attribution.scores.argsort(descending=True), attribution.scores.argsort()):
@@ -134,7 +134,7 @@ def test_a_whole_run_on_images_has_every_number(regions: Any) -> None:
 def test_words_beside_the_image_have_no_part_in_its_truth() -> None:
     clip = model("clip", "zero_shot_image_classification")
     one = Case(Explainer(clip.model), Item(id="pair", prompt=clip.inputs, truth=mask(slice(0, 8), slice(0, 8), 32)))
-    assert one.question.targets[0].label == "similarity"
+    assert one.task.targets[0].label == "similarity"
     truth = one.truth
     assert truth.nonzero().flatten().tolist() == [0]
     method = as_method("leave-one-out")

@@ -65,7 +65,7 @@ def places_of(case: Case) -> list[int]:
 
 
 def stack(case: Case) -> Stack:
-    found = stack_of(case.question)
+    found = stack_of(case.task)
     assert found is not None
     return found
 
@@ -105,11 +105,11 @@ def test_relevance_is_what_the_engine_finds_where_the_layer_before_ends(name, co
     found = stack(case)
     relevance = found.relevance(composite)
     for k in range(1, len(found.paths)):
-        question = case.question
-        trace = record(question.head.model, question.inputs, site=found.paths[k - 1])
+        task = case.task
+        trace = record(task.head.model, task.inputs, site=found.paths[k - 1])
         logits = trace.output.logits
         seed = torch.zeros(1, *logits.shape, dtype=logits.dtype)
-        row = question.rows[0][0][0] if logits.shape[1] > 1 else 0
+        row = task.rows[0][0][0] if logits.shape[1] > 1 else 0
         seed[0, 0, row, TARGET], seed[0, 0, row, OTHER] = 1, -1
         gradient = trace.propagate(logits, seed, composite, ledger=False).gradients[found.paths[k - 1]]
         site = trace.recording.site
@@ -129,7 +129,7 @@ def test_relevance_at_the_first_layer_is_the_tokens_own(method):
 def test_a_conserving_recipe_conserves_at_every_layer():
     case = case_of()
     total = stack(case).relevance(CP_LRP).sum(-1)
-    assert_close(total, torch.full_like(total, case.question.read.values[0][0]), rtol=1e-9, atol=1e-12)
+    assert_close(total, torch.full_like(total, case.task.read.values[0][0]), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", list(LISTS))

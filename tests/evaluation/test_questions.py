@@ -146,8 +146,8 @@ def test_prompt_and_target_are_the_tokens_of_the_whole():
         assert whole == [*encode(item.prompt, add_special_tokens=False), words().convert_tokens_to_ids(f"▁{q.answer}")]
         if k < 20:
             case = Case(explainer(), item)
-            assert case.question.resolved[0][0].output == whole[-1]
-            labels = [f.label.strip() for f in case.question.prompts[0].features]
+            assert case.task.resolved[0][0].output == whole[-1]
+            labels = [f.label.strip() for f in case.task.prompts[0].features]
             assert [labels[i] for i in case.truth.nonzero().flatten().tolist()] == [q.answer]
 
 
@@ -176,7 +176,7 @@ def test_contrasts_are_the_first_tokens_of_the_other_answers():
     at = [words().convert_tokens_to_ids(f"▁{w}") for w in (three.answer, *three.others)]
     case = Case(explainer(), item)
     expected = row[at[0]] - row[at[1:]].mean()
-    assert case.question.read.values[0][0] == pytest.approx(expected.item(), abs=1e-5)
+    assert case.task.read.values[0][0] == pytest.approx(expected.item(), abs=1e-5)
     assert case.correct == bool(expected > 0)
 
 
@@ -186,9 +186,9 @@ def test_an_answer_of_several_tokens_is_asked_for_by_its_first_or_whole():
     (first,) = items_of([TOLD], spelling)
     (whole,) = items_of([TOLD], spelling, whole=True)
     ids = words("Oslo").convert_tokens_to_ids(["▁", "O", "s", "l", "o"])
-    assert Case(spelling, first).question.resolved[0][0].output == ids[0]
+    assert Case(spelling, first).task.resolved[0][0].output == ids[0]
     assert isinstance(whole.target, Span)
-    assert Case(spelling, whole).question.head.token_ids(whole.target.text) == ids
+    assert Case(spelling, whole).task.head.token_ids(whole.target.text) == ids
     assert whole.truth == first.truth
 
 
@@ -220,9 +220,9 @@ def test_answers_that_change_the_tokens_before_them_are_left_out():
 def test_a_decoder_begins_with_the_answer():
     own = explainer("t5")
     (item,) = items_of([TOLD], own)
-    assert Case(own, item).question.resolved[0][0].output == words().convert_tokens_to_ids("▁Oslo")
+    assert Case(own, item).task.resolved[0][0].output == words().convert_tokens_to_ids("▁Oslo")
     (whole,) = items_of([TOLD], own, whole=True)
-    assert Case(own, whole).question.head.token_ids(whole.target.text) == [words().convert_tokens_to_ids("▁Oslo")]
+    assert Case(own, whole).task.head.token_ids(whole.target.text) == [words().convert_tokens_to_ids("▁Oslo")]
 
 
 def test_the_wording_can_be_one_s_own_and_the_truth_moves_with_it():
@@ -341,7 +341,7 @@ def test_all_of_squad_s_regions_are_the_truth_and_the_first_is_the_target(tmp_pa
     assert [item.prompt[a:b] for a, b in item.truth] == ["Ada King", "Ada"]
     assert item.target == Span(" Ada King")
     case = Case(own, item)
-    labels = [f.label for f in case.question.prompts[0].features]
+    labels = [f.label for f in case.task.prompts[0].features]
     # The space between the words is a token of its own, and part of neither.
     assert [labels[i] for i in case.truth.nonzero().flatten().tolist()] == [*"Ada", *"King"]
 

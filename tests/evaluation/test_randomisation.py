@@ -49,16 +49,16 @@ class Given(Method):
     of_embeddings: bool = False
     constant: bool = False
 
-    def attribute(self, question):
-        ids = question.inputs["input_ids"][0]
-        shares = question.head.model.get_input_embeddings().weight[ids].sum(-1) if self.of_embeddings else ids.double()
+    def attribute(self, task):
+        ids = task.inputs["input_ids"][0]
+        shares = task.head.model.get_input_embeddings().weight[ids].sum(-1) if self.of_embeddings else ids.double()
         return Shares(scores=[torch.ones_like(shares)[None] if self.constant else shares[None].detach()])
 
 
 class Failing(Method):
     name = "failing"
 
-    def attribute(self, question):
+    def attribute(self, task):
         raise RuntimeError("on purpose")
 
 
@@ -137,7 +137,7 @@ def test_equals_scipys_correlation_with_a_model_loaded_with_the_random_weights(m
     by_hand = build("llama")
     by_hand.load_state_dict(randomised(at.engine, seed=5).model.state_dict())
     label = at.attribution(as_method(method)).target.label
-    target = int(at.question.trace.output.logits[0, -1].argmax())
+    target = int(at.task.trace.output.logits[0, -1].argmax())
     a = at.engine.explain(TEXT, method=method, progress=False)
     b = Explainer(by_hand, at.engine.processor).explain(TEXT, method=method, target=target, progress=False)
     assert b.target.label == label

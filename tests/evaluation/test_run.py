@@ -65,10 +65,10 @@ class Failing(ap.Method):
     name = "failing"
     on = True
 
-    def attribute(self, question):
-        if Failing.on and len(question.prompts[0].features) == 3:
+    def attribute(self, task):
+        if Failing.on and len(task.prompts[0].features) == 3:
             raise ZeroDivisionError("a mistake in the method")
-        return ap.Shares(scores=[torch.ones(len(question.targets), len(p.features)) for p in question.prompts])
+        return ap.Shares(scores=[torch.ones(len(task.targets), len(p.features)) for p in task.prompts])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +78,8 @@ class Fixed(ap.Method):
     name = "fixed"
     shares: torch.Tensor
 
-    def attribute(self, question):
-        return ap.Shares(scores=[self.shares[None, : len(p.features)] for p in question.prompts])
+    def attribute(self, task):
+        return ap.Shares(scores=[self.shares[None, : len(p.features)] for p in task.prompts])
 
 
 @pytest.fixture(scope="module")

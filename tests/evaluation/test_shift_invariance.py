@@ -85,7 +85,7 @@ def test_the_change_at_the_scores_is_the_shift_times_the_derivative():
         return heads.mixed(heads.probabilities(held[-1])), None
 
     with attention_through(at.engine.model, attend):
-        ids = at.question.inputs["input_ids"]
+        ids = at.task.inputs["input_ids"]
         value = at.engine.model(input_ids=ids).logits[0, -1].max()
     derivatives = torch.autograd.grad(value, held)
     expected = 0.3 * sum(float(d.abs().sum()) for d in derivatives)
@@ -99,15 +99,15 @@ class FirstScores(Method):
 
     name = "first-scores"
 
-    def attribute(self, question):
+    def attribute(self, task):
         held = []
 
         def attend(heads):
             held.append(heads.scores())
             return heads.mixed(heads.probabilities(held[-1])), None
 
-        with attention_through(question.head.model, attend), torch.no_grad():
-            question.head.model(**question.inputs)
+        with attention_through(task.head.model, attend), torch.no_grad():
+            task.head.model(**task.inputs)
         return Shares(scores=[held[0][:, 0, -1]])
 
 

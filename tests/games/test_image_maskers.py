@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from apportion import ApportionError, Cosine, Explainer
 from apportion.games import Blur, Inpaint, as_masker, in_prompt
-from apportion.task._task import Question
+from apportion.task._task import AttributionTask
 from apportion.task._variant import Variant
 from tests.architectures import TinyModel, build
 
@@ -24,17 +24,19 @@ def tiny(task: Any, name: str) -> TinyModel:
     return build(task, name)
 
 
-def asked(task: Any = "image_classification", name: str = "vit", regions: Any = "patches", **inputs: Any) -> Question:
+def asked(
+    task: Any = "image_classification", name: str = "vit", regions: Any = "patches", **inputs: Any
+) -> AttributionTask:
     small = tiny(task, name)
     own = Explainer(small.model)
     given = {**small.inputs, **inputs}
     return own.prepare(given, own.targets(given, None, None, "logit", None), (), regions=regions)
 
 
-def without(masker: str, question: Question, *absent: int) -> Variant:
-    present = torch.ones(len(question.prompts[0].features), dtype=torch.bool)
+def without(masker: str, task: AttributionTask, *absent: int) -> Variant:
+    present = torch.ones(len(task.prompts[0].features), dtype=torch.bool)
     present[list(absent)] = False
-    return in_prompt(as_masker(masker), question).variant(question, 0, present)
+    return in_prompt(as_masker(masker), task).variant(task, 0, present)
 
 
 def one_of_each_frame() -> dict[str, Tensor]:
@@ -46,9 +48,9 @@ def one_of_each_frame() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("masker", FILLING)
 def test_only_the_pixels_of_an_absent_patch_change(masker: str) -> None:
-    question = asked()
-    (before,), side = question.prompts[0].inputs["pixel_values"], 8
-    (after,) = without(masker, question, 5).prompt.inputs["pixel_values"]  # the second patch of the second row
+    task = asked()
+    (before,), side = task.prompts[0].inputs["pixel_values"], 8
+    (after,) = without(masker, task, 5).prompt.inputs["pixel_values"]  # the second patch of the second row
     changed = (before != after).any(0)
     patch = torch.zeros(32, 32, dtype=torch.bool)
     patch[side : 2 * side, side : 2 * side] = True
@@ -57,9 +59,9 @@ def test_only_the_pixels_of_an_absent_patch_change(masker: str) -> None:
 
 
 def test_zero_and_mean_are_what_their_names_say() -> None:
-    question = asked()
-    before = question.prompts[0].inputs["pixel_values"][0]
-    zero, mean = (without(name, question, 0).prompt.inputs["pixel_values"][0, :, :8, :8] for name in ("zero", "mean"))
+    task = asked()
+    before = task.prompts[0].inputs["pixel_values"][0]
+    zero, mean = (without(name, task, 0).prompt.inputs["pixel_values"][0, :, :8, :8] for name in ("zero", "mean"))
     assert not bool(zero.any())
     assert_close(mean, before.mean((1, 2))[:, None, None].expand_as(mean))
 
@@ -134,8 +136,8 @@ def test_inpainting_continues_a_plain_image_adds_noise_on_request_and_knows_noth
 def test_rows_of_patches_change_as_the_image_does() -> None:
     """Qwen's rows hold an image in windows of four patches; the same image as planes must give the same pixels."""
     given = one_of_each_frame()
-    question = asked("vision_language", "qwen2_vl", **given)
-    canvas = question.prompts[0].canvases[0]
+    task = asked("vision_language", "qwen2_vl", **given)
+    canvas = task.prompts[0].canvases[0]
     assert canvas.count == 4
     rows = given["pixel_values"].reshape(2, 2, 2, 2, 3, 2, 8, 8)  # (row, column) of windows, then of patches in them
     planes = rows[:, :, :, :, :, 0].permute(4, 0, 2, 5, 1, 3, 6).reshape(3, 32, 32).permute(1, 2, 0)
@@ -148,21 +150,21 @@ def test_rows_of_patches_change_as_the_image_does() -> None:
         "inpaint": Inpaint().of(planes, there),
     }
     for masker, filled in wanted.items():
-        found = without(f"delete+{masker}", question, 1).prompt.inputs["pixel_values"].reshape(rows.shape)
+        found = without(f"delete+{masker}", task, 1).prompt.inputs["pixel_values"].reshape(rows.shape)
         for frame in (0, 1):
             image = found[:, :, :, :, :, frame].permute(4, 0, 2, 5, 1, 3, 6).reshape(3, 32, 32).permute(1, 2, 0)
             assert_close(image, torch.where(there[..., None], planes, filled))
 
 
 def test_frames_that_differ_have_a_mean_but_no_picture_to_blur() -> None:
-    question = asked("vision_language", "qwen2_vl")  # random rows
-    value = question.prompts[0].inputs["pixel_values"].reshape(16, 3, -1)
-    found = without("mean", question, 0).prompt.inputs["pixel_values"].reshape(16, 3, -1)
+    task = asked("vision_language", "qwen2_vl")  # random rows
+    value = task.prompts[0].inputs["pixel_values"].reshape(16, 3, -1)
+    found = without("mean", task, 0).prompt.inputs["pixel_values"].reshape(16, 3, -1)
     changed = (found != value).any(-1).all(-1)
     assert int(changed.sum()) == 4
     assert_close(found[changed], value.mean((0, 2))[:, None].expand_as(found[changed]))
     with pytest.raises(ApportionError, match="holds several pixels, as films do"):
-        without("blur", question, 0)
+        without("blur", task, 0)
 
 
 @pytest.mark.parametrize(("task", "name", "before"), [
@@ -172,10 +174,10 @@ def test_frames_that_differ_have_a_mean_but_no_picture_to_blur() -> None:
     ("zero_shot_image_classification", "siglip", 0),
 ])  # fmt: skip
 def test_dropping_tokens_equals_the_layers_on_the_shorter_sequence(task: Any, name: str, before: int | None) -> None:
-    question = asked(task, name)
-    variant = without("drop-tokens", question, 0, 3, 9)
-    (found,) = question.evaluate(0, [variant])
-    model, inputs = question.head.model, dict(question.prompts[0].inputs)
+    task = asked(task, name)
+    variant = without("drop-tokens", task, 0, 3, 9)
+    (found,) = task.evaluate(0, [variant])
+    model, inputs = task.head.model, dict(task.prompts[0].inputs)
     modules = [m for n, m in model.named_modules() if n.endswith(".embeddings") and "text" not in n]
     whole: list[Tensor] = []
     handle = modules[0].register_forward_hook(lambda module, given, output: whole.append(output))
@@ -201,17 +203,17 @@ def test_dropping_tokens_equals_the_layers_on_the_shorter_sequence(task: Any, na
 
 
 def test_dropping_a_batch_of_different_tokens_equals_dropping_each_alone() -> None:
-    question = asked()
-    variants = [without("drop-tokens", question, *absent) for absent in [(0,), (5,), (3, 4), (), (8, 15)]]
-    together = question.evaluate(0, variants)
-    assert_close(together, torch.cat([question.evaluate(0, [one]) for one in variants]))
-    assert_close(together[3, 0].item(), question.read.values[0][0])
+    task = asked()
+    variants = [without("drop-tokens", task, *absent) for absent in [(0,), (5,), (3, 4), (), (8, 15)]]
+    together = task.evaluate(0, variants)
+    assert_close(together, torch.cat([task.evaluate(0, [one]) for one in variants]))
+    assert_close(together[3, 0].item(), task.read.values[0][0])
     assert len(set(together.flatten().tolist())) == 5
 
 
 def test_dropping_every_patch_leaves_the_class_token() -> None:
-    question = asked()
-    (alone,) = question.evaluate(0, [without("drop-tokens", question, *range(16))])
+    task = asked()
+    (alone,) = task.evaluate(0, [without("drop-tokens", task, *range(16))])
     assert bool(alone.isfinite().all())
     with pytest.raises(ApportionError, match="has no token beside its patches"):
         without("drop-tokens", asked("zero_shot_image_classification", "siglip"), *range(16))
@@ -231,7 +233,7 @@ def test_a_part_of_a_patch_cannot_be_dropped() -> None:
     with pytest.raises(ApportionError, match="covers a part of a patch"):
         without("drop-tokens", asked(regions=4), 1)
     assert_close(  # but four patches in one region can
-        *(asked().evaluate(0, [without("drop-tokens", question, *absent)]) for question, absent in (
+        *(asked().evaluate(0, [without("drop-tokens", task, *absent)]) for task, absent in (
             (asked(regions=16), (0,)), (asked(), (0, 1, 4, 5))))
     )  # fmt: skip
 
@@ -239,9 +241,9 @@ def test_a_part_of_a_patch_cannot_be_dropped() -> None:
 @pytest.mark.parametrize("name", ["llava", "gemma3", "qwen2_vl"])
 @pytest.mark.parametrize("masker", ["zero", "mean"])
 def test_absent_visual_tokens_are_replaced_before_the_language_part_reads_them(name: str, masker: str) -> None:
-    question = asked("vision_language", name, regions="visual-tokens")
-    model, inputs = question.head.model, dict(question.prompts[0].inputs)
-    (found,) = question.evaluate(0, [without(f"delete+{masker}", question, 1, 2)])
+    task = asked("vision_language", name, regions="visual-tokens")
+    model, inputs = task.head.model, dict(task.prompts[0].inputs)
+    (found,) = task.evaluate(0, [without(f"delete+{masker}", task, 1, 2)])
     part = next(m for m in reversed(list(model.modules())) if callable(getattr(m, "get_image_features", None)))
     make, rows = part.get_image_features, []
 
@@ -264,7 +266,7 @@ def test_absent_visual_tokens_are_replaced_before_the_language_part_reads_them(n
     finally:
         del part.get_image_features
     whole = model(**inputs).logits[0, -1]
-    assert rows == [question.prompts[0].canvases[0].count]
+    assert rows == [task.prompts[0].canvases[0].count]
     assert_close(found[0], logits[whole.argmax()].double())
     assert "get_image_features" not in vars(part)
 
@@ -308,20 +310,20 @@ def test_one_name_serves_text_and_image() -> None:
 
 
 def test_text_and_image_are_made_absent_each_in_its_own_way() -> None:
-    question = asked("zero_shot_image_classification", "clip")
-    offset = question.prompts[0].before_tokens
-    variant = without("delete+zero", question, 3, offset + 2)
-    assert variant.prompt.inputs["input_ids"].shape[1] == question.prompts[0].inputs["input_ids"].shape[1] - 1
+    task = asked("zero_shot_image_classification", "clip")
+    offset = task.prompts[0].before_tokens
+    variant = without("delete+zero", task, 3, offset + 2)
+    assert variant.prompt.inputs["input_ids"].shape[1] == task.prompts[0].inputs["input_ids"].shape[1] - 1
     assert not bool(variant.prompt.inputs["pixel_values"][0, :, :8, 24:].any())
-    words = without("delete+zero", question, offset + 2)
-    assert torch.equal(words.prompt.inputs["pixel_values"], question.prompts[0].inputs["pixel_values"])
-    everyone = torch.ones(len(question.prompts[0].features), dtype=torch.bool)
+    words = without("delete+zero", task, offset + 2)
+    assert torch.equal(words.prompt.inputs["pixel_values"], task.prompts[0].inputs["pixel_values"])
+    everyone = torch.ones(len(task.prompts[0].features), dtype=torch.bool)
     no_word, no_patch = everyone.clone(), everyone.clone()
     no_word[offset], no_patch[0] = False, False
     with pytest.raises(ApportionError, match="a token is absent too"):
-        as_masker("blur").variant(question, 0, no_word)
+        as_masker("blur").variant(task, 0, no_word)
     with pytest.raises(ApportionError, match="a part of an image is absent, and this masker is for text"):
-        as_masker("delete").variant(question, 0, no_patch)
+        as_masker("delete").variant(task, 0, no_patch)
 
 
 def test_embeddings_stand_in_for_words_only_where_the_image_keeps_its_place() -> None:
@@ -330,11 +332,11 @@ def test_embeddings_stand_in_for_words_only_where_the_image_keeps_its_place() ->
     word = next(i for i, f in enumerate(llava.prompts[0].features) if i >= before and f.kind == "token")
     assert "inputs_embeds" in without("zero", llava, word).prompt.inputs
     for task, name in (("vision_language", "qwen2_vl"), ("zero_shot_image_classification", "clip")):
-        question = asked(task, name)
-        features = question.prompts[0].features
-        word = next(i for i, f in enumerate(features) if i >= question.prompts[0].before_tokens and f.kind == "token")
+        task = asked(task, name)
+        features = task.prompts[0].features
+        word = next(i for i, f in enumerate(features) if i >= task.prompts[0].before_tokens and f.kind == "token")
         with pytest.raises(ApportionError, match=r"use masker='delete\+zero'"):
-            without("zero", question, word)
+            without("zero", task, word)
 
 
 def test_the_model_is_given_back_as_it_was() -> None:
@@ -343,11 +345,11 @@ def test_the_model_is_given_back_as_it_was() -> None:
         ("vision_language", "llava", "mean"),
     ):
         regions = "patches" if name == "vit" else "visual-tokens"
-        question = asked(task, name, regions=regions)
-        model = question.head.model
-        _ = question.read
+        task = asked(task, name, regions=regions)
+        model = task.head.model
+        _ = task.read
         before = {key: (sorted(vars(module)), len(module._forward_hooks)) for key, module in model.named_modules()}
-        question.evaluate(0, [without(masker, question, 1)])
+        task.evaluate(0, [without(masker, task, 1)])
         after = {key: (sorted(vars(module)), len(module._forward_hooks)) for key, module in model.named_modules()}
         assert after == before
 
@@ -355,15 +357,15 @@ def test_the_model_is_given_back_as_it_was() -> None:
 def test_targets_at_single_patches_refuse_a_shorter_sequence() -> None:
     small = tiny("image_tower", "dinov2")
     direction = torch.ones(small.config.hidden_size, dtype=torch.float64)
-    question = Explainer(small.model).prepare(small.inputs, [Cosine(direction, of="mean")], ())
+    task = Explainer(small.model).prepare(small.inputs, [Cosine(direction, of="mean")], ())
     with pytest.raises(ApportionError, match="whose place would move"):
-        without("drop-tokens", question, 1)
+        without("drop-tokens", task, 1)
 
 
 def test_images_run_in_batches_of_their_patches_not_of_their_words() -> None:
-    question = asked("zero_shot_image_classification", "clip")
-    model, sizes = question.head.model, []
+    task = asked("zero_shot_image_classification", "clip")
+    model, sizes = task.head.model, []
     handle = model.register_forward_hook(lambda module, given, output: sizes.append(len(output.image_embeds)))
-    question.evaluate(0, [without("mean", question, 1)] * 200)
+    task.evaluate(0, [without("mean", task, 1)] * 200)
     handle.remove()
     assert sizes == [128, 72]  # 16 patches each, 2048 at once

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from apportion import ApportionError, Explainer, LeaveOneOut, Masker, Replace, Span, Target
 from apportion.games import as_masker, players_of, presence, target_payoff
 from apportion.targets import Function
-from apportion.task._task import Question
+from apportion.task._task import AttributionTask
 from apportion.task._variant import Variant
 from tests.checking import unchecked
 from tests.tiny import InFloat64, Of, tiny, tokenizer
@@ -35,12 +35,12 @@ def explainer(name: str = "llama", *, with_tokenizer: bool = True) -> Explainer:
     return Explainer(tiny(name), tokenizer(KINDS.get(name, "causal")) if with_tokenizer else None)
 
 
-def question(prompt: Any, *targets: Any, name: str = "llama", with_tokenizer: bool = True) -> Question:
+def task(prompt: Any, *targets: Any, name: str = "llama", with_tokenizer: bool = True) -> AttributionTask:
     own = explainer(name, with_tokenizer=with_tokenizer)
-    return Question(own.head, own.prompts(prompt), targets or [Target(11)])
+    return AttributionTask(own.head, own.prompts(prompt), targets or [Target(11)])
 
 
-def without(masker: str, asked: Question, *absent: int) -> Variant:
+def without(masker: str, asked: AttributionTask, *absent: int) -> Variant:
     present = torch.ones(len(asked.prompts[0].features), dtype=torch.bool)
     present[list(absent)] = False
     return as_masker(masker).variant(asked, 0, present)
@@ -62,7 +62,7 @@ def test_deleting_closes_up_every_input_of_one_entry_per_token():
         "token_type_ids": torch.tensor([[0, 0, 1, 1, 1]]),
         "position_ids": torch.tensor([[4, 5, 6, 7, 8]]),
     }
-    asked = question(given, Target(5, position=3), name="bert_token_classifier", with_tokenizer=False)
+    asked = task(given, Target(5, position=3), name="bert_token_classifier", with_tokenizer=False)
     variant = without("delete", asked, 1, 4)
     assert ids(variant) == [9, 11, 12]
     assert variant.prompt.inputs["attention_mask"].tolist() == [[1, 1, 1]]
@@ -73,24 +73,24 @@ def test_deleting_closes_up_every_input_of_one_entry_per_token():
 
 
 def test_deleting_moves_the_row_to_the_last_token_left_before_it():
-    asked = question(IDS, Target(5, position=3), Target(5), with_tokenizer=False)
+    asked = task(IDS, Target(5, position=3), Target(5), with_tokenizer=False)
     assert without("delete", asked, 1).rows == [(2,), (3,)]
     assert without("delete", asked, 3).rows == [(2,), (3,)]
     assert without("delete", asked, 4).rows == [(3,), (3,)]
     assert without("delete", asked, 2, 3, 4).rows == [(1,), (1,)]
-    spanned = question(IDS, Span((20, 21, 22)), with_tokenizer=False)
+    spanned = task(IDS, Span((20, 21, 22)), with_tokenizer=False)
     assert ids(without("delete", spanned, 4)) == [9, 10, 11, 12, 20, 21]
     assert without("delete", spanned, 4).rows == [(3, 4, 5)]
 
 
 def test_where_nothing_is_left_to_read_at_a_token_that_begins_a_text_stands_in():
-    asked = question(IDS, Target(5, position=1), Target(5), with_tokenizer=False)
+    asked = task(IDS, Target(5, position=1), Target(5), with_tokenizer=False)
     begin = tiny("llama").config.bos_token_id
     emptied = without("delete", asked, 0, 1, 2, 3, 4)
     assert (ids(emptied), emptied.rows) == ([begin], [(0,), (0,)])
     some = without("delete", asked, 0, 1, 3)
     assert (ids(some), some.rows) == ([begin, 11, 13], [(0,), (2,)])
-    source = question({"input_ids": IDS, "decoder_input_ids": IDS}, name="t5", with_tokenizer=False)
+    source = task({"input_ids": IDS, "decoder_input_ids": IDS}, name="t5", with_tokenizer=False)
     emptied = without("delete", source, 0, 1, 2, 3, 4)
     assert ids(emptied) == [tiny("t5").config.eos_token_id]
     assert ids(emptied, "decoder_input_ids") == IDS[0].tolist()
@@ -101,7 +101,7 @@ def test_deleting_everything_is_refused_where_no_token_may_stand_in():
         return type("Output", (), {"logits": head[input_ids]})()
 
     own = Explainer(Of(read, head=torch.eye(20)))
-    asked = Question(own.head, own.prompts(IDS), [Function(lambda output: output.logits.sum())])
+    asked = AttributionTask(own.head, own.prompts(IDS), [Function(lambda output: output.logits.sum())])
     with pytest.raises(ApportionError, match="deleting leaves no token"):
         without("delete", asked, 0, 1, 2, 3, 4)
 
@@ -113,7 +113,7 @@ def test_source_and_decoder_lose_their_own_tokens():
         "decoder_input_ids": IDS + 20,
         "decoder_attention_mask": torch.ones_like(IDS),
     }
-    asked = question(given, Target(5), name="t5", with_tokenizer=False)
+    asked = task(given, Target(5), name="t5", with_tokenizer=False)
     variant = without("delete", asked, 0, 7, 9)
     assert ids(variant) == [10, 11, 12, 13]
     assert ids(variant, "decoder_input_ids") == [29, 30, 32]
@@ -127,7 +127,7 @@ def test_source_and_decoder_lose_their_own_tokens():
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "bert_classifier"])
 def test_the_attention_mask_is_the_model_s_own(name):
-    asked = question(IDS, Target(1), name=name, with_tokenizer=False)
+    asked = task(IDS, Target(1), name=name, with_tokenizer=False)
     mask = torch.tensor([[1, 0, 1, 1, 1]])
     found = asked.evaluate(0, [without("attention-mask", asked, 1)])
     expected = logits(name, input_ids=IDS, attention_mask=mask)
@@ -135,7 +135,7 @@ def test_the_attention_mask_is_the_model_s_own(name):
 
 
 def test_no_target_looks_at_nothing():
-    asked = question(IDS, Target(5, position=1), with_tokenizer=False)
+    asked = task(IDS, Target(5, position=1), with_tokenizer=False)
     with pytest.raises(ApportionError, match="is not defined"):
         without("attention-mask", asked, 0, 1)
     without("attention-mask", asked, 1, 2, 3, 4)
@@ -145,30 +145,30 @@ def test_an_attention_mask_is_refused_where_tokens_meet_otherwise():
     with pytest.raises(
         ApportionError, match=r"MambaForCausalLM would look past an attention mask .* use masker='delete'"
     ):
-        without("attention-mask", question(IDS, name="mamba"), 1)
+        without("attention-mask", task(IDS, name="mamba"), 1)
 
 
 def test_tokens_are_replaced_by_what_the_tokenizer_has():
     words = tokenizer("masked")
-    assert ids(without("replace", question(IDS, name="bert_classifier"), 1)) == [9, words.mask_token_id, 11, 12, 13]
-    assert ids(without("replace", question(IDS), 1, 4)) == [9, words.unk_token_id, 11, 12, words.unk_token_id]
-    assert ids(without("replace(pad)", question(IDS), 1)) == [9, words.pad_token_id, 11, 12, 13]
-    assert ids(without("replace(7)", question(IDS, with_tokenizer=False), 0)) == [7, 10, 11, 12, 13]
+    assert ids(without("replace", task(IDS, name="bert_classifier"), 1)) == [9, words.mask_token_id, 11, 12, 13]
+    assert ids(without("replace", task(IDS), 1, 4)) == [9, words.unk_token_id, 11, 12, words.unk_token_id]
+    assert ids(without("replace(pad)", task(IDS), 1)) == [9, words.pad_token_id, 11, 12, 13]
+    assert ids(without("replace(7)", task(IDS, with_tokenizer=False), 0)) == [7, 10, 11, 12, 13]
     with pytest.raises(ApportionError, match="no mask token to replace by"):
-        without("replace(mask)", question(IDS), 1)
+        without("replace(mask)", task(IDS), 1)
     with pytest.raises(ApportionError, match="found no mask, unk, pad or eos token"):
-        without("replace", question(IDS, with_tokenizer=False), 1)
+        without("replace", task(IDS, with_tokenizer=False), 1)
     with pytest.raises(ApportionError, match="token id 96 is out of the vocabulary"):
-        without("replace(96)", question(IDS), 1)
+        without("replace(96)", task(IDS), 1)
     with pytest.raises(ApportionError, match="which no token replaces"):
-        without("replace(7)", question({"inputs_embeds": torch.randn(1, 3, 16, dtype=torch.float64)}), 1)
+        without("replace(7)", task({"inputs_embeds": torch.randn(1, 3, 16, dtype=torch.float64)}), 1)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "bart"])
 @pytest.mark.parametrize("masker", ["zero", "mean"])
 def test_an_absent_embedding_is_zero_or_the_mean_of_the_vocabulary(masker, name):
     given = {"input_ids": IDS, "decoder_input_ids": IDS + 20} if name == "bart" else IDS
-    asked = question(given, Target(5), name=name, with_tokenizer=False)
+    asked = task(given, Target(5), name=name, with_tokenizer=False)
     embedding = tiny(name).get_input_embeddings()
     every = embedding(torch.arange(96)).detach()
     embeddings = embedding(IDS).detach()
@@ -188,7 +188,7 @@ def test_an_absent_embedding_is_zero_or_the_mean_of_the_vocabulary(masker, name)
 
 def test_embeddings_that_were_given_are_zeroed_deleted_or_set_to_their_mean():
     given = torch.randn(1, 4, 16, dtype=torch.float64)
-    asked = question({"inputs_embeds": given})
+    asked = task({"inputs_embeds": given})
     assert without("zero", asked, 1).prompt.inputs["inputs_embeds"][0, 1].tolist() == [0] * 16
     assert_close(without("mean", asked, 1).prompt.inputs["inputs_embeds"][0, 1], given[0].mean(0))
     assert_close(without("delete", asked, 1).prompt.inputs["inputs_embeds"], given[:, [0, 2, 3]])
@@ -199,7 +199,7 @@ def test_embeddings_that_were_given_are_zeroed_deleted_or_set_to_their_mean():
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mixtral", "bert_classifier", "t5", "bart"])
 @pytest.mark.parametrize("masker", NAMES)
 def test_everybody_present_is_the_prompt_itself_and_nobody_present_has_a_value(masker, name):
-    asked = question(TEXT, Target(1), Target(2), name=name)
+    asked = task(TEXT, Target(1), Target(2), name=name)
     players = players_of(asked, 0, "words")
     payoff = target_payoff(asked, 0, players, masker)
     coalitions = torch.ones(3, len(players.groups), dtype=torch.bool)
@@ -214,7 +214,7 @@ def test_everybody_present_is_the_prompt_itself_and_nobody_present_has_a_value(m
 
 
 def test_presence_is_of_all_tokens_of_a_player():
-    asked = question(TEXT)
+    asked = task(TEXT)
     players = players_of(asked, 0, "words")
     present = presence(players, torch.tensor([[True] * 3 + [False] + [True] * 2]), 9)
     assert present[0].tolist() == [True] * 4 + [False] * 2 + [True] * 3
@@ -225,9 +225,9 @@ def test_a_masker_goes_by_its_name():
         assert as_masker(name).name == name
         assert as_masker(as_masker(name)) == as_masker(name)
     assert as_masker("replace(token='pad')") == Replace("pad")
-    assert as_masker("auto").resolved(question(TEXT)).name == "delete"
-    assert as_masker("auto").resolved(question(TEXT, name="bert_classifier")).name == "replace(mask)"
-    assert as_masker("replace").resolved(question(TEXT)).name == "replace(unk)"
+    assert as_masker("auto").resolved(task(TEXT)).name == "delete"
+    assert as_masker("auto").resolved(task(TEXT, name="bert_classifier")).name == "replace(mask)"
+    assert as_masker("replace").resolved(task(TEXT)).name == "replace(unk)"
     assert LeaveOneOut(masker=Replace("pad")).options["masker"] == "replace(pad)"
     with pytest.raises(ApportionError, match="there is no masker 'smudge'; the maskers are auto, delete"):
         as_masker("smudge")
@@ -241,13 +241,11 @@ def test_a_masker_of_one_s_own_serves():
 
         name = "doubled"
 
-        def variant(self, question: Question, example: int, present: Tensor) -> Variant:
-            prompt = question.prompts[example]
+        def variant(self, task: AttributionTask, example: int, present: Tensor) -> Variant:
+            prompt = task.prompts[example]
             tokens = prompt.inputs["input_ids"]
             moved = torch.where(present, tokens, tokens.roll(1, 1))
-            return Variant(
-                type(prompt)({**prompt.inputs, "input_ids": moved}, (), prompt.parts), question.rows[example]
-            )
+            return Variant(type(prompt)({**prompt.inputs, "input_ids": moved}, (), prompt.parts), task.rows[example])
 
     found = explainer().explain(IDS, method=LeaveOneOut(masker=Doubled()), target=5)
     whole = logits(input_ids=IDS)[-1, 5]

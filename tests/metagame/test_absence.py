@@ -17,8 +17,8 @@ TEXT = "The old dog sees"
 
 
 def chosen(explainer: ap.Explainer, method: str, masker: str = "auto", place: int | None = None) -> str:
-    question = explainer.prepare(TEXT, [ap.Target(4, position=place)], [as_method(method)])
-    return masker_of(question, as_method(method), masker).name
+    task = explainer.prepare(TEXT, [ap.Target(4, position=place)], [as_method(method)])
+    return masker_of(task, as_method(method), masker).name
 
 
 class IdsAlone(LlamaForCausalLM):

@@ -50,10 +50,10 @@ def bert() -> ap.Explainer:
 
 def paid(explainer: ap.Explainer, ids: list[int], method: str, masker: str, coalitions: Tensor, **asked: Any) -> Tensor:
     targets = asked.pop("targets", [ap.Target(4)])
-    question = explainer.prepare(ids, targets, [as_method(method)])
-    players = players_of(question, 0)
+    task = explainer.prepare(ids, targets, [as_method(method)])
+    players = players_of(task, 0)
     groups = asked.pop("groups", players.groups)
-    return attribution_payoff(question, as_method(method), players, masker, groups)(coalitions)
+    return attribution_payoff(task, as_method(method), players, masker, groups)(coalitions)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -104,13 +104,13 @@ def test_a_whole_answer_is_one_target_and_is_always_present() -> None:
 
 def test_several_targets_share_the_passes() -> None:
     explainer, coalitions = llama(), all_coalitions(5)[1:]
-    question = explainer.prepare(IDS, [ap.Target(4), ap.Target(6)], [as_method("attnlrp")])
-    players = players_of(question, 0)
-    _ = question.read
-    before = question.passes.forward
-    found = attribution_payoff(question, as_method("attnlrp"), players, "delete", players.groups)(coalitions)
+    task = explainer.prepare(IDS, [ap.Target(4), ap.Target(6)], [as_method("attnlrp")])
+    players = players_of(task, 0)
+    _ = task.read
+    before = task.passes.forward
+    found = attribution_payoff(task, as_method("attnlrp"), players, "delete", players.groups)(coalitions)
     assert found.shape == (31, 10)
-    assert question.passes.forward - before == 31
+    assert task.passes.forward - before == 31
     for t, target in enumerate((4, 6)):
         alone = paid(explainer, IDS, "attnlrp", "delete", coalitions, targets=[ap.Target(target)])
         closely(found[:, 5 * t : 5 * t + 5], alone)

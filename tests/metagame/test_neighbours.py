@@ -166,13 +166,13 @@ def test_one_game_gives_what_a_game_for_each_coalition_gives(
 
 def test_groups_that_do_not_play_are_paid_the_sum_of_their_players_and_nothing_where_all_are_absent() -> None:
     explainer, method = llama(), ap.Shapley(masker="delete")
-    question = explainer.prepare(IDS, [ap.Span((8, 11))], [method])
-    players = players_of(question, 0)
+    task = explainer.prepare(IDS, [ap.Span((8, 11))], [method])
+    players = players_of(task, 0)
     groups = [(0, 1), (3,), (4,)]  # the last is the answer's
-    fast = restricted.restricted_payoff(question, method, players, "delete", groups, progress=False)
+    fast = restricted.restricted_payoff(task, method, players, "delete", groups, progress=False)
     assert fast is not None
     coalitions = all_coalitions(4)
-    exactly(fast(coalitions[1:]), attribution_payoff(question, method, players, "delete", groups)(coalitions[1:]))
+    exactly(fast(coalitions[1:]), attribution_payoff(task, method, players, "delete", groups)(coalitions[1:]))
     assert bool((fast(coalitions[:1]) == 0).all())
     found = explainer.interactions(
         IDS, target=ap.Span((8, 11)), method=method, of={"first": [0, 1], "last": [3]}, game=ap.Game(masker="delete")
@@ -361,9 +361,9 @@ def test_the_exact_metagame_divides_every_methods_attribution_wholly(method: str
 
 def test_nothing_is_kept_in_a_file() -> None:
     method = ap.Shapley()
-    question = llama().prepare(IDS, [ap.Target(4)], [method])
+    task = llama().prepare(IDS, [ap.Target(4)], [method])
     with pytest.raises(ap.ApportionError, match="has no use for path='kept'"):
-        neighbours(question, method, Game(path="kept"), "shapley-taylor", progress=False)
+        neighbours(task, method, Game(path="kept"), "shapley-taylor", progress=False)
 
 
 def test_players_of_one_prompt_alone_have_no_pairs() -> None:

@@ -1,4 +1,4 @@
-"""A metagame that is kept in a file goes on where it was interrupted, and never with another question's numbers."""
+"""A metagame that is kept in a file goes on where it was interrupted, and never with another task's numbers."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_another_question_is_refused(tmp_path: Path, changed: dict[str, Any]):
     path = tmp_path / "game.safetensors"
     asked(path)
     kept = path.read_bytes()
-    with pytest.raises(ap.ApportionError, match="holds the game of another question") as refusal:
+    with pytest.raises(ap.ApportionError, match="holds the game of another task") as refusal:
         asked(path, **changed)
     assert "\n" not in str(refusal.value)
     assert path.read_bytes() == kept
@@ -124,7 +124,7 @@ def test_another_question_is_refused(tmp_path: Path, changed: dict[str, Any]):
 def test_functions_of_one_name_are_told_apart(tmp_path: Path):
     path = tmp_path / "game.safetensors"
     asked(path, target=lambda output: output.logits[:, -1, 3])
-    with pytest.raises(ap.ApportionError, match="another question"):
+    with pytest.raises(ap.ApportionError, match="another task"):
         asked(path, target=lambda output: output.logits[:, -1, 4])
 
 

@@ -15,7 +15,7 @@ from apportion.games import as_masker, players_of
 from apportion.methods.perturbation import _atman, _last_layer, _prefix
 from apportion.methods.perturbation._atman import _parts_of_keys
 from apportion.methods.perturbation._prefix import PrefixReader
-from apportion.task._task import Question
+from apportion.task._task import AttributionTask
 from apportion.task._variant import Variant
 from tests.reference import literal_perturbation as literal
 from tests.tiny import InFloat64, build, tiny, tokenizer
@@ -40,8 +40,8 @@ def explainer(name: str = "llama") -> Explainer:
     return Explainer(tiny(name), tokenizer(KINDS.get(name, "causal")))
 
 
-def question(own: Explainer, prompt: Any, *targets: Any) -> Question:
-    return Question(own.head, own.prompts(prompt), targets or [Target(TARGET)])
+def task(own: Explainer, prompt: Any, *targets: Any) -> AttributionTask:
+    return AttributionTask(own.head, own.prompts(prompt), targets or [Target(TARGET)])
 
 
 def scores(method: Any, prompt: Any = TEXT, *, name: str = "llama", target: Any = TARGET, **options: Any) -> Tensor:
@@ -107,7 +107,7 @@ def test_occlusion_is_the_mean_drop_over_the_windows_that_cover_a_token(name, wi
 
 def test_windows_do_not_reach_from_the_source_into_the_decoder():
     given = {"input_ids": torch.tensor([[9, 10, 11]]), "decoder_input_ids": torch.tensor([[1, 12, 13]])}
-    asked = question(explainer("t5"), given)
+    asked = task(explainer("t5"), given)
     windows = Occlusion(window=2)._windows(players_of(asked, 0))
     assert windows.int().tolist() == [[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 1]]
 
@@ -149,7 +149,7 @@ def test_players_of_several_tokens_reuse_the_prefix_too(players):
     found = explainer().explain(LONG, method=LeaveOneOut(features=players), target=TARGET)
     whole = explainer().explain(LONG, method=LeaveOneOut(features=players, prefix_cache=False), target=TARGET)
     assert_close(found.scores, whole.scores, rtol=1e-10, atol=1e-10)
-    assert found.features == players_of(question(explainer(), LONG), 0, players).features
+    assert found.features == players_of(task(explainer(), LONG), 0, players).features
     assert found.cost.forward % 1 > 0  # parts of passes
     assert whole.cost.forward % 1 == 0
     windows = [Occlusion(window=3, prefix_cache=reuse) for reuse in (True, False)]
@@ -185,7 +185,7 @@ def test_what_stands_after_the_place_that_is_read_gets_exactly_nothing():
 )
 def test_where_the_cache_is_no_ordinary_one_everything_is_read_whole(name, options):
     own = Explainer(build(name, **options), tokenizer(KINDS.get(name, "causal")))
-    asked = question(own, LONG, Target(1))
+    asked = task(own, LONG, Target(1))
     assert PrefixReader.of(asked, 0) is None
     fast, whole = (
         own.explain(LONG, method=LeaveOneOut(masker="delete", prefix_cache=reuse), target=1) for reuse in (True, False)
@@ -194,10 +194,10 @@ def test_where_the_cache_is_no_ordinary_one_everything_is_read_whole(name, optio
 
 
 def test_a_cache_that_does_not_give_the_known_values_is_not_trusted(monkeypatch):
-    assert PrefixReader.of(question(explainer(), LONG), 0) is not None
+    assert PrefixReader.of(task(explainer(), LONG), 0) is not None
     forward = _last_layer.Kept.update
     monkeypatch.setattr(_last_layer.Kept, "update", lambda self, keys, values, *_: forward(self, keys * 1.01, values))
-    assert PrefixReader.of(question(explainer(), LONG), 0) is None
+    assert PrefixReader.of(task(explainer(), LONG), 0) is None
 
 
 def test_a_prefix_that_looks_ahead_is_not_trusted(monkeypatch):
@@ -205,11 +205,11 @@ def test_a_prefix_that_looks_ahead_is_not_trusted(monkeypatch):
     monkeypatch.setattr(
         _prefix, "_first", lambda prompt, count: {k: v.flip(-1) for k, v in first(prompt, count).items()}
     )
-    assert PrefixReader.of(question(explainer(), LONG), 0) is None
+    assert PrefixReader.of(task(explainer(), LONG), 0) is None
 
 
 def test_the_cache_that_all_variants_share_stays_as_it_was():
-    asked = question(explainer(), LONG)
+    asked = task(explainer(), LONG)
     reader = PrefixReader.of(asked, 0)
     before = [(keys.clone(), values.clone()) for keys, values in reader.layers]
     present = torch.ones(len(asked.prompts[0].features), dtype=torch.bool)
@@ -276,7 +276,7 @@ def test_atman_suppresses_alike_tokens_together():
     assert_close(found[same], drop[-1, TARGET].expand(3), rtol=1e-8, atol=1e-10)
     embeddings = tiny("llama").get_input_embeddings().weight[ids].detach()
     cosine = torch.cosine_similarity(embeddings[2], embeddings[4], 0).item()
-    asked = question(explainer(), text)
+    asked = task(explainer(), text)
     mild = AtMan(similarity=abs(cosine) / 2)._factors(asked, 0, players_of(asked, 0))["input_ids"]
     assert mild[1, 4].item() == pytest.approx(1 - 0.9 * cosine if cosine > 0 else 1)
     assert mild[1, 2].item() == pytest.approx(0.1)
@@ -285,7 +285,7 @@ def test_atman_suppresses_alike_tokens_together():
 @pytest.mark.parametrize("name", ["t5", "bart"])
 def test_atman_knows_the_keys_of_the_source_from_those_of_the_decoder(name):
     given = {"input_ids": torch.tensor([[9, 10, 11]]), "decoder_input_ids": torch.tensor([[1, 12, 13]])}
-    parts = _parts_of_keys(question(explainer(name), given), 0)
+    parts = _parts_of_keys(task(explainer(name), given), 0)
     paths = {path: parts[module] for path, module in tiny(name).named_modules() if module in parts}
     assert len(paths) == 6
     for path, part in paths.items():
@@ -312,7 +312,7 @@ def test_atman_refuses_what_it_cannot_suppress_or_reproduce(monkeypatch):
 
 
 def test_variants_of_different_lengths_run_together():
-    asked = question(explainer(), LONG, Target(TARGET), Target(TARGET, position=-2))
+    asked = task(explainer(), LONG, Target(TARGET), Target(TARGET, position=-2))
     reader = PrefixReader.of(asked, 0)
     masker, variants, starts = as_masker("delete"), [], []
     for absent in ([3], [3, 4, 5], [4, 9], [19, 20], [20]):
@@ -329,7 +329,7 @@ def test_variants_of_different_lengths_run_together():
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gemma2", "mixtral"])
 def test_the_last_layer_runs_only_where_it_is_read_and_is_given_back(name):
-    asked = question(explainer(name), LONG)
+    asked = task(explainer(name), LONG)
     mlps = []
     layer = tiny(name).model.layers[-1]
     handle = layer.post_attention_layernorm.register_forward_hook(lambda *args: mlps.append(args[2].shape[1]))
@@ -347,7 +347,7 @@ def test_the_last_layer_runs_only_where_it_is_read_and_is_given_back(name):
 
 
 def test_a_model_whose_last_layer_must_return_all_rows_is_run_in_full():
-    reader = PrefixReader.of(question(explainer("gpt2"), LONG), 0)
+    reader = PrefixReader.of(task(explainer("gpt2"), LONG), 0)
     assert reader is not None
     assert reader.last is None
     assert "forward" not in vars(tiny("gpt2").transformer.h[-1])

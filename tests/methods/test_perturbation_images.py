@@ -145,9 +145,9 @@ def test_words_and_patches_play_together(task: Any, name: str) -> None:
     assert found.options["masker"] == "delete+mean"
     placeholders = [i for i, kind in enumerate(kinds) if kind == "placeholder"]
     assert not bool(found.scores[placeholders].any())
-    question = Explainer(small.model).prepare(small.inputs, [*_targets(small)], ())
+    task = Explainer(small.model).prepare(small.inputs, [*_targets(small)], ())
     image, word = 1, len(kinds) - 2
-    prompt = question.prompts[0]
+    prompt = task.prompts[0]
     rows = kinds.count("patch")
     side = 32 // int(rows**0.5)
     changed = {**small.inputs, "pixel_values": mean_coloured(small.inputs["pixel_values"], [image], side)}

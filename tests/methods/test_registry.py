@@ -28,9 +28,9 @@ class LongWords(ap.Method):
 
     power: float = 1.0
 
-    def attribute(self, question):
-        lengths = [[len(f.label) ** self.power for f in p.features] for p in question.prompts]
-        return ap.Shares(scores=[torch.tensor([row] * len(question.targets)) for row in lengths])
+    def attribute(self, task):
+        lengths = [[len(f.label) ** self.power for f in p.features] for p in task.prompts]
+        return ap.Shares(scores=[torch.tensor([row] * len(task.targets)) for row in lengths])
 '''
 
 
@@ -49,12 +49,9 @@ def test_a_registered_method_is_used_like_any_other(registry):
     class EachItsPlace(ap.Method):
         factor: float = 1.0
 
-        def attribute(self, question):
+        def attribute(self, task):
             return ap.Shares(
-                scores=[
-                    self.factor * torch.arange(len(p.features)).expand(len(question.targets), -1)
-                    for p in question.prompts
-                ]
+                scores=[self.factor * torch.arange(len(p.features)).expand(len(task.targets), -1) for p in task.prompts]
             )
 
     explainer = ap.Explainer(tiny("llama"), tokenizer("causal"))
@@ -72,7 +69,7 @@ def test_a_method_s_name_is_taken_once(registry):
 
         @ap.register("attnlrp")
         class Other(ap.Method):
-            def attribute(self, question): ...
+            def attribute(self, task): ...
 
     with pytest.raises(ap.ApportionError, match="lower case"):
         ap.register("My method")(another())
@@ -80,7 +77,7 @@ def test_a_method_s_name_is_taken_once(registry):
 
 def another() -> type[ap.Method]:
     class Another(ap.Method):
-        def attribute(self, question): ...
+        def attribute(self, task): ...
 
     return Another
 

@@ -83,8 +83,8 @@ def _overview() -> Text:
     shown.append(
         "Divide a transformer's prediction among what caused it, and show that the books balance.\n", style="not bold"
     )
-    for question, *lines in examples:
-        shown.append(f"\n  # {question}\n", style="not bold dim")
+    for task, *lines in examples:
+        shown.append(f"\n  # {task}\n", style="not bold dim")
         for line in lines:
             shown.append(f"  {line}\n", style="not bold cyan")
     shown.append("\nMore: ", style="not bold")

@@ -42,8 +42,7 @@ class Prompt(Options):
             "--image",
             "-i",
             metavar="PATH",
-            help="A picture file for a model that sees; may be repeated. A text beside it is the caption or the "
-            "question.",
+            help="A picture file for a model that sees; may be repeated. A text beside it is the caption or the task.",
         ),
     ] = None
     chat: Annotated[

@@ -19,7 +19,7 @@ from apportion.models.inputs import AnyRegions, Prompt, prompts_given, recognise
 from apportion.relevance import token_embedding, usable_modules
 from apportion.results import Attribution, Cost, Explained
 from apportion.targets import AnyTarget, Similarity, Unit, as_targets
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 class Engine:
@@ -119,7 +119,7 @@ class Engine:
         rows: Sequence[Sequence[tuple[int, ...]]] | None = None,
         detail: bool = False,
         progress: bool = False,
-    ) -> Question:
+    ) -> AttributionTask:
         """Prompts that run together and the targets that are divided, with the forward pass that methods share.
 
         Args:
@@ -134,7 +134,7 @@ class Engine:
         Raises:
             ApportionError: A prompt is longer than the model's context.
         """
-        task = Question(
+        task = AttributionTask(
             self.head_of(prompts[0]) if head is None else head,
             prompts,
             targets,
@@ -153,7 +153,7 @@ class Engine:
         methods: Collection[Method] = (),
         *,
         regions: AnyRegions = "patches",
-    ) -> Question:
+    ) -> AttributionTask:
         """A task about one prompt, whose forward pass several methods share; `attribute` divides its targets.
 
         Args:
@@ -167,7 +167,7 @@ class Engine:
         """
         return self.task([self.prompt(prompt, regions, what="a task")], targets, methods)
 
-    def attribute(self, task: Question, method: Method) -> list[Attribution]:
+    def attribute(self, task: AttributionTask, method: Method) -> list[Attribution]:
         """What one method finds for a task: an attribution for each of its prompts."""
         read, predictions = task.read, task.predictions
         before, start = replace(task.passes), time.perf_counter()
@@ -272,7 +272,7 @@ class Engine:
                 "load both from the same place."
             )
 
-    def _check_length(self, task: Question) -> None:
+    def _check_length(self, task: AttributionTask) -> None:
         config = getattr(self.model, "config", None)
         limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
         if not isinstance(limit, int) or limit < 1:

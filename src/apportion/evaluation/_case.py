@@ -21,7 +21,7 @@ from apportion.methods import LeaveOneOut, Method
 from apportion.models.inputs import processed_map, recognised
 from apportion.results import Attribution
 from apportion.targets import AnyTarget
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 T = TypeVar("T")
 
@@ -64,18 +64,18 @@ class Case:
     ) -> None:
         self.engine, self.item, self.seed = engine, item, seed
         asked = engine.targets(item.prompt, item.target, item.contrast, item.unit, item.position)
-        self.question = engine.prepare(item.prompt, asked, methods, regions=item.regions)
-        self.masker = in_prompt(as_masker(masker), self.question)
+        self.task = engine.prepare(item.prompt, asked, methods, regions=item.regions)
+        self.masker = in_prompt(as_masker(masker), self.task)
         self._games: dict[tuple[tuple[int, ...], ...], CooperativeGame] = {}
         self._shared: dict[str, Any] = {}
 
     def attribution(self, method: Method) -> Attribution:
         """What a method finds; leave-one-out with this case's masker is done once, for the methods and the measures."""
         if isinstance(method, LeaveOneOut):
-            masker = in_prompt(as_masker(method.masker), self.question)
+            masker = in_prompt(as_masker(method.masker), self.task)
             if replace(method, masker=masker) == LeaveOneOut(masker=self.masker):
                 return self.leave_one_out
-        (found,) = self.engine.attribute(self.question, method)
+        (found,) = self.engine.attribute(self.task, method)
         return found
 
     def ranked(self, attribution: Attribution) -> Ranked:
@@ -98,14 +98,14 @@ class Case:
         if players.groups not in self._games:
             payoff = target_payoff(self._numbers, 0, players, self.masker)
             self._games[players.groups] = CooperativeGame(
-                len(players.groups), _with_probability(payoff, self.question.targets[0])
+                len(players.groups), _with_probability(payoff, self.task.targets[0])
             )
         return self._games[players.groups]
 
     @cached_property
     def players(self) -> Players:
         """The tokens that can be absent."""
-        return players_of(self.question, 0)
+        return players_of(self.task, 0)
 
     @cached_property
     def truth(self) -> Bool[Tensor, " players"]:
@@ -125,7 +125,7 @@ class Case:
         if self.item.mask is not None:
             inside = self.inside(players)
             return inside >= min(0.5, float(inside.max()))
-        features, text = self.question.prompts[0].features, self.item.prompt
+        features, text = self.task.prompts[0].features, self.item.prompt
         if self.item.truth and not isinstance(text, str):
             raise ApportionError(
                 f"the item {self.item.id!r} says where in a text its cause stands, but its prompt is a "
@@ -154,7 +154,7 @@ class Case:
         Raises:
             ApportionError: The mask does not fit the image, or no player has a pixel inside.
         """
-        features = self.question.prompts[0].features
+        features = self.task.prompts[0].features
         mask, picture = self._mask
         counts = torch.zeros(len(players.groups), 2, dtype=torch.float64)
         for player, group in enumerate(players.groups):
@@ -168,7 +168,7 @@ class Case:
     @cached_property
     def _mask(self) -> tuple[Bool[Tensor, "height width"], Picture]:
         """The mask as large as the model sees the image, and what it sees."""
-        pictures = [picture for canvas in self.question.prompts[0].canvases for picture in canvas.pictures]
+        pictures = [picture for canvas in self.task.prompts[0].canvases for picture in canvas.pictures]
         mask = self.item.mask
         assert mask is not None
         if len(pictures) != 1:
@@ -198,7 +198,7 @@ class Case:
     @cached_property
     def leave_one_out(self) -> Attribution:
         """What leaving out each token does to the target."""
-        (found,) = self.engine.attribute(self.question, LeaveOneOut(masker=self.masker))
+        (found,) = self.engine.attribute(self.task, LeaveOneOut(masker=self.masker))
         return found
 
     @property
@@ -207,11 +207,11 @@ class Case:
 
         None where the item names no target, or one that is not an output of the model.
         """
-        (target,) = self.question.targets
+        (target,) = self.task.targets
         if against := target.against_each():
-            return all(value > 0 for value in self.question.about(against).read.values[0])
+            return all(value > 0 for value in self.task.about(against).read.values[0])
         likeliest = target.likeliest()
-        return None if likeliest is None else self.question.resolved == self.question.about([likeliest]).resolved
+        return None if likeliest is None else self.task.resolved == self.task.about([likeliest]).resolved
 
     def shared(self, name: str, find: Callable[[], T]) -> T:
         """What a measure finds once for all methods, such as the effects of interventions."""
@@ -225,14 +225,14 @@ class Case:
         return np.random.default_rng([self.seed, zlib.crc32(self.item.id.encode()), zlib.crc32(purpose.encode())])
 
     @cached_property
-    def _numbers(self) -> Question:
-        (target,) = self.question.targets
+    def _numbers(self) -> AttributionTask:
+        (target,) = self.task.targets
         as_probability = target.as_probability()
-        return self.question.about([target] if as_probability is None else [target, as_probability])
+        return self.task.about([target] if as_probability is None else [target, as_probability])
 
     def _playing(self, attribution: Attribution) -> Players:
         """Who plays among an attribution's features: tokens, or groups of tokens that are then removed together."""
-        prompt = self.question.prompts[0]
+        prompt = self.task.prompts[0]
         playing = {i for group in self.players.groups for i in group}
         place = {
             (prompt.features[i].part, prompt.features[i].image, p): i

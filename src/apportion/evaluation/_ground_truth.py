@@ -72,7 +72,7 @@ class GroundTruth(Measure):
 
 
 def _of_images(case: Case, players: Players) -> Bool[Tensor, " players"]:
-    features = case.question.prompts[0].features
+    features = case.task.prompts[0].features
     return torch.tensor([all(features[i].image is not None for i in group) for group in players.groups])
 
 

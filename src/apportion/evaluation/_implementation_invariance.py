@@ -13,7 +13,7 @@ from apportion.core import ApportionError, pandas_module
 from apportion.engine import COMPARED, AnyMethods, Engine, compared
 from apportion.results import Attribution
 from apportion.targets import Unit, as_targets
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 if TYPE_CHECKING:
     import pandas
@@ -102,8 +102,8 @@ def implementation_invariance(
         raise ApportionError(f"one target at a time can be compared; {len(asked)} were given.")
     first = engines[0].prepare(prompt, asked, ())
     (resolved,) = first.resolved[0]
-    questions = first, engines[1].prepare(prompt, [resolved], ())
-    values = _same_values(*questions)
+    tasks = first, engines[1].prepare(prompt, [resolved], ())
+    values = _same_values(*tasks)
     found = [compared(engine, prompt, [resolved], methods=methods) for engine in engines]
     refused = {name: str(error) for comparison in reversed(found) for name, error in comparison.refused.items()}
     pairs = {name: (found[0][name], found[1][name]) for name in found[0] if name in found[1]}
@@ -115,16 +115,16 @@ def implementation_invariance(
     )
 
 
-def _same_values(one: Question, other: Question) -> tuple[float, float]:
+def _same_values(one: AttributionTask, other: AttributionTask) -> tuple[float, float]:
     """The target's value in two models, once it is known to be the same."""
-    tokens = [[feature.label for feature in question.prompts[0].features] for question in (one, other)]
+    tokens = [[feature.label for feature in task.prompts[0].features] for task in (one, other)]
     if len(tokens[0]) != len(tokens[1]):
         raise ApportionError(
             f"the prompt is {len(tokens[0])} tokens to the one model and {len(tokens[1])} to the other; "
             "give both the same tokenizer."
         )
-    a, b = (question.read.values[0][0] for question in (one, other))
-    outputs = [output for question in (one, other) for output in question.read.outputs]
+    a, b = (task.read.values[0][0] for task in (one, other))
+    outputs = [output for task in (one, other) for output in task.read.outputs]
     size = max(float(output.detach().abs().max()) for output in outputs)
     tolerance = max(TOLERANCE, 8 * max(torch.finfo(output.dtype).eps for output in outputs))
     if not abs(a - b) <= tolerance * size:

@@ -22,7 +22,7 @@ from apportion.methods.forward import reading_through
 from apportion.relevance import Composite, Trace, is_layer, record
 from apportion.results import Attribution
 from apportion.results.evaluation import Column
-from apportion.task import TOKENS_AT_ONCE, Question
+from apportion.task import TOKENS_AT_ONCE, AttributionTask
 
 Absence = Literal["zero", "mean"]
 """What stands in the place of a removed residual: zeros, or the mean over all places of the prompt."""
@@ -91,11 +91,11 @@ class LayerAgreement(Measure):
 
     def of(self, case: Case, attribution: Attribution, method: Method) -> Found:
         """Both correlations at each layer, and their means over the layers where they are defined."""
-        stack = case.shared("stack", partial(stack_of, case.question))
+        stack = case.shared("stack", partial(stack_of, case.task))
         if stack is None or not isinstance(method, Propagation):
             return {"layer_spearman_mean": math.nan, "layer_pearson_mean": math.nan}
         places = [place for group in case.players.groups for place in group]
-        relevance = stack.relevance(method.rules(case.question.head.model))
+        relevance = stack.relevance(method.rules(case.task.head.model))
         found = []
         for layer in self._chosen(len(stack.paths)):
             removed = case.shared(
@@ -129,13 +129,13 @@ class Stack:
     """The residual stream of one example, where each layer of a model reads it.
 
     Args:
-        question: Of one example and target; its model has one stack of layers.
+        task: Of one example and target; its model has one stack of layers.
         paths: Of the layers, in the order in which they run.
     """
 
-    def __init__(self, question: Question, paths: Sequence[str]) -> None:
-        self.question, self.paths = question, list(paths)
-        self._recorded = _Recorded(question, self.paths)
+    def __init__(self, task: AttributionTask, paths: Sequence[str]) -> None:
+        self.task, self.paths = task, list(paths)
+        self._recorded = _Recorded(task, self.paths)
         _ = self._recorded.trace
         #: What each layer reads, (place, d).
         self.values: Sequence[Tensor] = self._recorded.values
@@ -153,9 +153,9 @@ class Stack:
 
     def drops(self, layer: int, places: Sequence[int], *, absence: Absence) -> Float[Tensor, " places"]:
         """How much the target falls when a layer reads nothing at one place, for each of these places."""
-        value, question = self.values[layer], self.question
+        value, task = self.values[layer], self.task
         instead = torch.zeros_like(value[0]) if absence == "zero" else value.mean(0)
-        at_once = max(1, TOKENS_AT_ONCE // len(value)) if question.targets[0].names_outputs else 1
+        at_once = max(1, TOKENS_AT_ONCE // len(value)) if task.targets[0].names_outputs else 1
         found = []
         for first in range(0, len(places), at_once):
             some = list(places[first : first + at_once])
@@ -165,7 +165,7 @@ class Stack:
                 return hidden
 
             found.append(self._values(layer, len(some), without, early=not self._spreads))
-        return question.read.values[0][0] - torch.cat(found)
+        return task.read.values[0][0] - torch.cat(found)
 
     def _values(
         self, layer: int, copies: int, changed: Callable[[Tensor], Tensor], *, early: bool
@@ -175,15 +175,15 @@ class Stack:
         def change(_: int, hidden: Tensor) -> Tensor:
             return changed(hidden.expand(copies, -1, -1).clone())
 
-        spread = _Copies(self.question, copies, early=early)
-        with reading_through(self.question.head.model, [self.paths[layer]], change):
+        spread = _Copies(self.task, copies, early=early)
+        with reading_through(self.task.head.model, [self.paths[layer]], change):
             return spread._values_without_graph()[:, 0]
 
     @cached_property
     def _spreads(self) -> bool:
         """Whether the model still computes the same when one example becomes several where the first layer reads it."""
-        known = self.question.read.values[0][0]
-        copies = 2 if self.question.targets[0].names_outputs else 1
+        known = self.task.read.values[0][0]
+        copies = 2 if self.task.targets[0].names_outputs else 1
         try:
             found = self._values(0, copies, lambda hidden: hidden, early=False)
         except RuntimeError:  # it holds on to the batch's size
@@ -191,30 +191,26 @@ class Stack:
         return bool(((found - known).abs() <= torch.finfo(torch.float32).eps ** 0.5 * (1 + abs(known))).all())
 
 
-class _Copies(Question):
+class _Copies(AttributionTask):
     """Copies of one example, which the model gets as several, or as one that becomes several inside."""
 
-    def __init__(self, question: Question, copies: int, *, early: bool) -> None:
-        super().__init__(
-            question.head, question.prompts * copies, question.resolved[0], rows=list(question.rows) * copies
-        )
+    def __init__(self, task: AttributionTask, copies: int, *, early: bool) -> None:
+        super().__init__(task.head, task.prompts * copies, task.resolved[0], rows=list(task.rows) * copies)
         if not early:
-            self.inputs = question.inputs
+            self.inputs = task.inputs
 
 
-class _Recorded(Question):
+class _Recorded(AttributionTask):
     """One example, recorded with what its layers read and the gradients that arrive there.
 
     Args:
-        question: Of one example and target.
+        task: Of one example and target.
         paths: Of the layers.
     """
 
-    def __init__(self, question: Question, paths: Sequence[str]) -> None:
-        super().__init__(
-            question.head, question.prompts, question.resolved[0], detail=question.detail, rows=question.rows
-        )
-        self.passes, self.paths = question.passes, paths
+    def __init__(self, task: AttributionTask, paths: Sequence[str]) -> None:
+        super().__init__(task.head, task.prompts, task.resolved[0], detail=task.detail, rows=task.rows)
+        self.passes, self.paths = task.passes, paths
         self.values: list[Tensor] = []
         self.gradients: dict[int, Tensor] = {}
 
@@ -239,23 +235,23 @@ def _note(gradients: dict[int, Tensor], layer: int, gradient: Tensor) -> None:
     gradients[layer] = gradient.detach()[0].double().cpu()
 
 
-def stack_of(question: Question) -> Stack | None:
+def stack_of(task: AttributionTask) -> Stack | None:
     """The layers of a model that is one stack of them; None where it is not.
 
     Args:
-        question: Of one example and target.
+        task: Of one example and target.
     """
-    called = [visit.path for visit in question.trace.recording.visits if is_layer(visit.path)]
+    called = [visit.path for visit in task.trace.recording.visits if is_layer(visit.path)]
     by_list: dict[str, list[str]] = {}
     for path in called:
         by_list.setdefault(path.rpartition(".")[0], []).append(path)
     lengths = sorted((len(paths) for paths in by_list.values()), reverse=True)
-    prompt = question.prompts[0]
+    prompt = task.prompts[0]
     if len(prompt.parts) != 1 or not lengths or (len(lengths) > 1 and lengths[0] == lengths[1]):
         return None
     paths = next(paths for paths in by_list.values() if len(paths) == lengths[0])
     if len(set(paths)) < len(paths):
         return None
-    stack = Stack(question, paths)
+    stack = Stack(task, paths)
     shapes = [tuple(value.shape[:-1]) for value in stack.values]
     return stack if shapes == [(prompt.length,)] * len(paths) else None

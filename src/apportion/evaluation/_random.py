@@ -9,7 +9,7 @@ import torch
 
 from apportion.methods import Method, Shares
 from apportion.results.evaluation import RANDOM
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 @final
@@ -25,8 +25,8 @@ class Random(Method):
 
     seed: int = 0
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Draw a share for every feature."""
         generator = torch.Generator().manual_seed(self.seed)
-        shape = len(question.targets), len(question.prompts[0].features)
-        return Shares(scores=[torch.rand(shape, generator=generator, dtype=torch.float64) for _ in question.prompts])
+        shape = len(task.targets), len(task.prompts[0].features)
+        return Shares(scores=[torch.rand(shape, generator=generator, dtype=torch.float64) for _ in task.prompts])

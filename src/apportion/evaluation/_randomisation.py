@@ -23,7 +23,7 @@ from apportion.methods import Method
 from apportion.relevance import layer_index
 from apportion.results import Attribution
 from apportion.results.evaluation import Column
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 How = Literal["permute", "redraw"]
 E = TypeVar("E", bound=Engine)
@@ -99,7 +99,7 @@ class WeightRandomisation(Measure):
         found = [_correlation(own, own)]
         for step in range(1, self.steps + 1):
             engine = randomised(case.engine, part * step / self.steps, how=self.how, seed=self.seed)
-            (other,) = engine.attribute(_question(case, engine, method), method)
+            (other,) = engine.attribute(_task(case, engine, method), method)
             found.append(_correlation(own, self._compared(case, other)))
         return {"randomised_spearman": found[-1], "randomised_curve": found}
 
@@ -135,14 +135,14 @@ _RANDOMISED: WeakKeyDictionary[Engine, dict[tuple[str, int, float], Engine]] = W
 #: Random weights by the parameter's name, which copies of one seed share.
 _WEIGHTS: WeakKeyDictionary[Engine, dict[tuple[str, int], dict[str, nn.Parameter]]] = WeakKeyDictionary()
 #: Questions that all methods ask a copy about one case, so that they share a forward pass.
-_QUESTIONS: WeakKeyDictionary[Case, dict[tuple[Engine, bool], Question]] = WeakKeyDictionary()
+_TASKS: WeakKeyDictionary[Case, dict[tuple[Engine, bool], AttributionTask]] = WeakKeyDictionary()
 
 
-def _question(case: Case, engine: Engine, method: Method) -> Question:
+def _task(case: Case, engine: Engine, method: Method) -> AttributionTask:
     """The case's own target, asked of another model."""
-    known = _QUESTIONS.setdefault(case, {})
+    known = _TASKS.setdefault(case, {})
     if (engine, method.detail) not in known:
-        known[engine, method.detail] = engine.prepare(case.item.prompt, case.question.resolved[0], [method])
+        known[engine, method.detail] = engine.prepare(case.item.prompt, case.task.resolved[0], [method])
     return known[engine, method.detail]
 
 

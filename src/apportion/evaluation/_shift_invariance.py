@@ -18,7 +18,7 @@ from apportion.methods import Method, Propagation
 from apportion.models.anatomy import Heads, attention_through, raised_scores
 from apportion.results import Attribution
 from apportion.results.evaluation import Column
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 #: How far the target may move, as a part of the largest output: what rounding does.
 TOLERANCE = 1e-4
@@ -104,14 +104,14 @@ def _explained(case: Case, method: Method, shift: float) -> Explained:
         return heads.mixed(probabilities), probabilities
 
     with attention_through(model, attend), raised_scores(shift):
-        question = engine.prepare(case.item.prompt, case.question.resolved[0], [method])
-        _check_same(case, question, shift)
+        task = engine.prepare(case.item.prompt, case.task.resolved[0], [method])
+        _check_same(case, task, shift)
         if not called:
             raise ApportionError(
                 f"{type(model).__name__} has no attention that goes through transformers' attention interface, so its "
                 "scores cannot be raised; leave shift-invariance out."
             )
-        (attribution,) = engine.attribute(question, method)
+        (attribution,) = engine.attribute(task, method)
     held = [amount.flatten().double().cpu() for amount in arrived if amount is not None]
     return Explained(attribution=attribution, at_scores=torch.cat(held) if held else torch.zeros(1).double())
 
@@ -128,10 +128,10 @@ def _watch(scores: Tensor, arrived: list[Tensor | None]) -> None:
     scores.register_hook(note)
 
 
-def _check_same(case: Case, question: Question, shift: float) -> None:
-    own, other = case.question.read.values[0][0], question.read.values[0][0]
-    size = max(float(output.detach().abs().max()) for output in question.read.outputs)
-    tolerance = max(TOLERANCE, 8 * max(torch.finfo(output.dtype).eps for output in question.read.outputs))
+def _check_same(case: Case, task: AttributionTask, shift: float) -> None:
+    own, other = case.task.read.values[0][0], task.read.values[0][0]
+    size = max(float(output.detach().abs().max()) for output in task.read.outputs)
+    tolerance = max(TOLERANCE, 8 * max(torch.finfo(output.dtype).eps for output in task.read.outputs))
     if not abs(own - other) <= tolerance * max(1.0, abs(shift)) * size:
         raise ApportionError(
             f"with its attention scores raised by {shift:g}, {type(case.engine.model).__name__} gives {other:.6g} "

@@ -194,9 +194,9 @@ class Explainer(Engine):
             )
         prompt = self.prompt(pair, regions, what="explain_pairs")
         chosen = self.method(method, prompt)
-        question = self.task([prompt], [Similarity()], [chosen])
+        task = self.task([prompt], [Similarity()], [chosen])
         swapped = given.form == "caption" and given.text is pair.first
-        found = replace(pairwise(question, chosen, swapped=swapped, positions=positions == "added"), model=self.name)
+        found = replace(pairwise(task, chosen, swapped=swapped, positions=positions == "added"), model=self.name)
         return found.words() if features == "words" else found
 
     def interactions(

@@ -21,7 +21,7 @@ from apportion.models import Head
 from apportion.models.inputs import Prompt, parts_of_answer, token_label, tokenizer_of
 from apportion.results import Attribution, Cost, Generated, Interactions
 from apportion.targets import Span, Target, Unit
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 #: Targets times tokens that go back together: enough to keep a processor busy, and at most so many targets.
 CELLS_AT_ONCE = 1024
@@ -131,8 +131,8 @@ class Generation(Generated):
         first, last = indices[0], indices[-1]
         span = Span(self.ids[first : last + 1], unit)
         start, chosen = time.perf_counter(), self.engine.method(method, self.prompt)
-        question = self._question(self._read_before(first), [span], chosen, None, progress=progress)
-        found = self._answered(question, chosen, start)
+        task = self._task(self._read_before(first), [span], chosen, None, progress=progress)
+        found = self._answered(task, chosen, start)
         label = "".join(self.tokens[first : last + 1])
         explained = replace(found.explained[0], label=f'"{label}"')
         return replace(self._with_the_rest(found), explained=(explained,))
@@ -167,7 +167,7 @@ class Generation(Generated):
         chosen = self.engine.method(method, self.prompt)
         indices = range(len(self.ids)) if span is None else self._together(span)
         target = Span(self.ids[indices[0] : indices[-1] + 1], unit)
-        task = self._question(self._read_before(indices[0]), [target], chosen, None, progress=progress)
+        task = self._task(self._read_before(indices[0]), [target], chosen, None, progress=progress)
         found = play(task, chosen, Game() if game is None else game, of=of, progress=progress)
         label = "".join(self.tokens[i] for i in indices)
         return replace(found, model=self.model, explained=(replace(found.target, label=f'"{label}"'),))
@@ -185,8 +185,8 @@ class Generation(Generated):
         prompt = self._read_before(members[-1])
         rows = [self._length + i - 1 for i in members]
         targets = [Target(self.ids[i], unit=unit, position=row) for i, row in zip(members, rows, strict=True)]
-        question = self._question(prompt, targets, method, [[(row,) for row in rows]], progress=progress)
-        found = self._answered(question, method, start)
+        task = self._task(prompt, targets, method, [[(row,) for row in rows]], progress=progress)
+        found = self._answered(task, method, start)
         if len(members) == 1:
             found = replace(
                 found,
@@ -216,7 +216,7 @@ class Generation(Generated):
             explained=tuple(replace(e, feature=k) for e, k in zip(found.explained, own, strict=True)),
         )
 
-    def _question(
+    def _task(
         self,
         prompt: Prompt,
         targets: Sequence[Target | Span],
@@ -224,16 +224,14 @@ class Generation(Generated):
         rows: Sequence[Sequence[tuple[int, ...]]] | None,
         *,
         progress: bool,
-    ) -> Question:
+    ) -> AttributionTask:
         task = self.engine.task([prompt], targets, [method], head=self._head, rows=rows, progress=progress)
         task.last_method = True
         return task
 
-    def _answered(self, question: Question, method: Method, start: float) -> Attribution:
-        (found,) = self.engine.attribute(question, method)
-        cost = Cost(
-            seconds=time.perf_counter() - start, forward=question.passes.forward, backward=question.passes.backward
-        )
+    def _answered(self, task: AttributionTask, method: Method, start: float) -> Attribution:
+        (found,) = self.engine.attribute(task, method)
+        cost = Cost(seconds=time.perf_counter() - start, forward=task.passes.forward, backward=task.passes.backward)
         return replace(found, cost=cost, prediction=())
 
     def _with_the_rest(self, found: Attribution) -> Attribution:

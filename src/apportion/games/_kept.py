@@ -21,14 +21,14 @@ class Kept:
 
     Args:
         path: Of the file, which need not exist yet.
-        question: A fingerprint of all that the payoff depends on.
+        task: A fingerprint of all that the payoff depends on.
 
     Raises:
-        ApportionError: The file holds another question's game, or is none.
+        ApportionError: The file holds another task's game, or is none.
     """
 
-    def __init__(self, path: str | os.PathLike[str], question: str) -> None:
-        self.path, self.question = Path(path), question
+    def __init__(self, path: str | os.PathLike[str], task: str) -> None:
+        self.path, self.task = Path(path), task
         if not self.path.parent.is_dir():
             raise ApportionError(f"cannot keep a game in {str(path)!r}: there is no folder {str(self.path.parent)!r}.")
         self._found = self._read() if self.path.exists() else None
@@ -46,7 +46,7 @@ class Kept:
             paid: What they are paid.
         """
         tensors = {"coalitions": coalitions.contiguous(), "paid": paid.contiguous()}
-        content = safetensors.torch.save(tensors, {"format": FORMAT, "question": self.question})
+        content = safetensors.torch.save(tensors, {"format": FORMAT, "task": self.task})
         write_atomically(self.path, content)
 
     def _read(self) -> tuple[Tensor, Tensor]:
@@ -58,9 +58,9 @@ class Kept:
             raise ApportionError(f"{str(self.path)!r} is not a game's file: {error}; give another path.") from error
         if told.get("format") != FORMAT or tensors.keys() != {"coalitions", "paid"}:
             raise ApportionError(f"{str(self.path)!r} is not a game's file; give another path.")
-        if told["question"] != self.question:
+        if told["task"] != self.task:
             raise ApportionError(
-                f"{str(self.path)!r} holds the game of another question: the model, prompt, target, method, masker, "
+                f"{str(self.path)!r} holds the game of another task: the model, prompt, target, method, masker, "
                 "players and targets must be the same; give another path, or delete the file."
             )
         return tensors["coalitions"], tensors["paid"].to(torch.float64)

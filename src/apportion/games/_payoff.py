@@ -10,7 +10,7 @@ from torch import Tensor
 
 from apportion.games._players import Players
 from apportion.games.maskers import AnyMasker, as_masker, in_prompt
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 Payoff = Callable[[Bool[Tensor, "coalitions players"]], Float[Tensor, "coalitions targets"]]
 
@@ -19,23 +19,22 @@ _MADE_AT_ONCE = 512
 _IMAGES_AT_ONCE = 64
 
 
-def target_payoff(question: Question, example: int, players: Players, masker: AnyMasker) -> Payoff:
-    """A function from coalitions, one a row, to the values of a question's targets when only they are present.
+def target_payoff(task: AttributionTask, example: int, players: Players, masker: AnyMasker) -> Payoff:
+    """A function from coalitions, one a row, to the values of a task's targets when only they are present.
 
     Args:
-        question: With its targets; what each coalition costs is counted in its passes.
+        task: With its targets; what each coalition costs is counted in its passes.
         example: Which of its prompts.
         players: Who plays in that prompt.
         masker: How the others are made absent.
     """
-    chosen = in_prompt(as_masker(masker), question)
-    made = _IMAGES_AT_ONCE if question.prompts[example].canvases else _MADE_AT_ONCE
+    chosen = in_prompt(as_masker(masker), task)
+    made = _IMAGES_AT_ONCE if task.prompts[example].canvases else _MADE_AT_ONCE
 
     def payoff(coalitions: Bool[Tensor, "coalitions players"]) -> Float[Tensor, "coalitions targets"]:
-        present = presence(players, coalitions, len(question.prompts[example].features))
+        present = presence(players, coalitions, len(task.prompts[example].features))
         values = [
-            question.evaluate(example, [chosen.variant(question, example, row) for row in some])
-            for some in present.split(made)
+            task.evaluate(example, [chosen.variant(task, example, row) for row in some]) for some in present.split(made)
         ]
         return torch.cat(values)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from apportion.core import AnyFeatures, ApportionError, Feature, FeatureKind, feature_groups, group_feature
 from apportion.models.inputs import tokenizer_of
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 @dataclass(frozen=True)
@@ -27,22 +27,22 @@ class Players:
     columns: tuple[int, ...]
 
 
-def players_of(question: Question, example: int, players: AnyFeatures = "tokens") -> Players:
-    """Who plays in one of a question's prompts.
+def players_of(task: AttributionTask, example: int, players: AnyFeatures = "tokens") -> Players:
+    """Who plays in one of a task's prompts.
 
     Template tokens, tokens that hold the place of an image, the answer that a `Span` explains, the mask token that the
     target reads and the token that starts a decoder are always present.
 
     Args:
-        question: With its targets.
+        task: With its targets.
         example: Which of its prompts.
         players: Parts of the prompt; of spans only these play, and everything outside is always present.
 
     Raises:
         ApportionError: Nothing is left to play, or a span does not fit the prompt or holds nothing that can be absent.
     """
-    features = question.prompts[example].features
-    always = _always_present(question, example)
+    features = task.prompts[example].features
+    always = _always_present(task, example)
     kind: FeatureKind = "word" if players == "words" else "span"
     found: list[tuple[list[int], Feature, bool]] = []
     for name, indices in feature_groups(features, players):
@@ -80,8 +80,8 @@ def to_features(players: Players, values: Float[Tensor, "players targets"]) -> F
     return scores
 
 
-def _always_present(question: Question, example: int) -> set[int]:
-    prompt, head = question.prompts[example], question.head
+def _always_present(task: AttributionTask, example: int) -> set[int]:
+    prompt, head = task.prompts[example], task.head
     always = {i for i, feature in enumerate(prompt.features) if feature.template}
     names, starts = list(prompt.parts), prompt.starts
     always |= {start for name, start in starts.items() if name.startswith("decoder") and prompt.parts[name]}
@@ -89,7 +89,7 @@ def _always_present(question: Question, example: int) -> set[int]:
         return always  # an image alone
     first = starts[head.kind.rows_in(tuple(names))]
     mask = getattr(tokenizer_of(head.processor), "mask_token_id", None)
-    for target, rows in zip(question.targets, question.rows[example], strict=True):
+    for target, rows in zip(task.targets, task.rows[example], strict=True):
         always |= {first + row for row in target.own_rows(rows)}
         if head.kind.fills_masks and mask is not None and names[0] == "input_ids":
             always |= {first + row for row in rows if prompt.ids[row] == mask}

@@ -8,10 +8,10 @@ from apportion.core import ApportionError
 from apportion.games import AnyMasker, Delete, Masker, MeanEmbedding, as_masker, in_prompt
 from apportion.metagame._attribution_payoff import scores_of_variants
 from apportion.methods import Method
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
-def masker_of(question: Question, method: Method, masker: AnyMasker) -> Masker:
+def masker_of(task: AttributionTask, method: Method, masker: AnyMasker) -> Masker:
     """The masker of a metagame.
 
     Left open, it is that of a method which makes features absent itself; the token for it, where the tokenizer has one;
@@ -20,7 +20,7 @@ def masker_of(question: Question, method: Method, masker: AnyMasker) -> Masker:
     models of text read whoever is first otherwise (docs/studies/metagame.md).
 
     Args:
-        question: About one prompt.
+        task: About one prompt.
         method: The first-order method.
         masker: `"auto"` leaves it open.
 
@@ -28,22 +28,22 @@ def masker_of(question: Question, method: Method, masker: AnyMasker) -> Masker:
         ApportionError: There is no such masker, or it does not fit the prompt.
     """
     if masker != "auto":
-        return in_prompt(as_masker(masker), question)
-    usual = in_prompt(as_masker(getattr(method, "masker", "auto")), question)
+        return in_prompt(as_masker(masker), task)
+    usual = in_prompt(as_masker(getattr(method, "masker", "auto")), task)
     if hasattr(method, "masker") or not isinstance(usual, Delete):
         return usual
-    return MeanEmbedding() if _follows(question, method) else usual
+    return MeanEmbedding() if _follows(task, method) else usual
 
 
-def _follows(question: Question, method: Method) -> bool:
+def _follows(task: AttributionTask, method: Method) -> bool:
     """Whether a prompt given as embeddings has the attributions that it has as token ids."""
-    everyone = torch.ones(len(question.prompts[0].features), dtype=torch.bool)
-    model = question.head.model
+    everyone = torch.ones(len(task.prompts[0].features), dtype=torch.bool)
+    model = task.head.model
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     try:
-        variant = MeanEmbedding().variant(question, 0, everyone)
-        found = scores_of_variants(question, method, [variant])[0]
-        known = method.attribute(question).scores[0]
+        variant = MeanEmbedding().variant(task, 0, everyone)
+        found = scores_of_variants(task, method, [variant])[0]
+        known = method.attribute(task).scores[0]
     except (ApportionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return False
     known = known.detach().double().cpu()

@@ -12,7 +12,7 @@ from torch import Tensor
 from apportion.core import ApportionError
 from apportion.games import AnyMasker, Players, as_masker, in_prompt, presence
 from apportion.methods import Method
-from apportion.task import Question, Variant
+from apportion.task import AttributionTask, Variant
 
 #: How many tokens are explained together: fewer than are read together, since a graph is kept of each.
 TOKENS_AT_ONCE = 1024
@@ -24,7 +24,7 @@ AttributionPayoff = Callable[[Bool[Tensor, "coalitions players"]], Float[Tensor,
 
 
 def attribution_payoff(
-    question: Question,
+    task: AttributionTask,
     method: Method,
     players: Players,
     masker: AnyMasker,
@@ -33,20 +33,20 @@ def attribution_payoff(
     """A function from coalitions, one a row, to what a method attributes to some groups of features.
 
     All coalitions of one batch share a forward pass and, for a method that propagates, one backward pass for each of
-    the question's targets.
+    the task's targets.
 
     Args:
-        question: About one prompt, with its targets; what each coalition costs is counted in its passes.
+        task: About one prompt, with its targets; what each coalition costs is counted in its passes.
         method: Any first-order method whose scores belong to the prompt's own features.
         players: Who plays.
         masker: How the others are made absent.
         targets: Groups of the prompt's features, whose scores are summed; those of absent features count 0.
 
     Returns:
-        A payoff whose outputs are the groups for the question's first target, then for the second, and so on.
+        A payoff whose outputs are the groups for the task's first target, then for the second, and so on.
     """
-    chosen = in_prompt(as_masker(masker), question)
-    count = len(question.prompts[0].features)
+    chosen = in_prompt(as_masker(masker), task)
+    count = len(task.prompts[0].features)
     of_group = torch.zeros(count, len(targets), dtype=torch.float64)
     for k, members in enumerate(targets):
         of_group[list(members), k] = 1
@@ -55,8 +55,8 @@ def attribution_payoff(
         present = presence(players, coalitions, count)
         rows = []
         for some in present.split(_MADE_AT_ONCE):
-            variants = [chosen.variant(question, 0, row) for row in some]
-            scores = scores_of_variants(question, method, variants)
+            variants = [chosen.variant(task, 0, row) for row in some]
+            scores = scores_of_variants(task, method, variants)
             rows.append((scores * some[:, None]) @ of_group)
         return torch.cat(rows).flatten(1)
 
@@ -64,31 +64,31 @@ def attribution_payoff(
 
 
 def scores_of_variants(
-    question: Question, method: Method, variants: Sequence[Variant]
+    task: AttributionTask, method: Method, variants: Sequence[Variant]
 ) -> Float[Tensor, "variants targets features"]:
     """What a method attributes to a prompt's features in changed prompts; 0 for those that are no longer there.
 
     Args:
-        question: About one prompt; its targets are fixed as it reads them unchanged.
+        task: About one prompt; its targets are fixed as it reads them unchanged.
         method: The method.
         variants: The changed prompts.
 
     Raises:
         ApportionError: The method divides among others than the prompt's own features, or cannot serve a variant.
     """
-    found = torch.zeros(len(variants), len(question.targets), len(question.prompts[0].features), dtype=torch.float64)
-    for members in question.running_together(variants, tokens=TOKENS_AT_ONCE):
+    found = torch.zeros(len(variants), len(task.targets), len(task.prompts[0].features), dtype=torch.float64)
+    for members in task.running_together(variants, tokens=TOKENS_AT_ONCE):
         some = [variants[i] for i in members]
-        asked = Question(
-            question.head,
+        asked = AttributionTask(
+            task.head,
             [variant.prompt for variant in some],
-            question.resolved[0],
+            task.resolved[0],
             detail=method.detail,
             rows=[variant.rows for variant in some],
         )
-        asked.passes, asked.summands, asked.last_method = question.passes, method.summands, True
+        asked.passes, asked.summands, asked.last_method = task.passes, method.summands, True
         changes = [variant.change for variant in some if variant.change is not None]
-        with changes[0].lent(question.head.model, changes) if changes else nullcontext():
+        with changes[0].lent(task.head.model, changes) if changes else nullcontext():
             shares = method.attribute(asked)
         if shares.features is not None:
             raise ApportionError(

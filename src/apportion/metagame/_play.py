@@ -1,4 +1,4 @@
-"""Play: from a question about one prompt to its interactions."""
+"""Play: from a task about one prompt to its interactions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from apportion.metagame.estimators import Budget, Estimator, MetaGame, estimated
 from apportion.methods import Method
 from apportion.results import Cost, Explained, Interactions
 from apportion.targets import Reading
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 AnyOf = Literal["auto", "players", "features"] | AnyFeatures
 """Whose attribution is divided: the game's `"players"`, `"features"` (every feature of the prompt, also those that are
@@ -93,11 +93,11 @@ class Moved:
     player: int | None
 
 
-def play(question: Question, method: Method, rules: Game, *, of: AnyOf = "auto", progress: bool) -> Interactions:
-    """The interactions for all of a question's targets, from one game.
+def play(task: AttributionTask, method: Method, rules: Game, *, of: AnyOf = "auto", progress: bool) -> Interactions:
+    """The interactions for all of a task's targets, from one game.
 
     Args:
-        question: About one prompt.
+        task: About one prompt.
         method: The first-order method whose attributions are divided.
         rules: Of the game.
         of: Whose attribution is divided.
@@ -107,15 +107,15 @@ def play(question: Question, method: Method, rules: Game, *, of: AnyOf = "auto",
         ApportionError: The rules do not fit the prompt, the method does not, the budget is too small, or the file is of
             another game.
     """
-    start, before, rules = time.perf_counter(), replace(question.passes), rules.among("tokens")
-    players = players_of(question, 0, rules.players)
-    moved = moved_of(question, players, "players" if of == "auto" else of)
+    start, before, rules = time.perf_counter(), replace(task.passes), rules.among("tokens")
+    players = players_of(task, 0, rules.players)
+    moved = moved_of(task, players, "players" if of == "auto" else of)
     groups = [one.members for one in moved]
-    masker = masker_of(question, method, rules.masker)
-    restricted = restricted_payoff(question, method, players, masker, groups, progress=progress)
-    payoff = restricted or attribution_payoff(question, method, players, masker, groups)
-    asked = len(question.targets)
-    kept = None if rules.path is None else Kept(rules.path, _told(question, method, masker, players, moved))
+    masker = masker_of(task, method, rules.masker)
+    restricted = restricted_payoff(task, method, players, masker, groups, progress=progress)
+    payoff = restricted or attribution_payoff(task, method, players, masker, groups)
+    asked = len(task.targets)
+    kept = None if rules.path is None else Kept(rules.path, _told(task, method, masker, players, moved))
     game = MetaGame(
         len(players.groups),
         payoff,
@@ -131,11 +131,11 @@ def play(question: Question, method: Method, rules: Game, *, of: AnyOf = "auto",
     third = third_order(game) if rules.order == 3 else None
     cost = Cost(
         seconds=time.perf_counter() - start,
-        forward=question.passes.forward - before.forward,
-        backward=question.passes.backward - before.backward,
+        forward=task.passes.forward - before.forward,
+        backward=task.passes.backward - before.backward,
     )
-    readings = zip(question.read.readings[0], question.read.values[0], strict=True)
-    prompt, count = question.prompts[0], len(moved)
+    readings = zip(task.read.readings[0], task.read.values[0], strict=True)
+    prompt, count = task.prompts[0], len(moved)
 
     def of_target(t: int, reading: Reading, value: float) -> Interactions:
         mine = slice(t * count, (t + 1) * count)
@@ -161,13 +161,13 @@ def play(question: Question, method: Method, rules: Game, *, of: AnyOf = "auto",
     return Interactions.joined([of_target(t, reading, value) for t, (reading, value) in enumerate(readings)])
 
 
-def moved_of(question: Question, players: Players, targets: AnyOf) -> list[Moved]:
+def moved_of(task: AttributionTask, players: Players, targets: AnyOf) -> list[Moved]:
     """The targets of a metagame.
 
     Raises:
         ApportionError: There are none of that kind, or a span does not fit the prompt.
     """
-    features = question.prompts[0].features
+    features = task.prompts[0].features
     player_of = {members: player for player, members in enumerate(players.groups)}
     shown = [players.features[column] for column in players.columns]
     if targets == "players":
@@ -194,17 +194,17 @@ def _options(rules: Game) -> dict[str, object]:
     }
 
 
-def _told(question: Question, method: Method, masker: Masker, players: Players, moved: Sequence[Moved]) -> str:
+def _told(task: AttributionTask, method: Method, masker: Masker, players: Players, moved: Sequence[Moved]) -> str:
     """A fingerprint of all that a coalition's attributions depend on."""
     return fingerprint(
         {
             "apportion": __version__,
-            "weights": weights_fingerprint(question.head.model),
-            "prompt": question.prompts[0].inputs,
-            "targets": [question.resolved[0], question.rows[0]],
+            "weights": weights_fingerprint(task.head.model),
+            "prompt": task.prompts[0].inputs,
+            "targets": [task.resolved[0], task.rows[0]],
             # A function counts by its name alone, so what it says of the prompt tells it from others of that name.
             "functions": [
-                f"{v:.3g}" for t, v in zip(question.targets, question.read.values[0], strict=True) if t.of_whole_output
+                f"{v:.3g}" for t, v in zip(task.targets, task.read.values[0], strict=True) if t.of_whole_output
             ],
             "method": [method.name, method.options, method],
             "masker": [masker.name, masker],

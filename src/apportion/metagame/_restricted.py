@@ -24,7 +24,7 @@ from apportion.games import (
 from apportion.games.values import MOST_PLAYERS_OF_PAIRS, all_coalitions, dividends_of
 from apportion.metagame._attribution_payoff import AttributionPayoff
 from apportion.methods import Method, Shapley
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 #: Maskers that leave a player absent when others become absent after it, however that is done.
 _LASTING = (Delete, Replace, ZeroEmbedding)
@@ -54,7 +54,7 @@ def restricted_shapley(
 
 
 def restricted_payoff(
-    question: Question,
+    task: AttributionTask,
     method: Method,
     players: Players,
     masker: AnyMasker,
@@ -68,7 +68,7 @@ def restricted_payoff(
     evaluations of the target serve all coalitions, where playing each anew takes up to 3^n.
 
     Args:
-        question: About one prompt, with its targets.
+        task: About one prompt, with its targets.
         method: The first-order method.
         players: Who plays the metagame.
         masker: How the others are made absent.
@@ -81,10 +81,10 @@ def restricted_payoff(
     """
     if type(method) is not Shapley or method.estimator not in ("auto", "exact"):
         return None
-    chosen = in_prompt(as_masker(masker), question)
-    own = players_of(question, 0, method.features)
+    chosen = in_prompt(as_masker(masker), task)
+    own = players_of(task, 0, method.features)
     ours = isinstance(method.features, str) and method.features in ("tokens", "patches")
-    same = own.groups == players.groups and in_prompt(as_masker(method.masker), question) == chosen
+    same = own.groups == players.groups and in_prompt(as_masker(method.masker), task) == chosen
     if not ours or not same or not isinstance(chosen, _LASTING) or len(players.groups) > MOST_PLAYERS_OF_PAIRS:
         return None
     count = len(players.groups)
@@ -92,7 +92,7 @@ def restricted_payoff(
 
     @cache
     def known() -> Float[Tensor, "coalitions outputs targets"]:
-        game = CooperativeGame(count, target_payoff(question, 0, players, chosen), progress=progress, label="shapley")
+        game = CooperativeGame(count, target_payoff(task, 0, players, chosen), progress=progress, label="shapley")
         return torch.einsum("cpo,pt->cot", restricted_shapley(game.values(all_coalitions(count))), of_group)
 
     def payoff(coalitions: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import Feature, Ledger
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 Family = Literal["backward", "forward", "perturbation", "own"]
 Conserves = Literal["exactly", "with a remainder", "no"]
@@ -20,7 +20,7 @@ Conserves = Literal["exactly", "with a remainder", "no"]
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """What a method finds for a question of several examples and targets.
+    """What a method finds for a task of several examples and targets.
 
     Args:
         scores: For each example, the shares by target and feature.
@@ -85,8 +85,8 @@ class Method(ABC):
         return False
 
     @abstractmethod
-    def attribute(self, question: Question) -> Shares:
-        """Find the shares of a question's targets."""
+    def attribute(self, task: AttributionTask) -> Shares:
+        """Find the shares of a task's targets."""
 
 
 def _jsonable(value: Any) -> Any:

@@ -21,7 +21,7 @@ def register(
 
         @ap.register("first-token", cost="1 forward pass")
         class FirstToken(ap.Method):
-            def attribute(self, question): ...
+            def attribute(self, task): ...
 
     Args:
         name: In lower case with hyphens, as users write it.

@@ -17,7 +17,7 @@ from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.backward import check_count
 from apportion.models.inputs import Canvas, Prompt
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 #: The line of the ledger for what targets change when the image is shifted.
 CHANGE = "change by shifting"
@@ -83,9 +83,9 @@ class Shifted(Method):
         of = {"method": inner.name, "of": dict(inner.options)} if isinstance(inner, Method) else {"method": None}
         return {**of, "pixels": self.pixels, "count": self.count, "seed": self.seed}
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Average over the shifts of each example."""
-        found = [self._mean(question.alone(b)) for b in range(len(question.prompts))]
+        found = [self._mean(task.single(b)) for b in range(len(task.prompts))]
         return Shares(
             scores=[shares.scores[0] for shares in found],
             position_scores=[None if s.position_scores is None else s.position_scores[0] for s in found],
@@ -94,17 +94,17 @@ class Shifted(Method):
             options=found[0].options,
         )
 
-    def _mean(self, question: Question) -> Shares:
-        prompt = question.prompts[0]
+    def _mean(self, task: AttributionTask) -> Shares:
+        prompt = task.prompts[0]
         canvas = _the_image(prompt)
-        inner = self.method if isinstance(self.method, Method) else default_method(question.head.model, pixels=True)
+        inner = self.method if isinstance(self.method, Method) else default_method(task.head.model, pixels=True)
         pixels = _half_a_patch(canvas) if self.pixels is None else self.pixels
         if pixels >= min(canvas.owner.shape[-2:]):
             raise ApportionError(
                 f"pixels={pixels} would move the image out of its {canvas.owner.shape[-2]} rows and "
                 f"{canvas.owner.shape[-1]} columns; give fewer."
             )
-        found = [_at_shift(question, inner, canvas, offset) for offset in self._offsets(pixels)]
+        found = [_at_shift(task, inner, canvas, offset) for offset in self._offsets(pixels)]
         if any(shares.features is not None for shares in found):
             raise ApportionError(f"{inner.name} divides among parts of its own, which shifts cannot be averaged over.")
         scores = torch.stack([shares.scores[0] for shares in found])
@@ -114,7 +114,7 @@ class Shifted(Method):
             scores=[scores.mean(0)],
             position_scores=[torch.stack(kept).mean(0)] if len(kept) == len(found) else None,
             standard_errors=[scores.std(0) / len(scores) ** 0.5],
-            ledger=_mean_ledger([shares.ledger for shares in found], question),
+            ledger=_mean_ledger([shares.ledger for shares in found], task),
             options={"method": inner.name, "pixels": pixels},
         )
 
@@ -152,9 +152,9 @@ def _half_a_patch(canvas: Canvas) -> int:
     return max(1, min(height // canvas.patches[0], width // canvas.patches[1]) // 2)
 
 
-def _at_shift(question: Question, inner: Method, canvas: Canvas, offset: tuple[int, int]) -> Shares:
+def _at_shift(task: AttributionTask, inner: Method, canvas: Canvas, offset: tuple[int, int]) -> Shares:
     """What the method finds for the image moved by so many rows and columns, by the features of the image at rest."""
-    prompt = question.prompts[0]
+    prompt = task.prompts[0]
     moved = replace(canvas, owner=_moved(canvas.owner, offset))
     # Forward methods know only the model's own patches.
     of_patches = inner.about.family == "forward"
@@ -162,8 +162,8 @@ def _at_shift(question: Question, inner: Method, canvas: Canvas, offset: tuple[i
     inputs = {**prompt.inputs, canvas.name: _moved(prompt.inputs[canvas.name], offset)}
     features = (*read.features, *prompt.features[canvas.count :])
     shifted = replace(prompt, inputs=inputs, canvases=(read,), features=features)
-    asked = Question(question.head, [shifted], question.resolved[0], detail=inner.detail, rows=question.rows)
-    asked.passes, asked.summands, asked.last_method = question.passes, inner.summands, True
+    asked = AttributionTask(task.head, [shifted], task.resolved[0], detail=inner.detail, rows=task.rows)
+    asked.passes, asked.summands, asked.last_method = task.passes, inner.summands, True
     shares = inner.attribute(asked)
     if not of_patches:
         return shares
@@ -200,12 +200,12 @@ def _by_region(
     return torch.cat([regions.summed(padded[:, patches.owner]), rest], 1)
 
 
-def _mean_ledger(ledgers: Sequence[Ledger | None], question: Question) -> Ledger | None:
+def _mean_ledger(ledgers: Sequence[Ledger | None], task: AttributionTask) -> Ledger | None:
     """The mean of several accounts, with what the target changed as a line."""
     kept = [ledger for ledger in ledgers if ledger is not None]
     if len(kept) < len(ledgers):
         return None
-    total = torch.tensor(question.read.values[0], dtype=torch.float64)
+    total = torch.tensor(task.read.values[0], dtype=torch.float64)
     mean = sum((ledger.total for ledger in kept), torch.zeros_like(total)) / len(kept)
     lines = _means([ledger.lines for ledger in kept])
     details = {line: _means([ledger.details.get(line, {}) for ledger in kept]) for line in lines}

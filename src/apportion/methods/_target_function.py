@@ -7,12 +7,12 @@ from dataclasses import replace
 import torch
 
 from apportion.core import Ledger
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
-def with_target_function(ledger: Ledger, question: Question) -> Ledger:
+def with_target_function(ledger: Ledger, task: AttributionTask) -> Ledger:
     """The accounts of Σ output · derivative as those of the target itself, with a line for the difference."""
-    if all(reading.linear for reading in question.read.readings[0]):
+    if all(reading.linear for reading in task.read.readings[0]):
         return ledger
-    values = torch.tensor(question.read.values[0], dtype=ledger.total.dtype)
+    values = torch.tensor(task.read.values[0], dtype=ledger.total.dtype)
     return replace(ledger, total=values, lines={**ledger.lines, "target function": values - ledger.total})

@@ -3,6 +3,6 @@
 from apportion.task._batching import TOKENS_AT_ONCE as TOKENS_AT_ONCE
 from apportion.task._batching import batches as batches
 from apportion.task._batching import tokens_of as tokens_of
-from apportion.task._task import Question as Question
+from apportion.task._task import AttributionTask as AttributionTask
 from apportion.task._variant import Change as Change
 from apportion.task._variant import Variant as Variant

@@ -1,4 +1,4 @@
-"""A question: some prompts, what is asked about them, and the one forward pass that every method shares."""
+"""A task: prompts, targets, and the one forward pass that every method shares."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from apportion.task._variant import Variant
 
 @dataclass
 class Passes:
-    """How much the model has run for a question, in examples.
+    """How much the model has run for a task, in examples.
 
     Args:
         forward: Forward passes.
@@ -64,7 +64,7 @@ class Read:
         return self.derive()
 
 
-class Question:
+class AttributionTask:
     """Targets to divide for a batch of prompts.
 
     Args:
@@ -110,24 +110,26 @@ class Question:
             inputs["logits_to_keep"] = self._keep
         return inputs
 
-    def in_detail(self) -> Question:
-        """The same question, with a forward pass of its own that tells all modules apart."""
-        question = Question(self.head, self.prompts, self.targets, detail=True, rows=self.rows, progress=self.progress)
-        question.passes, question.summands = self.passes, self.summands
-        return question
+    def in_detail(self) -> AttributionTask:
+        """The same task, with a forward pass of its own that tells all modules apart."""
+        task = AttributionTask(
+            self.head, self.prompts, self.targets, detail=True, rows=self.rows, progress=self.progress
+        )
+        task.passes, task.summands = self.passes, self.summands
+        return task
 
-    def about(self, targets: Sequence[AnyTarget]) -> Question:
-        """Another question about the same forward pass: other numbers, read where these are read."""
+    def about(self, targets: Sequence[AnyTarget]) -> AttributionTask:
+        """Another task about the same forward pass: other numbers, read where these are read."""
         rows = [[of_prompt[0]] * len(targets) for of_prompt in self.rows]
-        question = Question(self.head, self.prompts, targets, detail=self.detail, rows=rows)
-        question.passes, question.trace = self.passes, self.trace
-        return question
+        task = AttributionTask(self.head, self.prompts, targets, detail=self.detail, rows=rows)
+        task.passes, task.trace = self.passes, self.trace
+        return task
 
-    def alone(self, example: int) -> Question:
-        """The same question about one of the examples."""
+    def single(self, example: int) -> AttributionTask:
+        """The same task about one of the examples."""
         if len(self.prompts) == 1:
             return self
-        question = Question(
+        task = AttributionTask(
             self.head,
             [self.prompts[example]],
             self.targets,
@@ -135,8 +137,8 @@ class Question:
             rows=[self.rows[example]],
             progress=self.progress,
         )
-        question.passes, question.summands = self.passes, self.summands
-        return question
+        task.passes, task.summands = self.passes, self.summands
+        return task
 
     @cached_property
     def trace(self) -> Trace:
@@ -202,7 +204,7 @@ class Question:
         """
         values = torch.empty(len(variants), len(self.targets), dtype=torch.float64)
         for members in self.running_together(variants):
-            question = Question(
+            task = AttributionTask(
                 self.head,
                 [variants[i].prompt for i in members],
                 self.resolved[example],
@@ -210,7 +212,7 @@ class Question:
             )
             changes = [change for i in members if (change := variants[i].change) is not None]
             with changes[0].lent(self.head.model, changes) if changes else nullcontext():
-                values[members] = question._values_without_graph()
+                values[members] = task._values_without_graph()
             self.passes.forward += len(members)
         return values
 

@@ -72,9 +72,9 @@ def directed_payoff(
     if len(asked) != 1:
         raise ApportionError(f"directed effects are of one target at a time; {len(asked)} were given.")
     chosen = engine.method(method, engine.prompt(prompt))
-    question = engine.prepare(prompt, asked, [chosen])
-    playing = players_of(question, 0, players)
-    payoff = attribution_payoff(question, chosen, playing, masker_of(question, chosen, masker), playing.groups)
+    task = engine.prepare(prompt, asked, [chosen])
+    playing = players_of(task, 0, players)
+    payoff = attribution_payoff(task, chosen, playing, masker_of(task, chosen, masker), playing.groups)
     return MetaGame(len(playing.groups), payoff, range(len(playing.groups)))
 
 

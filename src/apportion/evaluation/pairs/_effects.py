@@ -80,9 +80,9 @@ def pair_payoff(
     asked = engine.targets(prompt, target, contrast, "logit", None)
     if len(asked) != 1:
         raise ApportionError(f"effects of pairs are of one target at a time; {len(asked)} were given.")
-    question = engine.prepare(prompt, asked, [])
-    playing = players_of(question, 0, players)
-    return CooperativeGame(len(playing.groups), target_payoff(question, 0, playing, masker))
+    task = engine.prepare(prompt, asked, [])
+    playing = players_of(task, 0, players)
+    return CooperativeGame(len(playing.groups), target_payoff(task, 0, playing, masker))
 
 
 def _singles_and_pairs(n: int) -> Bool[Tensor, "coalitions players"]:

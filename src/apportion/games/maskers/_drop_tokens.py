@@ -16,7 +16,7 @@ from apportion.core import ApportionError
 from apportion.games.maskers._image_masker import ImageMasker
 from apportion.models.anatomy import in_evaluation
 from apportion.models.inputs import Canvas, layout_of
-from apportion.task import Change, Question, Variant
+from apportion.task import AttributionTask, Change, Variant
 
 #: At most so many tokens stand before the patches: a class token, distillation, registers.
 MOST_BEFORE = 16
@@ -35,21 +35,21 @@ class DropTokens(ImageMasker):
     name = "drop-tokens"
 
     def changed(
-        self, question: Question, example: int, variant: Variant, present: Bool[Tensor, " features"]
+        self, task: AttributionTask, example: int, variant: Variant, present: Bool[Tensor, " features"]
     ) -> Variant:
         """The variant with fewer tokens of the image.
 
         Raises:
             ApportionError: The model is no plain stack, a patch is absent in part, or nothing would be left.
         """
-        if bool(present[: question.prompts[example].before_tokens].all()):
+        if bool(present[: task.prompts[example].before_tokens].all()):
             return variant
-        sequence, canvas = patch_sequence(question, example, "the masker 'drop-tokens'")
-        there = whole_patches(question, example, canvas, present[: canvas.count])
+        sequence, canvas = patch_sequence(task, example, "the masker 'drop-tokens'")
+        there = whole_patches(task, example, canvas, present[: canvas.count])
         places = torch.cat([torch.arange(sequence.before), sequence.before + there.nonzero().flatten()])
         if not len(places):
             raise ApportionError(
-                f"{type(question.head.model).__name__} has no token beside its patches, so they cannot all be dropped; "
+                f"{type(task.head.model).__name__} has no token beside its patches, so they cannot all be dropped; "
                 "use masker='mean' or 'blur'."
             )
         return replace(variant, change=Reordered(sequence.module, places))
@@ -104,36 +104,36 @@ class Reordered(Change):
             handle.remove()
 
 
-#: By question, since a model is tried out only once.
-_TRIED: WeakKeyDictionary[Question, dict[int, PatchSequence]] = WeakKeyDictionary()
+#: By task, since a model is tried out only once.
+_TRIED: WeakKeyDictionary[AttributionTask, dict[int, PatchSequence]] = WeakKeyDictionary()
 
 
-def patch_sequence(question: Question, example: int, doing: str) -> tuple[PatchSequence, Canvas]:
+def patch_sequence(task: AttributionTask, example: int, doing: str) -> tuple[PatchSequence, Canvas]:
     """The sequence of patches of a plain stack, and the canvas that they are of.
 
     Args:
-        question: With its targets.
+        task: With its targets.
         example: Which of its prompts.
         doing: What needs it, for errors.
 
     Raises:
         ApportionError: There is no such sequence, the order of its tokens matters, or the target reads single ones.
     """
-    prompt, model = question.prompts[example], question.head.model
+    prompt, model = task.prompts[example], task.head.model
     refusal = f"{doing} needs a plain stack of patches (ViT, DeiT, DINOv2, CLIP, SigLIP), and "
     other = "; leave-one-out or occlusion with masker='mean' or 'blur' fit."
     if len(prompt.canvases) != 1 or prompt.canvases[0].patches is None or not prompt.canvases[0].batched:
         raise ApportionError(f"{refusal}{type(model).__name__} has none for this prompt{other}")
     canvas = prompt.canvases[0]
-    for target in question.targets:
+    for target in task.targets:
         if target.single_place is not None:
             raise ApportionError(f"{refusal}the target reads of={target.single_place!r}, whose place would move{other}")
-    known = _TRIED.setdefault(question, {})
+    known = _TRIED.setdefault(task, {})
     if example not in known:
-        found = _found(question, example, canvas)
+        found = _found(task, example, canvas)
         if found is None:
             raise ApportionError(f"{refusal}{type(model).__name__} makes no sequence of them{other}")
-        if not _order_is_free(question, example, found):
+        if not _order_is_free(task, example, found):
             raise ApportionError(
                 f"{refusal}in {type(model).__name__} the places of patches in the sequence count{other}"
             )
@@ -142,17 +142,17 @@ def patch_sequence(question: Question, example: int, doing: str) -> tuple[PatchS
 
 
 def whole_patches(
-    question: Question, example: int, canvas: Canvas, present: Bool[Tensor, " features"]
+    task: AttributionTask, example: int, canvas: Canvas, present: Bool[Tensor, " features"]
 ) -> Bool[Tensor, " patches"]:
     """For each of the model's patches whether it is present.
 
     Raises:
         ApportionError: A patch is present in part.
     """
-    inputs = question.prompts[example].inputs
+    inputs = task.prompts[example].inputs
     value = inputs[canvas.name]
     there = canvas.present(present).expand(value.shape).to(torch.float32)
-    (image,) = layout_of(question.head.model, canvas.name, dict(inputs)).images(there)
+    (image,) = layout_of(task.head.model, canvas.name, dict(inputs)).images(there)
     assert canvas.patches is not None
     rows, columns = canvas.patches
     height, width = image.shape[0] // rows, image.shape[1] // columns
@@ -166,9 +166,9 @@ def whole_patches(
     return shares > 0
 
 
-def _found(question: Question, example: int, canvas: Canvas) -> PatchSequence | None:
+def _found(task: AttributionTask, example: int, canvas: Canvas) -> PatchSequence | None:
     """The outermost module that embeds patches and gives a sequence of them."""
-    model = question.head.model
+    model = task.head.model
     assert canvas.patches is not None
     patches = canvas.patches[0] * canvas.patches[1]
     candidates: list[PatchSequence] = []
@@ -181,11 +181,11 @@ def _found(question: Question, example: int, canvas: Canvas) -> PatchSequence | 
     handles = [module.register_forward_hook(look) for module in model.modules() if _embeds(module)]
     try:
         with in_evaluation(model), torch.no_grad():
-            model(**question.alone(example).inputs)
+            model(**task.single(example).inputs)
     finally:
         for handle in handles:
             handle.remove()
-    question.passes.forward += 1
+    task.passes.forward += 1
     # What is inside ends first, so the last one that holds the first is the outermost.
     around = [one for one in candidates if candidates[0].module in one.module.modules()]
     return around[-1] if around else None
@@ -198,17 +198,17 @@ def _embeds(module: nn.Module) -> bool:
     return convolves and not any(isinstance(one, nn.ModuleList | nn.Sequential) for one in inside)
 
 
-def _order_is_free(question: Question, example: int, sequence: PatchSequence) -> bool:
+def _order_is_free(task: AttributionTask, example: int, sequence: PatchSequence) -> bool:
     """Whether the targets stay the same when the patch tokens change places, and can be read without one of them."""
-    prompt, rows = question.prompts[example], question.rows[example]
+    prompt, rows = task.prompts[example], task.rows[example]
     shuffled = torch.randperm(sequence.patches, generator=torch.Generator().manual_seed(0))
     before = torch.arange(sequence.before)
     moved = Reordered(sequence.module, torch.cat([before, sequence.before + shuffled]))
     fewer = Reordered(sequence.module, torch.arange(max(1, sequence.before + sequence.patches - 1)))
     try:
-        values = question.evaluate(example, [Variant(prompt, rows, moved), Variant(prompt, rows, fewer)])
+        values = task.evaluate(example, [Variant(prompt, rows, moved), Variant(prompt, rows, fewer)])
     except (ApportionError, AssertionError, IndexError, RuntimeError, TypeError, ValueError):
         return False  # what follows counts on the number of tokens
-    known = torch.tensor(question.read.values[example], dtype=torch.float64)
-    dtype = next((p.dtype for p in question.head.model.parameters() if p.is_floating_point()), torch.float32)
+    known = torch.tensor(task.read.values[example], dtype=torch.float64)
+    dtype = next((p.dtype for p in task.head.model.parameters() if p.is_floating_point()), torch.float32)
     return bool(((values[0] - known).abs() <= 1000 * torch.finfo(dtype).eps * (1 + known.abs())).all())

@@ -18,7 +18,7 @@ from apportion.games.maskers._masker import Masker
 from apportion.games.maskers._visual_token_masker import DimmedTokens
 from apportion.models.inputs import Canvas, Layout, layout_of
 from apportion.relevance import NAME as VISUAL_TOKENS
-from apportion.task import Question, Variant
+from apportion.task import AttributionTask, Variant
 
 #: The side of an image, in pixels, that lengths in options are for; they grow and shrink with it.
 SIDE = 224
@@ -30,27 +30,27 @@ _SOLVED = 0.1
 class ImageMasker(Masker):
     """One way to make features of images absent; a subclass has `changed`."""
 
-    def variant(self, question: Question, example: int, present: Bool[Tensor, " features"]) -> Variant:
+    def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
         """What the model reads when only some features of its images are present.
 
         Raises:
             ApportionError: A token is absent too, for which another masker has to stand beside this one.
         """
-        prompt = question.prompts[example]
+        prompt = task.prompts[example]
         if not bool(present[prompt.before_tokens :].all()):
             raise ApportionError(
                 f"the masker {self.name!r} is for images and a token is absent too; name both: 'delete+{self.name}'."
             )
-        return self.changed(question, example, Variant(prompt, question.rows[example]), present)
+        return self.changed(task, example, Variant(prompt, task.rows[example]), present)
 
     @abstractmethod
     def changed(
-        self, question: Question, example: int, variant: Variant, present: Bool[Tensor, " features"]
+        self, task: AttributionTask, example: int, variant: Variant, present: Bool[Tensor, " features"]
     ) -> Variant:
         """A variant, whose tokens may have been changed before, with its absent parts of images made absent.
 
         Args:
-            question: With its prompts and the rows that its targets read.
+            task: With its prompts and the rows that its targets read.
             example: Which of the prompts.
             variant: Of that prompt, whose images are as they were.
             present: For each of the prompt's features, those of the images first, whether it is there.
@@ -61,11 +61,11 @@ class Filled(ImageMasker):
     """Absent pixels are replaced by others, in the model's own normalised input; a subclass has `stand_in`."""
 
     def changed(
-        self, question: Question, example: int, variant: Variant, present: Bool[Tensor, " features"]
+        self, task: AttributionTask, example: int, variant: Variant, present: Bool[Tensor, " features"]
     ) -> Variant:
         """The variant with other pixels where a feature is absent."""
         inputs, at, change = dict(variant.prompt.inputs), 0, variant.change
-        for canvas in question.prompts[example].canvases:
+        for canvas in task.prompts[example].canvases:
             mine, at = present[at : at + canvas.count], at + canvas.count
             if bool(mine.all()):
                 continue
@@ -74,17 +74,17 @@ class Filled(ImageMasker):
                 continue
             value = inputs[canvas.name]
             there = canvas.present(mine).to(value.device).expand(value.shape)
-            inputs[canvas.name] = torch.where(there, value, self.stand_in(question, example, canvas, there))
+            inputs[canvas.name] = torch.where(there, value, self.stand_in(task, example, canvas, there))
         return replace(variant, prompt=replace(variant.prompt, inputs=inputs), change=change)
 
     @abstractmethod
     def stand_in(
-        self, question: Question, example: int, canvas: Canvas, there: Bool[Tensor, "*axes"]
+        self, task: AttributionTask, example: int, canvas: Canvas, there: Bool[Tensor, "*axes"]
     ) -> Float[Tensor, "*axes"]:
         """What stands where a pixel is absent, in the input's shape; what it holds elsewhere is not used.
 
         Args:
-            question: With its prompts.
+            task: With its prompts.
             example: Which of them.
             canvas: Which of its inputs.
             there: For each element whether it is present.
@@ -113,10 +113,10 @@ class ZeroPixels(Filled):
     name = "zero"
 
     def stand_in(
-        self, question: Question, example: int, canvas: Canvas, there: Bool[Tensor, "*axes"]
+        self, task: AttributionTask, example: int, canvas: Canvas, there: Bool[Tensor, "*axes"]
     ) -> Float[Tensor, "*axes"]:
         """Zeros."""
-        return torch.zeros_like(question.prompts[example].inputs[canvas.name])
+        return torch.zeros_like(task.prompts[example].inputs[canvas.name])
 
     def dimmed(self, there: Bool[Tensor, " tokens"]) -> DimmedTokens:
         """Zeros for the absent ones."""
@@ -134,10 +134,10 @@ class MeanColour(Filled):
     name = "mean"
 
     def stand_in(
-        self, question: Question, example: int, canvas: Canvas, there: Bool[Tensor, "*axes"]
+        self, task: AttributionTask, example: int, canvas: Canvas, there: Bool[Tensor, "*axes"]
     ) -> Float[Tensor, "*axes"]:
         """Each image's mean, by channel."""
-        return _known(question, example, canvas, self, _means)
+        return _known(task, example, canvas, self, _means)
 
     def dimmed(self, there: Bool[Tensor, " tokens"]) -> DimmedTokens:
         """The mean for the absent ones."""
@@ -176,10 +176,10 @@ class Blur(Filled):
         return "blur" if self == Blur() else f"blur(kernel={self.kernel}, sigma={self.sigma})"
 
     def stand_in(
-        self, question: Question, example: int, canvas: Canvas, there: Bool[Tensor, "*axes"]
+        self, task: AttributionTask, example: int, canvas: Canvas, there: Bool[Tensor, "*axes"]
     ) -> Float[Tensor, "*axes"]:
         """The blurred image."""
-        return _known(question, example, canvas, self, self._blurred)
+        return _known(task, example, canvas, self, self._blurred)
 
     def _blurred(self, layout: Layout, value: Tensor) -> Tensor:
         return _as_input(layout, [self.of(image) for image in _images(layout, value)], value)
@@ -233,11 +233,11 @@ class Inpaint(Filled):
         return "inpaint" if self == Inpaint() else f"inpaint(noise={self.noise}, seed={self.seed})"
 
     def stand_in(
-        self, question: Question, example: int, canvas: Canvas, there: Bool[Tensor, "*axes"]
+        self, task: AttributionTask, example: int, canvas: Canvas, there: Bool[Tensor, "*axes"]
     ) -> Float[Tensor, "*axes"]:
         """The image with its absent pixels filled in."""
-        layout = _layout(question, example, canvas)
-        value = question.prompts[example].inputs[canvas.name]
+        layout = _layout(task, example, canvas)
+        value = task.prompts[example].inputs[canvas.name]
         known = layout.images(there.to(value.dtype))
         pairs = zip(_images(layout, value), known, strict=True)
         return _as_input(layout, [self.of(image, present[..., 0] > 0) for image, present in pairs], value)
@@ -301,28 +301,28 @@ def _sums(image: Float[Tensor, "height width channel"]) -> Float[Tensor, "height
     return F.conv2d(image.permute(2, 0, 1)[:, None], weights[None, None], padding=1)[:, 0].permute(1, 2, 0)
 
 
-#: By question, so that an image is blurred once, not once a variant.
-_FOUND: WeakKeyDictionary[Question, dict[tuple[int, str, Masker | None], Tensor | Layout]] = WeakKeyDictionary()
+#: By task, so that an image is blurred once, not once a variant.
+_FOUND: WeakKeyDictionary[AttributionTask, dict[tuple[int, str, Masker | None], Tensor | Layout]] = WeakKeyDictionary()
 
 
-def _known(question: Question, example: int, canvas: Canvas, masker: Masker, find: object) -> Tensor:
+def _known(task: AttributionTask, example: int, canvas: Canvas, masker: Masker, find: object) -> Tensor:
     """What stands in for absent pixels, whichever are absent."""
-    known = _FOUND.setdefault(question, {})
+    known = _FOUND.setdefault(task, {})
     key = (example, canvas.name, masker)
     if key not in known:
-        value = question.prompts[example].inputs[canvas.name].detach()
+        value = task.prompts[example].inputs[canvas.name].detach()
         assert callable(find)
-        known[key] = find(_layout(question, example, canvas), value)
+        known[key] = find(_layout(task, example, canvas), value)
     found = known[key]
     assert isinstance(found, Tensor)
     return found
 
 
-def _layout(question: Question, example: int, canvas: Canvas) -> Layout:
-    known = _FOUND.setdefault(question, {})
+def _layout(task: AttributionTask, example: int, canvas: Canvas) -> Layout:
+    known = _FOUND.setdefault(task, {})
     key = (example, canvas.name, None)
     if key not in known:
-        known[key] = layout_of(question.head.model, canvas.name, dict(question.prompts[example].inputs))
+        known[key] = layout_of(task.head.model, canvas.name, dict(task.prompts[example].inputs))
     found = known[key]
     assert isinstance(found, Layout)
     return found

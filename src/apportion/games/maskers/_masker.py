@@ -15,7 +15,7 @@ from apportion.core import ApportionError, Feature
 from apportion.models import Head
 from apportion.models.inputs import Prompt, tokenizer_of
 from apportion.relevance import token_embedding
-from apportion.task import Question, Variant
+from apportion.task import AttributionTask, Variant
 
 #: A token where nothing is left.
 _STANDING_IN = Feature(label="", template=True)
@@ -33,11 +33,11 @@ class Masker(ABC):
     keeps_prefix: bool = False
 
     @abstractmethod
-    def variant(self, question: Question, example: int, present: Bool[Tensor, " features"]) -> Variant:
+    def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
         """What the model reads when only some features are present.
 
         Args:
-            question: With its prompts and the rows that its targets read.
+            task: With its prompts and the rows that its targets read.
             example: Which of the prompts.
             present: For each of the prompt's features, over all its parts in turn, whether it is there.
 
@@ -45,8 +45,8 @@ class Masker(ABC):
             ApportionError: Features cannot be absent from this model or prompt in this way.
         """
 
-    def resolved(self, question: Question) -> Masker:
-        """The masker that stands behind a choice left open, for this question's model and tokenizer."""
+    def resolved(self, task: AttributionTask) -> Masker:
+        """The masker that stands behind a choice left open, for this task's model and tokenizer."""
         return self
 
 
@@ -60,15 +60,15 @@ class Auto(Masker):
 
     name = "auto"
 
-    def resolved(self, question: Question) -> Masker:
+    def resolved(self, task: AttributionTask) -> Masker:
         """`Replace("mask")` or `Delete()`."""
-        has_mask = getattr(tokenizer_of(question.head.processor), "mask_token_id", None) is not None
-        of_ids = all(name.endswith("input_ids") for name in question.prompts[0].parts)
+        has_mask = getattr(tokenizer_of(task.head.processor), "mask_token_id", None) is not None
+        of_ids = all(name.endswith("input_ids") for name in task.prompts[0].parts)
         return Replace("mask") if has_mask and of_ids else Delete()
 
-    def variant(self, question: Question, example: int, present: Bool[Tensor, " features"]) -> Variant:
+    def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
         """As the masker that stands behind it."""
-        return self.resolved(question).variant(question, example, present)
+        return self.resolved(task).variant(task, example, present)
 
 
 @final
@@ -83,11 +83,11 @@ class Delete(Masker):
     name = "delete"
     keeps_prefix = True
 
-    def variant(self, question: Question, example: int, present: Bool[Tensor, " features"]) -> Variant:
+    def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
         """The prompt without its absent tokens, and where the targets are read now."""
-        prompt, rows = question.prompts[example], question.rows[example]
+        prompt, rows = task.prompts[example], task.rows[example]
         inputs, parts = dict(prompt.inputs), dict(prompt.parts)
-        read_part, left = _part_with_rows(question, prompt), list(range(prompt.before_tokens))
+        read_part, left = _part_with_rows(task, prompt), list(range(prompt.before_tokens))
         for part, kept in _by_part(prompt, present).items():
             start = prompt.starts[part]
             if bool(kept.all()):
@@ -103,7 +103,7 @@ class Delete(Masker):
             for name in _beside(prompt, part):
                 inputs[name] = _cut(name, inputs[name], columns)
             if filled:
-                inputs[part][:, 0] = _filler(question.head, part)
+                inputs[part][:, 0] = _filler(task.head, part)
             parts[part] = len(columns)
             if part == read_part:
                 before = kept.cumsum(0) - 1 + int(filled)
@@ -123,17 +123,17 @@ class AttentionMask(Masker):
     name = "attention-mask"
     keeps_prefix = True
 
-    def variant(self, question: Question, example: int, present: Bool[Tensor, " features"]) -> Variant:
+    def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
         """The prompt with 0 in the attention mask where a feature is absent."""
-        prompt, head = question.prompts[example], question.head
+        prompt, head = task.prompts[example], task.head
         inputs = dict(prompt.inputs)
-        read_part = _part_with_rows(question, prompt)
+        read_part = _part_with_rows(task, prompt)
         for part, kept in _by_part(prompt, present).items():
             if bool(kept.all()):
                 continue
             name = f"{part.removesuffix('input_ids')}attention_mask" if part.endswith("input_ids") else "attention_mask"
             _check_attention(head, name)
-            last = _first_row(question, example) if part == read_part and head.kind.writes else None
+            last = _first_row(task, example) if part == read_part and head.kind.writes else None
             if not bool((kept if last is None else kept[: last + 1]).any()):
                 raise ApportionError(
                     "with the attention mask 0 at every token that the target could look at, the model's output is not "
@@ -146,7 +146,7 @@ class AttentionMask(Masker):
                     f"{name!r} has {mask.ndim} axes; the masker 'attention-mask' needs one entry per token."
                 )
             inputs[name] = mask * kept.to(mask)
-        return Variant(replace(prompt, inputs=inputs), question.rows[example])
+        return Variant(replace(prompt, inputs=inputs), task.rows[example])
 
 
 @final
@@ -172,11 +172,11 @@ class Replace(Masker):
         """`replace`, with the token where one was chosen."""
         return "replace" if self.token == "auto" else f"replace({self.token})"
 
-    def resolved(self, question: Question) -> Masker:
+    def resolved(self, task: AttributionTask) -> Masker:
         """With the token that the tokenizer has."""
         if self.token != "auto":
             return self
-        tokenizer = tokenizer_of(question.head.processor)
+        tokenizer = tokenizer_of(task.head.processor)
         for token in TOKENS:
             if getattr(tokenizer, f"{token}_token_id", None) is not None:
                 return Replace(token)
@@ -185,10 +185,10 @@ class Replace(Masker):
             "name an id, such as 'replace(0)', or use 'delete'."
         )
 
-    def variant(self, question: Question, example: int, present: Bool[Tensor, " features"]) -> Variant:
+    def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
         """The prompt with another token where a feature is absent."""
-        prompt = question.prompts[example]
-        inputs, token = dict(prompt.inputs), self._id(question)
+        prompt = task.prompts[example]
+        inputs, token = dict(prompt.inputs), self._id(task)
         for part, kept in _by_part(prompt, present).items():
             if bool(kept.all()):
                 continue
@@ -197,19 +197,19 @@ class Replace(Masker):
                     f"the prompt is embeddings ({part!r}), which no token replaces; use masker='zero' or 'delete'."
                 )
             inputs[part] = torch.where(kept, inputs[part], token)
-        return Variant(replace(prompt, inputs=inputs), question.rows[example])
+        return Variant(replace(prompt, inputs=inputs), task.rows[example])
 
-    def _id(self, question: Question) -> int:
-        chosen = self.resolved(question)
+    def _id(self, task: AttributionTask) -> int:
+        chosen = self.resolved(task)
         assert isinstance(chosen, Replace)
         if isinstance(chosen.token, int):
-            rows = _rows_of_embedding(question.head)
+            rows = _rows_of_embedding(task.head)
             if not 0 <= chosen.token < rows:
                 raise ApportionError(
                     f"token id {chosen.token} is out of the vocabulary: the model knows 0 to {rows - 1}."
                 )
             return chosen.token
-        found = getattr(tokenizer_of(question.head.processor), f"{chosen.token}_token_id", None)
+        found = getattr(tokenizer_of(task.head.processor), f"{chosen.token}_token_id", None)
         if found is None:
             raise ApportionError(
                 f"the tokenizer has no {chosen.token} token to replace by; use 'replace' (any it has), an id such as "
@@ -226,9 +226,9 @@ class ZeroEmbedding(Masker):
     name = "zero"
     keeps_prefix = True
 
-    def variant(self, question: Question, example: int, present: Bool[Tensor, " features"]) -> Variant:
+    def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
         """The prompt as embeddings, with zeros where a feature is absent."""
-        return _embedded_variant(question, example, present, mean=False)
+        return _embedded_variant(task, example, present, mean=False)
 
 
 @final
@@ -239,9 +239,9 @@ class MeanEmbedding(Masker):
     name = "mean"
     keeps_prefix = True
 
-    def variant(self, question: Question, example: int, present: Bool[Tensor, " features"]) -> Variant:
+    def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
         """The prompt as embeddings, with the mean where a feature is absent."""
-        return _embedded_variant(question, example, present, mean=True)
+        return _embedded_variant(task, example, present, mean=True)
 
 
 def _by_part(prompt: Prompt, present: Tensor) -> dict[str, Tensor]:
@@ -259,13 +259,13 @@ def _by_part(prompt: Prompt, present: Tensor) -> dict[str, Tensor]:
     return {part: kept.to(prompt.inputs[part].device) for part, kept in zip(prompt.parts, pieces, strict=True)}
 
 
-def _part_with_rows(question: Question, prompt: Prompt) -> str:
+def _part_with_rows(task: AttributionTask, prompt: Prompt) -> str:
     """The input whose places the targets' rows are."""
-    return question.head.kind.rows_in(tuple(prompt.parts))
+    return task.head.kind.rows_in(tuple(prompt.parts))
 
 
-def _first_row(question: Question, example: int) -> int | None:
-    return min((row for rows in question.rows[example] for row in rows), default=None)
+def _first_row(task: AttributionTask, example: int) -> int | None:
+    return min((row for rows in task.rows[example] for row in rows), default=None)
 
 
 def _beside(prompt: Prompt, part: str) -> list[str]:
@@ -354,12 +354,12 @@ def _rows_of_embedding(head: Head) -> int:
     return weight.shape[0] if isinstance(weight, Tensor) else 2**31
 
 
-#: By question, so that each token's embedding and the mean of all are computed once, not once a variant.
-_EMBEDDED: WeakKeyDictionary[Question, dict[tuple[int, str], Tensor]] = WeakKeyDictionary()
+#: By task, so that each token's embedding and the mean of all are computed once, not once a variant.
+_EMBEDDED: WeakKeyDictionary[AttributionTask, dict[tuple[int, str], Tensor]] = WeakKeyDictionary()
 
 
-def _embedded_variant(question: Question, example: int, present: Tensor, *, mean: bool) -> Variant:
-    prompt, head = question.prompts[example], question.head
+def _embedded_variant(task: AttributionTask, example: int, present: Tensor, *, mean: bool) -> Variant:
+    prompt, head = task.prompts[example], task.head
     inputs, parts = dict(prompt.inputs), {}
     for part, kept in _by_part(prompt, present).items():
         embeds = part.replace("input_ids", "inputs_embeds")
@@ -371,28 +371,28 @@ def _embedded_variant(question: Question, example: int, present: Tensor, *, mean
                 f"{type(head.model).__name__} takes no {embeds!r}, so the maskers 'zero' and 'mean' do not fit; "
                 "use 'delete' or 'replace'."
             )
-        values, absent = _embeddings(question, example, part, mean=mean)
+        values, absent = _embeddings(task, example, part, mean=mean)
         inputs = {embeds if name == part else name: value for name, value in inputs.items()}
         inputs[embeds] = torch.where(kept[:, None], values, absent)
         parts[embeds] = prompt.parts[part]
-    return Variant(replace(prompt, inputs=inputs, parts=parts), question.rows[example])
+    return Variant(replace(prompt, inputs=inputs, parts=parts), task.rows[example])
 
 
 def _embeddings(
-    question: Question, example: int, part: str, *, mean: bool
+    task: AttributionTask, example: int, part: str, *, mean: bool
 ) -> tuple[Float[Tensor, "1 tokens d_model"], Float[Tensor, " d_model"]]:
     """The embeddings of a part's tokens, and the one of an absent token."""
-    known = _EMBEDDED.setdefault(question, {})
-    given = question.prompts[example].inputs[part]
+    known = _EMBEDDED.setdefault(task, {})
+    given = task.prompts[example].inputs[part]
     with torch.no_grad():
         if (example, part) not in known:
-            known[example, part] = given.detach() if given.is_floating_point() else _embedding(question.head)(given)
+            known[example, part] = given.detach() if given.is_floating_point() else _embedding(task.head)(given)
         values = known[example, part]
         if not mean:
             return values, values.new_zeros(values.shape[-1])
         key = (example, "mean") if given.is_floating_point() else (-1, "mean")
         if key not in known:
-            known[key] = values[0].mean(0) if given.is_floating_point() else _mean_embedding(question.head, given)
+            known[key] = values[0].mean(0) if given.is_floating_point() else _mean_embedding(task.head, given)
         return values, known[key]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from apportion.core import ApportionError
 from apportion.games.maskers._image_masker import ImageMasker, MeanColour, ZeroPixels
 from apportion.games.maskers._masker import AttentionMask, Auto, Delete, Masker, MeanEmbedding, Replace, ZeroEmbedding
-from apportion.task import Question, Variant
+from apportion.task import AttributionTask, Variant
 
 _OF_TEXT = (Auto, Delete, AttentionMask, Replace, ZeroEmbedding, MeanEmbedding)
 
@@ -36,31 +36,31 @@ class Mixed(Masker):
         """Both names, that of the text's masker first."""
         return f"{self.text.name}+{self.image.name}"
 
-    def variant(self, question: Question, example: int, present: Bool[Tensor, " features"]) -> Variant:
+    def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
         """What the model reads when only some of its tokens and parts of images are present."""
-        prompt = question.prompts[example]
-        variant = Variant(prompt, question.rows[example])
+        prompt = task.prompts[example]
+        variant = Variant(prompt, task.rows[example])
         words = present.clone()
         words[: prompt.before_tokens] = True
         if not bool(words.all()):
-            self._check(question, example)
-            variant = self.text.variant(question, example, words)
-        return self.image.changed(question, example, variant, present)
+            self._check(task, example)
+            variant = self.text.variant(task, example, words)
+        return self.image.changed(task, example, variant, present)
 
-    def _check(self, question: Question, example: int) -> None:
+    def _check(self, task: AttributionTask, example: int) -> None:
         """Refuse embeddings in the place of tokens where the model then reads the image otherwise.
 
         Raises:
             ApportionError: The model takes token ids alone, or needs them to find the places of its images.
         """
-        if not isinstance(self.text, ZeroEmbedding | MeanEmbedding) or example in _CHECKED.setdefault(question, set()):
+        if not isinstance(self.text, ZeroEmbedding | MeanEmbedding) or example in _CHECKED.setdefault(task, set()):
             return
-        everyone = torch.ones(len(question.prompts[example].features), dtype=torch.bool)
-        known = torch.tensor(question.read.values[example], dtype=torch.float64)
-        model = question.head.model
+        everyone = torch.ones(len(task.prompts[example].features), dtype=torch.bool)
+        known = torch.tensor(task.read.values[example], dtype=torch.float64)
+        model = task.head.model
         dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
         try:
-            (found,) = question.evaluate(example, [self.text.variant(question, example, everyone)])
+            (found,) = task.evaluate(example, [self.text.variant(task, example, everyone)])
             same = bool(((found - known).abs() <= torch.finfo(dtype).eps ** 0.5 * (1 + known.abs())).all())
         except (ApportionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
             same = False
@@ -69,15 +69,15 @@ class Mixed(Masker):
                 f"{type(model).__name__} cannot read embeddings in the place of words beside an image, so the masker "
                 f"{self.text.name!r} does not fit its text; use masker='delete+{self.image.name}'."
             )
-        _CHECKED[question].add(example)
+        _CHECKED[task].add(example)
 
 
-#: By question the examples that were read as embeddings and gave what they should.
-_CHECKED: WeakKeyDictionary[Question, set[int]] = WeakKeyDictionary()
+#: By task the examples that were read as embeddings and gave what they should.
+_CHECKED: WeakKeyDictionary[AttributionTask, set[int]] = WeakKeyDictionary()
 
 
-def in_prompt(masker: Masker, question: Question) -> Masker:
-    """The masker that serves a question's prompts: of their text, of their images, or of both.
+def in_prompt(masker: Masker, task: AttributionTask) -> Masker:
+    """The masker that serves a task's prompts: of their text, of their images, or of both.
 
     What a masker of one kind leaves open, the other's default fills: for images the mean colour of the image, which
     hides every region whatever its size (a blur leaves the colour of what is larger than itself) and fits every model.
@@ -85,22 +85,22 @@ def in_prompt(masker: Masker, question: Question) -> Masker:
 
     Args:
         masker: As the user chose it; one of the user's own is taken as it is.
-        question: With its prompts.
+        task: With its prompts.
 
     Raises:
         ApportionError: It is for images and there are none, or for text and there is none.
     """
-    prompt = question.prompts[0]
+    prompt = task.prompts[0]
     text, image = _text_of(masker), _image_of(masker)
     if text is None and image is None:
-        return masker.resolved(question)  # the user's own
+        return masker.resolved(task)  # the user's own
     if not prompt.canvases:
         if text is None:
             raise ApportionError(
                 f"the masker {masker.name!r} is for images, and the prompt has none; use 'auto', 'delete', 'replace', "
                 "'attention-mask', 'zero' or 'mean'."
             )
-        return text.resolved(question)
+        return text.resolved(task)
     if not prompt.parts:
         if image is None and not isinstance(masker, Auto):
             raise ApportionError(
@@ -108,7 +108,7 @@ def in_prompt(masker: Masker, question: Question) -> Masker:
                 "'blur', 'inpaint' or 'drop-tokens'."
             )
         return image or MeanColour()
-    return Mixed((text or Auto()).resolved(question), image or MeanColour())
+    return Mixed((text or Auto()).resolved(task), image or MeanColour())
 
 
 def _text_of(masker: Masker) -> Masker | None:

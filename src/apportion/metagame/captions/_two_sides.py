@@ -18,7 +18,7 @@ from apportion.models import Head, PairEncoder
 from apportion.models.anatomy import in_evaluation
 from apportion.models.inputs import Prompt, empty_text, text_prompt
 from apportion.targets import Function
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 #: Similarities that go back through the image together, times its patches.
 CELLS_AT_ONCE = 4096
@@ -62,16 +62,16 @@ class Sides:
         tower = ImageTower(head.model, None, type(head.model).__name__)
         self.method = default_method(tower, pixels=True) if method is None else method
         self._text = TextTower(head.model, None, type(head.model).__name__)
-        self.question = Question(
+        self.task = AttributionTask(
             Head(tower, head.kind, head.processor), [alone], [Function(_encoding)], detail=self.method.detail
         )
-        self.question.summands = self.method.summands
+        self.task.summands = self.method.summands
         self._encoded: dict[str, Tensor] = {}
 
     @cached_property
     def at_once(self) -> int:
         """How many similarities are divided together."""
-        grids = [canvas.patches or (1, canvas.count) for canvas in self.question.prompts[0].canvases]
+        grids = [canvas.patches or (1, canvas.count) for canvas in self.task.prompts[0].canvases]
         return max(1, CELLS_AT_ONCE // max(rows * columns for rows, columns in grids))
 
     def attributions(self, texts: Sequence[str]) -> Float[Tensor, "texts feature"]:
@@ -80,9 +80,9 @@ class Sides:
         directions = self.encodings(distinct)
         found = []
         for some in directions.split(self.at_once):
-            question = self.question.about([Function(_similarity_to(direction)) for direction in some])
-            question.summands = self.method.summands
-            shares = self.method.attribute(question)
+            task = self.task.about([Function(_similarity_to(direction)) for direction in some])
+            task.summands = self.method.summands
+            shares = self.method.attribute(task)
             if shares.features is not None:
                 raise ApportionError(
                     f"the method {self.method.name!r} divides among groups of its own; leave its option features at "
@@ -93,7 +93,7 @@ class Sides:
 
     def similarities(self, texts: Sequence[str]) -> Float[Tensor, " texts"]:
         """The cosine of the image to each text."""
-        image = self.question.trace.output.pooler_output.detach()
+        image = self.task.trace.output.pooler_output.detach()
         return (self.encodings(texts) @ image[0]).double().cpu()
 
     def encodings(self, texts: Sequence[str]) -> Float[Tensor, "texts d_model"]:
@@ -110,7 +110,7 @@ class Sides:
                 batch = {name: torch.cat([read[name] for _, read in some]) for name in some[0][1] if name in names}
                 with in_evaluation(self.head.model), torch.no_grad():
                     found = self._text.encoding(batch)
-                self.question.passes.forward += len(some)
+                self.task.passes.forward += len(some)
                 units = found / found.norm(dim=-1, keepdim=True)
                 self._encoded.update(zip([text for text, _ in some], units, strict=True))
         return torch.stack([self._encoded[text] for text in texts])

@@ -20,7 +20,7 @@ from apportion.models import Head
 from apportion.models.inputs import Prompt, Recognised, text_prompt
 from apportion.results import Cost, Explained, Interactions
 from apportion.targets import Similarity
-from apportion.task import Question, Variant
+from apportion.task import AttributionTask, Variant
 
 #: How many rounding errors of the model's numbers its own similarity may be away from that of its two sides.
 ROUNDING = 1000
@@ -116,8 +116,8 @@ def play_words(
         evaluations=sum(one.evaluations for one in found),
         cost=Cost(
             seconds=time.perf_counter() - start,
-            forward=sides.question.passes.forward,
-            backward=sides.question.passes.backward,
+            forward=sides.task.passes.forward,
+            backward=sides.task.passes.backward,
         ),
         pictures=tuple(picture for canvas in prompt.canvases for picture in canvas.pictures),
     )
@@ -140,10 +140,10 @@ def _payoff(sides: Sides, words: Caption) -> Callable[[Tensor], Tensor]:
 
 def _check_similarity(sides: Sides, prompt: Prompt, text: str) -> None:
     """Refuse a model that compares something else than the encodings of its two sides, such as a fusion of them."""
-    whole = Question(sides.head, [prompt], [Similarity()])
+    whole = AttributionTask(sides.head, [prompt], [Similarity()])
     found = float(sides.similarities([text]))
     own = float(whole.evaluate(0, [Variant(prompt, [()])]))
-    sides.question.passes.forward += 1
+    sides.task.passes.forward += 1
     if abs(own - found) > ROUNDING * torch.finfo(next(sides.head.model.parameters()).dtype).eps:
         raise ApportionError(
             f"{type(sides.head.model).__name__} finds a similarity of {own:.4f}, and its encodings of image and text "

@@ -14,11 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from apportion.core import ApportionError
 from apportion.methods import IntegratedGradients
 from apportion.methods.backward import Neighbourhood, Place, Point, baseline_point, moves
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 def integrated_hessians(
-    question: Question, method: IntegratedGradients, groups: Sequence[Sequence[int]]
+    task: AttributionTask, method: IntegratedGradients, groups: Sequence[Sequence[int]]
 ) -> Float[Tensor, "targets groups groups"]:
     r"""How the gradients of pairs of features meet, integrated from a baseline.
 
@@ -33,7 +33,7 @@ def integrated_hessians(
     more than there is to divide, and the values are then no shares.
 
     Args:
-        question: About one prompt.
+        task: About one prompt.
         method: Its steps, baseline and batch_size; its quadrature is not used.
         groups: Of the prompt's features. Each takes one backward pass of the gradient for every target and step.
 
@@ -43,11 +43,11 @@ def integrated_hessians(
     Source:
         Janizek, Sturmfels and Lee 2021, arXiv 2002.04138; the single integral is our own.
     """
-    features, targets = len(question.prompts[0].features), len(question.targets)
+    features, targets = len(task.prompts[0].features), len(task.targets)
     of_group = torch.zeros(features, len(groups), dtype=torch.float64)
     for k, members in enumerate(groups):
         of_group[list(members), k] = 1
-    near = Neighbourhood(question, batch_size=method.batch_size, doing="integrated Hessians")
+    near = Neighbourhood(task, batch_size=method.batch_size, doing="integrated Hessians")
     baseline = baseline_point(near, method.baseline)
     way = {place: x - baseline[place] for place, x in near.here.items()}
     points, weights = log_nodes(method.steps)
@@ -73,7 +73,7 @@ class _Line:
     """Derivatives along the way from the baseline, at some of its points that run as one batch.
 
     Args:
-        moved: The question at these points.
+        moved: The task at these points.
         near: That knows which feature each element belongs to.
         way: From the baseline to the prompt, by place.
         count: How many points there are.
@@ -81,7 +81,12 @@ class _Line:
     """
 
     def __init__(
-        self, moved: Question, near: Neighbourhood, way: Point, count: int, of_group: Float[Tensor, "feature group"]
+        self,
+        moved: AttributionTask,
+        near: Neighbourhood,
+        way: Point,
+        count: int,
+        of_group: Float[Tensor, "feature group"],
     ) -> None:
         self.moved, self.near, self.way, self.count, self.of_group = moved, near, way, count, of_group
         leaves = [leaf for leaf in moved.trace.leaves.values() if moves(leaf, moved)]

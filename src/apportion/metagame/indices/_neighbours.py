@@ -19,7 +19,7 @@ from apportion.metagame.indices._integrated_hessians import integrated_hessians
 from apportion.metagame.indices._pair_scores import pair_scores
 from apportion.methods import IntegratedGradients, Method, Shapley
 from apportion.results import Cost, Explained, Interactions
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 Index = Literal["metagame", "shapley-taylor", "shapley-interaction", "integrated-hessians", "first-order-pairs"]
 
@@ -49,9 +49,9 @@ class _Found:
 
 
 def neighbours(
-    question: Question, method: Method, rules: Game, index: Index, *, of: AnyOf = "auto", progress: bool
+    task: AttributionTask, method: Method, rules: Game, index: Index, *, of: AnyOf = "auto", progress: bool
 ) -> Interactions:
-    r"""Another second order for all of a question's targets; every one is symmetric.
+    r"""Another second order for all of a task's targets; every one is symmetric.
 
     - `"shapley-taylor"`: half of each pair's index stands in both directions, and on the diagonal what a player has
       alone, $f(\{i\}) - f(\emptyset)$. Columns sum to Shapley values. The same as the metagame of Shapley values.
@@ -63,7 +63,7 @@ def neighbours(
       nothing.
 
     Args:
-        question: About one prompt.
+        task: About one prompt.
         method: `shapley` as it is, `integrated-gradients` with its steps and baseline, or for pairs any method.
         rules: Who plays, and how the others are made absent where that is done.
         index: Which; not `"metagame"`.
@@ -75,18 +75,18 @@ def neighbours(
     """
     check_index(index)
     _check_rules(rules, index, of)
-    start, before, rules = time.perf_counter(), replace(question.passes), rules.among("tokens")
-    players = players_of(question, 0, rules.players)
+    start, before, rules = time.perf_counter(), replace(task.passes), rules.among("tokens")
+    players = players_of(task, 0, rules.players)
     if index in ("shapley-taylor", "shapley-interaction"):
-        found = _of_game(question, method, rules, players, index, progress)
+        found = _of_game(task, method, rules, players, index, progress)
     elif index == "integrated-hessians":
-        found = _of_hessians(question, method, rules, players)
+        found = _of_hessians(task, method, rules, players)
     else:
-        found = _of_pairs(question, method, rules, players)
+        found = _of_pairs(task, method, rules, players)
     cost = Cost(
         seconds=time.perf_counter() - start,
-        forward=question.passes.forward - before.forward,
-        backward=question.passes.backward - before.backward,
+        forward=task.passes.forward - before.forward,
+        backward=task.passes.backward - before.backward,
     )
     shown = tuple(players.features[column] for column in players.columns)
     named = rules.players if isinstance(rules.players, str) else list(rules.players)
@@ -104,10 +104,10 @@ def neighbours(
             options={**found.options, "players": named},
             evaluations=found.evaluations,
             cost=cost,
-            pictures=tuple(picture for canvas in question.prompts[0].canvases for picture in canvas.pictures),
+            pictures=tuple(picture for canvas in task.prompts[0].canvases for picture in canvas.pictures),
         )
         for values, first, reading, value in zip(
-            found.values, found.first_order, question.read.readings[0], question.read.values[0], strict=True
+            found.values, found.first_order, task.read.readings[0], task.read.values[0], strict=True
         )
     ]
     return Interactions.joined(each)
@@ -143,7 +143,9 @@ def _check_rules(rules: Game, index: str, of: AnyOf) -> None:
         )
 
 
-def _of_game(question: Question, method: Method, rules: Game, players: Players, index: str, progress: bool) -> _Found:
+def _of_game(
+    task: AttributionTask, method: Method, rules: Game, players: Players, index: str, progress: bool
+) -> _Found:
     if method != Shapley():
         raise ApportionError(
             f"index={index!r} divides the target itself by all coalitions; leave method out, and give players and "
@@ -151,7 +153,7 @@ def _of_game(question: Question, method: Method, rules: Game, players: Players, 
         )
     game = CooperativeGame(
         len(players.groups),
-        target_payoff(question, 0, players, rules.masker),
+        target_payoff(task, 0, players, rules.masker),
         budget=None if rules.budget == "auto" else rules.budget,
         progress=progress,
         label=index,
@@ -161,28 +163,28 @@ def _of_game(question: Question, method: Method, rules: Game, players: Players, 
         values=(found.pairs / 2 + torch.eye(game.players)[:, :, None] * found.singles[None]).permute(2, 0, 1),
         first_order=found.shapley.T,
         evaluations=found.evaluations,
-        options={"masker": in_prompt(as_masker(rules.masker), question).name},
+        options={"masker": in_prompt(as_masker(rules.masker), task).name},
     )
 
 
-def _of_hessians(question: Question, method: Method, rules: Game, players: Players) -> _Found:
+def _of_hessians(task: AttributionTask, method: Method, rules: Game, players: Players) -> _Found:
     if not isinstance(method, IntegratedGradients) or method.quadrature != "gauss-legendre":
         raise ApportionError(
             "index='integrated-hessians' belongs to integrated gradients and has a quadrature of its own; leave method "
             f"out, or give steps and baseline, as in 'integrated-gradients(steps=50)' ({method.name!r} was given)."
         )
-    values = integrated_hessians(question, method, players.groups)
-    return _Found(values=values, first_order=_first_order(question, method, players), options=method.options)
+    values = integrated_hessians(task, method, players.groups)
+    return _Found(values=values, first_order=_first_order(task, method, players), options=method.options)
 
 
-def _of_pairs(question: Question, method: Method, rules: Game, players: Players) -> _Found:
-    first = _first_order(question, method, players)
+def _of_pairs(task: AttributionTask, method: Method, rules: Game, players: Players) -> _Found:
+    first = _first_order(task, method, players)
     return _Found(values=pair_scores(first.T).permute(2, 0, 1), first_order=first, options=method.options)
 
 
-def _first_order(question: Question, method: Method, players: Players) -> Float[Tensor, "targets players"]:
+def _first_order(task: AttributionTask, method: Method, players: Players) -> Float[Tensor, "targets players"]:
     """What a method attributes to each player."""
-    shares = method.attribute(question)
+    shares = method.attribute(task)
     if shares.features is not None:
         raise ApportionError(
             f"the method {method.name!r} divides among groups of its own; leave its option features at 'tokens', and "

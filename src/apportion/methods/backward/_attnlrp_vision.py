@@ -14,7 +14,7 @@ from apportion.methods._registry import register
 from apportion.methods.backward._propagation import Propagation
 from apportion.relevance import ATTNLRP, Composite, attnlrp_vision
 from apportion.relevance import NAME as VISUAL_TOKENS
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 @register(
@@ -62,14 +62,14 @@ class AttnLRPVision(Propagation):
         """Rules differ from module to module."""
         return True
 
-    def attribute(self, question: Question) -> Shares:
-        """Propagate relevance to the features of the question's images, and to its tokens."""
-        if VISUAL_TOKENS in (canvas.name for canvas in question.prompts[0].canvases):
+    def attribute(self, task: AttributionTask) -> Shares:
+        """Propagate relevance to the features of the task's images, and to its tokens."""
+        if VISUAL_TOKENS in (canvas.name for canvas in task.prompts[0].canvases):
             raise ApportionError(
                 "attnlrp-vision has rules for the part that looks at images, and regions='visual-tokens' ends before "
                 "it; use attnlrp, or regions='patches'."
             )
-        return super().attribute(question)
+        return super().attribute(task)
 
     def rules(self, model: nn.Module) -> Composite:
         """AttnLRP with γ where this model has its MLPs and its patch convolution."""

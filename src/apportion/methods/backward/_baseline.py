@@ -79,8 +79,8 @@ def _image(neighbourhood: Neighbourhood, place: Place, baseline: str | int) -> T
 
 def layout_at(neighbourhood: Neighbourhood, place: Place) -> Layout:
     """Which pixel each element of a canvas is."""
-    question = neighbourhood.question
-    return layout_of(question.head.model, place[1], dict(question.prompts[0].inputs))
+    task = neighbourhood.task
+    return layout_of(task.head.model, place[1], dict(task.prompts[0].inputs))
 
 
 def refilled(layout: Layout, images: Sequence[Tensor], value: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def _filter(length: int, sigma: float) -> Float[Tensor, "length length"]:
 
 
 def _special_token(neighbourhood: Neighbourhood, name: str) -> int:
-    tokenizer = tokenizer_of(neighbourhood.question.head.processor)
+    tokenizer = tokenizer_of(neighbourhood.task.head.processor)
     if tokenizer is None:
         raise ApportionError(
             f"baseline={name!r} needs a tokenizer: Explainer(model, tokenizer), or give the token's id as the baseline."

@@ -16,7 +16,7 @@ from apportion.methods.backward._baseline import layout_at, refilled
 from apportion.methods.backward._counts import check_batch_size, check_count
 from apportion.methods.backward._neighbourhood import Neighbourhood, Place, Point
 from apportion.models.inputs import token_prompts
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 @register(
@@ -63,17 +63,17 @@ class ExpectedGradients(Method):
         if self.references is not None:
             object.__setattr__(self, "references", _checked(self.references))
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Average for one example after the other; the samples of all targets share their forward passes."""
-        found = [self._expected(question.alone(b)) for b in range(len(question.prompts))]
+        found = [self._expected(task.single(b)) for b in range(len(task.prompts))]
         return Shares(
             scores=[scores for scores, _, _ in found],
             standard_errors=[errors for _, errors, _ in found],
             ledger=found[0][2] if len(found) == 1 else None,
         )
 
-    def _expected(self, question: Question) -> tuple[Tensor, Tensor, Ledger]:
-        near = Neighbourhood(question, batch_size=self.batch_size, doing="expecting gradients")
+    def _expected(self, task: AttributionTask) -> tuple[Tensor, Tensor, Ledger]:
+        near = Neighbourhood(task, batch_size=self.batch_size, doing="expecting gradients")
         generator = torch.Generator().manual_seed(self.seed)
         tokens = self._drawn(near, generator)
         alphas = torch.rand(self.samples, generator=generator).tolist()
@@ -107,7 +107,7 @@ class ExpectedGradients(Method):
         if self.references is not None:
             return self._from_references(near, self.references, generator)
         drawn = {}
-        for name in near.question.prompts[0].parts:
+        for name in near.task.prompts[0].parts:
             here = {place: x for place, x in near.here.items() if place[1] == name}
             tokens = min(near.known(place) for place in here)
             count = max(x.shape[:-1].numel() for x in here.values())
@@ -117,7 +117,7 @@ class ExpectedGradients(Method):
     def _from_references(
         self, near: Neighbourhood, references: Sequence[str] | Sequence[Sequence[int]], generator: torch.Generator
     ) -> dict[str, Int[Tensor, "sample place"]]:
-        (prompt,) = near.question.prompts
+        (prompt,) = near.task.prompts
         if prompt.canvases:
             raise ApportionError(
                 "references are texts or lists of token ids, and this prompt has an image; leave them out, so that "
@@ -140,7 +140,7 @@ class ExpectedGradients(Method):
     def _ids(self, near: Neighbourhood, reference: str | Sequence[int], length: int) -> Int[Tensor, " place"]:
         """A reference's first tokens, as many as the prompt has."""
         given = reference if isinstance(reference, str) else list(reference)
-        (prompt,) = token_prompts(given, near.question.head.processor)
+        (prompt,) = token_prompts(given, near.task.head.processor)
         ids, known = prompt.ids, min(near.known(place) for place in near.here)
         if len(ids) < length:
             raise ApportionError(

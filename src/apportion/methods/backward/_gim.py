@@ -15,7 +15,7 @@ from apportion.methods.backward._neighbourhood import Neighbourhood, by_place, m
 from apportion.methods.backward._propagation import Propagation
 from apportion.relevance import GIM as GIM_RULES
 from apportion.relevance import Composite, Propagated
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 @register(
@@ -59,23 +59,23 @@ class GIM(Propagation):
         """The composite, and the baseline."""
         return {**super().options, "baseline": self.baseline}
 
-    def attribute(self, question: Question) -> Shares:
-        """Propagate modified gradients to the embeddings of the question's tokens."""
-        if self.baseline == "zero" or len(question.prompts) == 1:
-            return super().attribute(question)
-        alone = [super(GIM, self).attribute(question.alone(b)) for b in range(len(question.prompts))]
+    def attribute(self, task: AttributionTask) -> Shares:
+        """Propagate modified gradients to the embeddings of the task's tokens."""
+        if self.baseline == "zero" or len(task.prompts) == 1:
+            return super().attribute(task)
+        alone = [super(GIM, self).attribute(task.single(b)) for b in range(len(task.prompts))]
         positions = [None if s.position_scores is None else s.position_scores[0] for s in alone]
         return Shares(scores=[s.scores[0] for s in alone], position_scores=positions)
 
-    def _shares(self, propagated: Propagated, question: Question) -> Shares:
-        shares = super()._shares(propagated, question)
+    def _shares(self, propagated: Propagated, task: AttributionTask) -> Shares:
+        shares = super()._shares(propagated, task)
         if self.baseline == "zero":
             return shares
-        neighbourhood = Neighbourhood(question, batch_size=None, doing="baseline")
+        neighbourhood = Neighbourhood(task, batch_size=None, doing="baseline")
         point = baseline_point(neighbourhood, self.baseline)
         moving = {k: g for k, g in propagated.gradients.items() if k in propagated.leaves}
-        moving = {k: g for k, g in moving.items() if moves(propagated.leaves[k], question)}
-        gradients = by_place(question.trace, moving)
+        moving = {k: g for k, g in moving.items() if moves(propagated.leaves[k], task)}
+        gradients = by_place(task.trace, moving)
         nothing = {place: x.new_zeros(neighbourhood.targets, *x.shape) for place, x in point.items()}
         removed = neighbourhood.shares(
             nothing | {place: point[place] * gradient for place, gradient in gradients.items()}

@@ -9,7 +9,7 @@ from apportion.core import ApportionError
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.backward._neighbourhood import by_place, moves, shares_of_elements
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 NORMS = ("l2", "l1")
 
@@ -45,17 +45,17 @@ class Gradient(Method):
         if self.norm not in NORMS:
             raise ApportionError(f"norm={self.norm!r} is not known; use {' or '.join(map(repr, NORMS))}.")
 
-    def attribute(self, question: Question) -> Shares:
-        """Take the norms of the question's gradients, for all examples and targets at once."""
-        read = question.read
-        found = question.trace.gradients(read.outputs, read.seeds, keep_graph=not question.last_method)
-        question.passes.backward += len(question.targets) * len(question.prompts)
-        leaves = {name: question.trace.leaves[name] for name in found}
-        moving = {name: gradient for name, gradient in found.items() if moves(leaves[name], question)}
+    def attribute(self, task: AttributionTask) -> Shares:
+        """Take the norms of the task's gradients, for all examples and targets at once."""
+        read = task.read
+        found = task.trace.gradients(read.outputs, read.seeds, keep_graph=not task.last_method)
+        task.passes.backward += len(task.targets) * len(task.prompts)
+        leaves = {name: task.trace.leaves[name] for name in found}
+        moving = {name: gradient for name, gradient in found.items() if moves(leaves[name], task)}
         tokens = {name: gradient for name, gradient in moving.items() if leaves[name].role == "tokens"}
-        gradients = [(ids, gradient) for (_, ids), gradient in by_place(question.trace, tokens).items()]
+        gradients = [(ids, gradient) for (_, ids), gradient in by_place(task.trace, tokens).items()]
         # Visual tokens of several images, and of several layers, are leaves of their own.
         gradients += [(str(leaves[name].ids), gradient) for name, gradient in moving.items() if name not in tokens]
         sizes = [(ids, size.square() if self.norm == "l2" else size.abs()) for ids, size in gradients]
-        scores = [shares_of_elements(sizes, question, b) for b in range(len(question.prompts))]
+        scores = [shares_of_elements(sizes, task, b) for b in range(len(task.prompts))]
         return Shares(scores=[amount.sqrt() for amount in scores] if self.norm == "l2" else scores)

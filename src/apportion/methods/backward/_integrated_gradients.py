@@ -16,7 +16,7 @@ from apportion.methods._registry import register
 from apportion.methods.backward._baseline import baseline_point, check_baseline
 from apportion.methods.backward._counts import check_batch_size, check_count
 from apportion.methods.backward._neighbourhood import Neighbourhood, Point
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 Quadrature = Literal["gauss-legendre", "riemann-right", "riemann-left", "riemann-midpoint", "trapezoid"]
 QUADRATURES: tuple[Quadrature, ...] = (
@@ -80,13 +80,13 @@ class IntegratedGradients(Method):
         check_count("steps", self.steps, least=2 if self.quadrature == "trapezoid" else 1)
         check_batch_size(self.batch_size)
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Integrate for one example after the other; the steps of all targets share their forward passes."""
-        found = [self._integrated(question.alone(b)) for b in range(len(question.prompts))]
+        found = [self._integrated(task.single(b)) for b in range(len(task.prompts))]
         return Shares(scores=[scores for scores, _ in found], ledger=found[0][1] if len(found) == 1 else None)
 
-    def _integrated(self, question: Question) -> tuple[Tensor, Ledger]:
-        near = Neighbourhood(question, batch_size=self.batch_size, doing="integrating gradients")
+    def _integrated(self, task: AttributionTask) -> tuple[Tensor, Ledger]:
+        near = Neighbourhood(task, batch_size=self.batch_size, doing="integrating gradients")
         baseline = baseline_point(near, self.baseline)
         way = {place: x - baseline[place] for place, x in near.here.items()}
         points, weights = nodes(self.steps, self.quadrature)

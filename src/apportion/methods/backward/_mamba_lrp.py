@@ -7,7 +7,7 @@ from apportion.methods._method import Shares
 from apportion.methods._registry import register
 from apportion.methods.backward._propagation import Propagation
 from apportion.relevance import MAMBA_LRP
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 @register(
@@ -35,12 +35,12 @@ class MambaLRP(Propagation):
     def __init__(self) -> None:
         super().__init__(MAMBA_LRP)
 
-    def attribute(self, question: Question) -> Shares:
-        """Propagate relevance to the embeddings of the question's tokens."""
+    def attribute(self, task: AttributionTask) -> Shares:
+        """Propagate relevance to the embeddings of the task's tokens."""
         try:
-            return super().attribute(question)
+            return super().attribute(task)
         except RuleNotApplied as error:
             raise ApportionError(
-                f"{type(question.head.model).__name__} has no selective scan with a projection x_proj, so mamba-lrp "
+                f"{type(task.head.model).__name__} has no selective scan with a projection x_proj, so mamba-lrp "
                 "has no parameters to hold constant; attnlrp or input-x-gradient serve any model."
             ) from error

@@ -16,7 +16,7 @@ from apportion.models.anatomy import in_evaluation
 from apportion.models.inputs import Canvas
 from apportion.relevance import DEEP, Leaf, Trace, token_embedding
 from apportion.relevance import NAME as VISUAL_TOKENS
-from apportion.task import TOKENS_AT_ONCE, Question
+from apportion.task import TOKENS_AT_ONCE, AttributionTask
 
 #: Where tokens are embedded: the module's path, and the input that it looks up (encoder-decoders share a module).
 #: Of a canvas: its name twice.
@@ -34,7 +34,7 @@ class Neighbourhood:
     stay.
 
     Args:
-        question: About one example.
+        task: About one example.
         batch_size: How many points run together at most; None for as many as keep a processor busy.
         doing: What the progress bar says.
 
@@ -42,15 +42,15 @@ class Neighbourhood:
         ApportionError: The model does not embed all of the example's tokens, or images end at visual tokens.
     """
 
-    def __init__(self, question: Question, *, batch_size: int | None, doing: str) -> None:
-        self.question, self._doing, self._batch_size = question, doing, batch_size
-        self.targets = len(question.targets)
-        if VISUAL_TOKENS in (canvas.name for canvas in question.prompts[0].canvases):
+    def __init__(self, task: AttributionTask, *, batch_size: int | None, doing: str) -> None:
+        self.task, self._doing, self._batch_size = task, doing, batch_size
+        self.targets = len(task.targets)
+        if VISUAL_TOKENS in (canvas.name for canvas in task.prompts[0].canvases):
             raise ApportionError(
                 "this method changes what the model is given, which visual tokens are not: use regions='patches', or "
                 "gradient, input-x-gradient or attnlrp for visual tokens."
             )
-        moving = (leaf for leaf in question.trace.leaves.values() if moves(leaf, question))
+        moving = (leaf for leaf in task.trace.leaves.values() if moves(leaf, task))
         #: The example's own embeddings and canvases, in at least float32.
         self.here: Point = {(leaf.name, leaf.ids or ""): _wide(leaf.value) for leaf in moving}
         # What could not be told apart in the end is refused before the work.
@@ -58,11 +58,11 @@ class Neighbourhood:
 
     def shares(self, amounts: Point) -> Float[Tensor, "targets feature"]:
         """Shares by feature of what each place's elements received, with an axis of targets in front."""
-        return shares_of_elements([(ids, amount) for (_, ids), amount in amounts.items()], self.question, 0)
+        return shares_of_elements([(ids, amount) for (_, ids), amount in amounts.items()], self.task, 0)
 
     def canvas(self, place: Place) -> Canvas | None:
         """The canvas that a place is; None for one of tokens."""
-        return next((canvas for canvas in self.question.prompts[0].canvases if canvas.name == place[1]), None)
+        return next((canvas for canvas in self.task.prompts[0].canvases if canvas.name == place[1]), None)
 
     def derivatives(self, count: int, point: Callable[[int], Point]) -> Iterator[Point]:
         """The derivative of the targets by the embeddings and canvases, at one point after the other.
@@ -76,7 +76,7 @@ class Neighbourhood:
         """
         for members, moved in self.read_at(count, point):
             found = moved.trace.gradients(moved.read.outputs, moved.read.seeds, keep_graph=False)
-            self.question.passes.backward += self.targets * len(members)
+            self.task.passes.backward += self.targets * len(members)
             rows = {
                 place: gradient.reshape(self.targets, len(members), *self.here[place].shape)
                 for place, gradient in by_place(moved.trace, found).items()
@@ -84,10 +84,10 @@ class Neighbourhood:
             for row in range(len(members)):
                 yield {place: gradient[:, row] for place, gradient in rows.items()}
 
-    def read_at(self, count: int, point: Callable[[int], Point]) -> Iterator[tuple[range, Question]]:
-        """The question at some points: which of them run together, and the question whose examples they are."""
+    def read_at(self, count: int, point: Callable[[int], Point]) -> Iterator[tuple[range, AttributionTask]]:
+        """The task at some points: which of them run together, and the task whose examples they are."""
         for members in self._batches(count):
-            yield members, _Moved(self.question, [point(i) for i in members])
+            yield members, _Moved(self.task, [point(i) for i in members])
 
     def values(self, count: int, point: Callable[[int], Point]) -> Float[Tensor, "count targets"]:
         """The targets at some points."""
@@ -112,8 +112,8 @@ class Neighbourhood:
             name: The line of the other end.
             gap: The line of what the shares miss of the difference, since an integral became a sum.
         """
-        (prompt,) = self.question.prompts
-        total = torch.tensor(self.question.read.values[0], dtype=torch.float64)
+        (prompt,) = self.task.prompts
+        total = torch.tensor(self.task.read.values[0], dtype=torch.float64)
         shared = scores.double()
         images, tokens = shared[:, : prompt.before_tokens].sum(-1), shared[:, prompt.before_tokens :].sum(-1)
         lines = {"inputs": images} if prompt.canvases else {}
@@ -145,7 +145,7 @@ class Neighbourhood:
 
     def _table(self, place: Place) -> nn.Module:
         path, ids = place
-        model = self.question.head.model
+        model = self.task.head.model
         # Where the user gives embeddings, they are of the kind that the model's own module would have returned.
         module = token_embedding(model) if path == ids else model.get_submodule(path)
         weight = getattr(module, "weight", None)
@@ -157,47 +157,47 @@ class Neighbourhood:
         return module
 
     def _batches(self, count: int) -> Iterator[range]:
-        usual = max(1, TOKENS_AT_ONCE // (_places(self.question) * self.targets))
+        usual = max(1, TOKENS_AT_ONCE // (_places(self.task) * self.targets))
         size = (self._batch_size or usual) if self._rows_are_apart() else 1
         starts = range(0, count, size)
-        for start in progress(starts, self._doing, show=self.question.progress and len(starts) > 1):
+        for start in progress(starts, self._doing, show=self.task.progress and len(starts) > 1):
             yield range(start, min(start + size, count))
 
     def _rows_are_apart(self) -> bool:
         """Whether several points may run as a batch: targets, embeddings and canvases must all have a row for each."""
         # A model of pairs compares every image of a batch with every text, so that its rows are not apart.
-        compares = self.question.head.kind.compares
-        rows = all(t.in_graph if compares else not t.of_whole_output for t in self.question.targets)
+        compares = self.task.head.kind.compares
+        rows = all(t.in_graph if compares else not t.of_whole_output for t in self.task.targets)
         return rows and all(
             x.shape[0] == 1 and (x.ndim == 3 if (canvas := self.canvas(place)) is None else canvas.batched)
             for place, x in self.here.items()
         )
 
 
-def moves(leaf: Leaf, question: Question) -> bool:
+def moves(leaf: Leaf, task: AttributionTask) -> bool:
     """Whether a leaf is one of those that features stand for: embeddings of tokens, and canvases."""
-    return leaf.role == "tokens" or leaf.ids in {DEEP, *(canvas.name for canvas in question.prompts[0].canvases)}
+    return leaf.role == "tokens" or leaf.ids in {DEEP, *(canvas.name for canvas in task.prompts[0].canvases)}
 
 
 def shares_of_elements(
-    amounts: Sequence[tuple[str, Tensor]], question: Question, example: int
+    amounts: Sequence[tuple[str, Tensor]], task: AttributionTask, example: int
 ) -> Float[Tensor, "targets feature"]:
     """Shares by feature of what single elements received.
 
     Args:
         amounts: As in `shares_of_tokens`, but the last axis of what tokens received is that of their embeddings.
-        question: The batch that was looked up.
+        task: The batch that was looked up.
         example: Which of its examples.
     """
-    whole = {*(canvas.name for canvas in question.prompts[example].canvases), DEEP}
+    whole = {*(canvas.name for canvas in task.prompts[example].canvases), DEEP}
     return shares_of_tokens(
-        [(ids, amount if ids in whole else amount.sum(-1)) for ids, amount in amounts], question, example
+        [(ids, amount if ids in whole else amount.sum(-1)) for ids, amount in amounts], task, example
     )
 
 
-def _places(question: Question) -> int:
+def _places(task: AttributionTask) -> int:
     """How many places the longest of the model's sequences has, about."""
-    (prompt,) = question.prompts
+    (prompt,) = task.prompts
     grids = [rows * columns for rows, columns in (canvas.patches or (1, 1) for canvas in prompt.canvases)]
     return max([*prompt.parts.values(), *grids, 1])
 
@@ -212,13 +212,13 @@ def by_place(trace: Trace, gradients: Mapping[str, Tensor]) -> dict[Place, Tenso
     return found
 
 
-class _Moved(Question):
-    """A question about one example at several points, as the rows of a batch."""
+class _Moved(AttributionTask):
+    """A task about one example at several points, as the rows of a batch."""
 
-    def __init__(self, question: Question, points: Sequence[Point]) -> None:
+    def __init__(self, task: AttributionTask, points: Sequence[Point]) -> None:
         count = len(points)
-        super().__init__(question.head, question.prompts * count, question.resolved[0], rows=question.rows * count)
-        self.passes = question.passes
+        super().__init__(task.head, task.prompts * count, task.resolved[0], rows=task.rows * count)
+        self.passes = task.passes
         self._points = points
 
     @cached_property

@@ -13,7 +13,7 @@ from apportion.methods._method import Shares
 from apportion.methods._registry import register
 from apportion.methods.backward._propagation import Propagation
 from apportion.relevance import PA_LRP, Propagated, Trace
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 @register(
@@ -44,28 +44,28 @@ class PALRP(Propagation):
     def __init__(self) -> None:
         super().__init__(PA_LRP)
 
-    def attribute(self, question: Question) -> Shares:
-        """Propagate relevance to the embeddings of the question's tokens and positions."""
+    def attribute(self, task: AttributionTask) -> Shares:
+        """Propagate relevance to the embeddings of the task's tokens and positions."""
         # One by one, since all examples of a batch are turned by the same angles.
-        found = [self._of_example(question.alone(b)) for b in range(len(question.prompts))]
+        found = [self._of_example(task.single(b)) for b in range(len(task.prompts))]
         return Shares(
             scores=[shares.scores[0] for shares in found],
             position_scores=[None if s.position_scores is None else s.position_scores[0] for s in found],
             ledger=found[0].ledger if len(found) == 1 else None,
         )
 
-    def _of_example(self, question: Question) -> Shares:
-        turned = _Turned(question)
+    def _of_example(self, task: AttributionTask) -> Shares:
+        turned = _Turned(task)
         if not any(leaf.role == "positions" for leaf in turned.trace.leaves.values()):
             raise ApportionError(
-                f"{type(question.head.model).__name__} shows no position embeddings, cosines and sines, or relative "
+                f"{type(task.head.model).__name__} shows no position embeddings, cosines and sines, or relative "
                 "biases that could get shares, so pa-lrp has nothing to add; use attnlrp or input-x-gradient."
             )
         return super().attribute(turned)
 
-    def _shares(self, propagated: Propagated, question: Question) -> Shares:
-        shares = super()._shares(propagated, question)
-        relative = _of_relative(propagated, question)
+    def _shares(self, propagated: Propagated, task: AttributionTask) -> Shares:
+        shares = super()._shares(propagated, task)
+        relative = _of_relative(propagated, task)
         if relative is None:
             return shares
         before = None if shares.position_scores is None else shares.position_scores[0]
@@ -73,36 +73,36 @@ class PALRP(Propagation):
         return replace(shares, position_scores=[total])
 
 
-class _Turned(Question):
+class _Turned(AttributionTask):
     """One example, recorded with its cosines and sines as leaves."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, task: AttributionTask) -> None:
         super().__init__(
-            question.head,
-            question.prompts,
-            question.resolved[0],
-            detail=question.detail,
-            rows=question.rows,
-            progress=question.progress,
+            task.head,
+            task.prompts,
+            task.resolved[0],
+            detail=task.detail,
+            rows=task.rows,
+            progress=task.progress,
         )
-        self.passes = question.passes
+        self.passes = task.passes
 
     @cached_property
     def trace(self) -> Trace:
         """The recorded forward pass."""
         return self.recorded(detail=self.detail, rotary=True)
 
-    def in_detail(self) -> Question:
+    def in_detail(self) -> AttributionTask:
         """The same, with a forward pass that tells all modules apart."""
         again = _Turned(super().in_detail())
         again.detail = True
         return again
 
 
-def _of_relative(propagated: Propagated, question: Question) -> Tensor | None:
+def _of_relative(propagated: Propagated, task: AttributionTask) -> Tensor | None:
     """Scores by target and feature of tables of relative biases, at the place of the key that they speak of."""
-    prompt = question.prompts[0]
-    scores = torch.zeros(len(question.targets), len(prompt.features), dtype=torch.float64)
+    prompt = task.prompts[0]
+    scores = torch.zeros(len(task.targets), len(prompt.features), dtype=torch.float64)
     found = False
     for name, leaf in propagated.leaves.items():
         amount = propagated.relevance[name]

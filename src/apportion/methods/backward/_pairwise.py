@@ -18,7 +18,7 @@ from apportion.models.inputs import OTHER, Prompt
 from apportion.relevance import Composite, Override, Propagated, Trace, relevance_by_output
 from apportion.results import Cost, Explained, Pairwise
 from apportion.targets import encodings_of
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 SIDES = ("first", "second")
 
@@ -48,7 +48,7 @@ class _Side:
         return self.output.detach().norm()
 
 
-def pairwise(question: Question, method: Method, *, swapped: bool = False, positions: bool = False) -> Pairwise:
+def pairwise(task: AttributionTask, method: Method, *, swapped: bool = False, positions: bool = False) -> Pairwise:
     r"""The shares of pairs of features in the similarity of a pair's encodings u and v.
 
     With $\hat u = u/|u|$ and R the relevance that a dimension gives to a feature,
@@ -57,7 +57,7 @@ def pairwise(question: Question, method: Method, *, swapped: bool = False, posit
     one side's $R_i(\hat u_k)$ are known, the other side takes one pass a feature, not one a dimension.
 
     Args:
-        question: The similarity of one pair.
+        task: The similarity of one pair.
         method: That propagates relevance under fixed rules.
         swapped: Whether the first of the model's two encodings is the user's second.
         positions: Whether shares of position embeddings are added to their tokens'.
@@ -73,11 +73,11 @@ def pairwise(question: Question, method: Method, *, swapped: bool = False, posit
             f"the method {method.name!r} sends no relevance back under fixed rules, which a division among pairs "
             "needs; use 'attnlrp', 'cp-lrp', 'res-lrp' or a composite."
         )
-    start, prompt = time.perf_counter(), question.prompts[0]
+    start, prompt = time.perf_counter(), task.prompts[0]
     # Fused attention has no second derivative; the plain one computes the same.
     with sdpa_kernel(SDPBackend.MATH):
-        trace = question.recorded(detail=question.detail, summands=method.summands)
-        passes = _Passes(trace, question, method, positions)
+        trace = task.recorded(detail=task.detail, summands=method.summands)
+        passes = _Passes(trace, task, method, positions)
         sides = _sides(trace, prompt, swapped)
         passes.check(sides)
         one, other = sorted(sides, key=lambda side: len(side.features))
@@ -99,7 +99,7 @@ def pairwise(question: Question, method: Method, *, swapped: bool = False, posit
         method=method.name,
         options={
             **method.options,
-            **getattr(question.head.model, "options", {}),
+            **getattr(task.head.model, "options", {}),
             "positions": "added" if positions else "apart",
         },
         cost=Cost(seconds=time.perf_counter() - start, forward=1 + trace.repeated, backward=passes.backward),
@@ -110,8 +110,8 @@ def pairwise(question: Question, method: Method, *, swapped: bool = False, posit
 class _Passes:
     """Backward passes of one trace, and how many there were."""
 
-    def __init__(self, trace: Trace, question: Question, method: Propagation, positions: bool) -> None:
-        self.trace, self.question, self.method, self.positions = trace, question, method, positions
+    def __init__(self, trace: Trace, task: AttributionTask, method: Propagation, positions: bool) -> None:
+        self.trace, self.task, self.method, self.positions = trace, task, method, positions
         self.backward = 0.0
         self._composites: dict[str, Composite] = {}
 
@@ -143,8 +143,8 @@ class _Passes:
 
     def shares(self, propagated: Propagated) -> Float[Tensor, "targets feature"]:
         """What each of the prompt's features received."""
-        scores = of_tokens(propagated, self.question, 0)
-        moved = of_positions(propagated, self.question, 0) if self.positions else None
+        scores = of_tokens(propagated, self.task, 0)
+        moved = of_positions(propagated, self.task, 0) if self.positions else None
         return scores if moved is None else scores + moved
 
     def of(

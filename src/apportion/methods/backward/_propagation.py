@@ -17,7 +17,7 @@ from apportion.methods.backward._modality import by_modality
 from apportion.methods.backward._tokens import shares_of_tokens
 from apportion.models.inputs import Prompt
 from apportion.relevance import ATTNLRP, CP_LRP, GRADIENT, NAMED, Composite, Propagated
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 @dataclass(frozen=True)
@@ -62,35 +62,35 @@ class Propagation(Method):
         """The composite for a model; some methods read from its structure where their rules belong."""
         return self.composite
 
-    def attribute(self, question: Question) -> Shares:
-        """Propagate relevance to the embeddings of the question's tokens."""
-        single = len(question.prompts) == 1
-        read, repeated = question.read, question.trace.repeated
+    def attribute(self, task: AttributionTask) -> Shares:
+        """Propagate relevance to the embeddings of the task's tokens."""
+        single = len(task.prompts) == 1
+        read, repeated = task.read, task.trace.repeated
         try:
-            propagated = question.trace.propagate(
+            propagated = task.trace.propagate(
                 read.outputs,
                 read.seeds,
-                self.rules(question.head.model),
+                self.rules(task.head.model),
                 ledger=single,
-                keep_graph=not question.last_method,
+                keep_graph=not task.last_method,
             )
         except (NonFiniteRelevance, UnknownOperation):
-            if question.detail:
+            if task.detail:
                 raise
             # Slower, but then the error can name the operation and the very module.
-            return self.attribute(question.in_detail())
-        question.passes.backward += len(question.targets) * len(question.prompts)
-        question.passes.forward += (question.trace.repeated - repeated) * len(question.prompts)
-        return self._shares(propagated, question)
+            return self.attribute(task.in_detail())
+        task.passes.backward += len(task.targets) * len(task.prompts)
+        task.passes.forward += (task.trace.repeated - repeated) * len(task.prompts)
+        return self._shares(propagated, task)
 
-    def _shares(self, propagated: Propagated, question: Question) -> Shares:
+    def _shares(self, propagated: Propagated, task: AttributionTask) -> Shares:
         ledger = propagated.ledger
-        scores = [of_tokens(propagated, question, b) for b in range(len(question.prompts))]
+        scores = [of_tokens(propagated, task, b) for b in range(len(task.prompts))]
         if ledger is not None:
-            ledger = by_modality(with_target_function(ledger, question), question.prompts[0], scores[0])
+            ledger = by_modality(with_target_function(ledger, task), task.prompts[0], scores[0])
         return Shares(
             scores=scores,
-            position_scores=[of_positions(propagated, question, b) for b in range(len(question.prompts))],
+            position_scores=[of_positions(propagated, task, b) for b in range(len(task.prompts))],
             ledger=ledger,
         )
 
@@ -189,19 +189,19 @@ class InputXGradient(Propagation):
         super().__init__(GRADIENT)
 
 
-def of_tokens(propagated: Propagated, question: Question, example: int) -> Tensor:
+def of_tokens(propagated: Propagated, task: AttributionTask, example: int) -> Tensor:
     """Scores by target and feature: the relevance of every embedding that was looked up for a token."""
     amounts = [
         (leaf.ids, propagated.relevance[name])
         for name, leaf in propagated.leaves.items()
         if leaf.role in ("tokens", "inputs") and leaf.ids is not None
     ]
-    return shares_of_tokens(amounts, question, example)
+    return shares_of_tokens(amounts, task, example)
 
 
-def of_positions(propagated: Propagated, question: Question, example: int) -> Tensor | None:
+def of_positions(propagated: Propagated, task: AttributionTask, example: int) -> Tensor | None:
     """Scores of position embeddings that stand one to a token; None where the model has none."""
-    prompt = question.prompts[example]
+    prompt = task.prompts[example]
     if not prompt.parts:
         return None
     targets = len(next(iter(propagated.relevance.values())))
@@ -212,11 +212,11 @@ def of_positions(propagated: Propagated, question: Question, example: int) -> Te
         if details.role != "positions" or details.added or "relative" in leaf.lower():
             continue
         part = next((p for p in prompt.parts if p.startswith("decoder")), None) if "decoder" in leaf else None
-        part = part or _side(leaf, question, prompt) or next(iter(prompt.parts))
+        part = part or _side(leaf, task, prompt) or next(iter(prompt.parts))
         by_place = amount.reshape(targets, -1, amount.shape[-1])
-        if amount.shape[-1] != question.inputs[part].shape[1] or by_place.shape[1] not in (1, len(question.prompts)):
+        if amount.shape[-1] != task.inputs[part].shape[1] or by_place.shape[1] not in (1, len(task.prompts)):
             continue
-        if by_place.shape[1] == 1 and len(question.prompts) > 1:
+        if by_place.shape[1] == 1 and len(task.prompts) > 1:
             return None  # one look-up for the whole batch: its shares cannot be told apart
         row = by_place[:, example if by_place.shape[1] > 1 else 0, : prompt.parts[part]]
         scores[:, prompt.starts[part] : prompt.starts[part] + row.shape[1]] += row.to(scores)
@@ -226,10 +226,10 @@ def of_positions(propagated: Propagated, question: Question, example: int) -> Te
     return scores.to(propagated.relevance[next(iter(propagated.relevance))].dtype)
 
 
-def _side(leaf: str, question: Question, prompt: Prompt) -> str | None:
+def _side(leaf: str, task: AttributionTask, prompt: Prompt) -> str | None:
     """Of a pair whose sides one model reads in turn: which side's tokens a look-up of positions stands beside."""
     if "other_input_ids" not in prompt.parts:
         return None
     module = leaf.partition("#")[0]
-    calls = [name for name in question.trace.leaves if name.partition("#")[0] == module]
+    calls = [name for name in task.trace.leaves if name.partition("#")[0] == module]
     return "input_ids" if calls.index(leaf) < len(calls) / 2 else "other_input_ids"

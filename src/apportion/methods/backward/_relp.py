@@ -15,7 +15,7 @@ from apportion.methods._registry import register
 from apportion.methods.backward._tokens import shares_of_tokens
 from apportion.models.inputs import Prompt, token_prompts
 from apportion.relevance import RELP, Propagated, Trace, token_embedding
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 @register(
@@ -56,33 +56,33 @@ class RelP(Method):
                 "relp compares the prompt with a corrupted one of as many tokens; name it: relp(corrupt='…')."
             )
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Compare each example with the corrupted prompt."""
-        return Shares(scores=[self._scores(question.alone(b)) for b in range(len(question.prompts))])
+        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
 
-    def _scores(self, question: Question) -> Tensor:
+    def _scores(self, task: AttributionTask) -> Tensor:
         embedded = self.at == "embeddings"
         site = None if embedded else self.at
-        corrupt = _AtSite(question, self._corrupt(question), site).trace
-        clean = question if embedded else _AtSite(question, question.prompts[0], site)
+        corrupt = _AtSite(task, self._corrupt(task), site).trace
+        clean = task if embedded else _AtSite(task, task.prompts[0], site)
         found = clean.trace.propagate(
             clean.read.outputs,
             clean.read.seeds,
             RELP,
             ledger=False,
-            keep_graph=not embedded or not question.last_method,
+            keep_graph=not embedded or not task.last_method,
         )
-        question.passes.backward += len(question.targets)
+        task.passes.backward += len(task.targets)
         if embedded:
             amounts = [
-                (leaf.ids, _changed(leaf.value, corrupt.leaves[name].value, found.gradients.get(name), question))
+                (leaf.ids, _changed(leaf.value, corrupt.leaves[name].value, found.gradients.get(name), task))
                 for name, leaf in clean.trace.leaves.items()
                 if leaf.role == "tokens" and leaf.ids is not None
             ]
-            return shares_of_tokens(amounts, question, 0)
-        return self._at_site(found, clean.trace, corrupt, question)
+            return shares_of_tokens(amounts, task, 0)
+        return self._at_site(found, clean.trace, corrupt, task)
 
-    def _at_site(self, found: Propagated, clean: Trace, corrupt: Trace, question: Question) -> Tensor:
+    def _at_site(self, found: Propagated, clean: Trace, corrupt: Trace, task: AttributionTask) -> Tensor:
         here, there = clean.recording.site, corrupt.recording.site
         assert here is not None
         assert there is not None
@@ -91,7 +91,7 @@ class RelP(Method):
                 f"no relevance reaches the output of {here.path!r}, so patching it cannot change the target; "
                 "choose a module between the tokens and the target."
             )
-        prompt = question.prompts[0]
+        prompt = task.prompts[0]
         decoding = "decoder" in here.path and "decoder_input_ids" in prompt.parts
         part = "decoder_input_ids" if decoding else next(iter(prompt.parts))
         count = prompt.parts[part]
@@ -100,20 +100,20 @@ class RelP(Method):
                 f"{here.path!r} returns numbers of shape {tuple(here.value.shape)}, not one vector for each of the "
                 f"{count} tokens; choose a module that does, such as a layer or its MLP."
             )
-        amount = _changed(here.value, there.value, found.gradients[here.path], question)
-        scores = amount.new_zeros(len(question.targets), len(prompt.features))
+        amount = _changed(here.value, there.value, found.gradients[here.path], task)
+        scores = amount.new_zeros(len(task.targets), len(prompt.features))
         start = sum(n for name, n in prompt.parts.items() if name != part) if decoding else 0
         scores[:, start : start + count] = amount[:, 0] if amount.ndim == 3 else amount[:, 0].flatten(2).sum(-1)
         return scores.cpu()
 
-    def _corrupt(self, question: Question) -> Prompt:
+    def _corrupt(self, task: AttributionTask) -> Prompt:
         """The corrupted prompt, prepared as the clean one was."""
-        head, clean = question.head, question.prompts[0]
+        head, clean = task.head, task.prompts[0]
         device = clean.inputs[next(iter(clean.parts))].device
         found = token_prompts(self.corrupt, head.processor)
         if len(found) != 1:
             raise ApportionError(f"relp compares with one corrupted prompt; {len(found)} were given.")
-        prepared = head.prepare(found[0].to(device), question.targets)
+        prepared = head.prepare(found[0].to(device), task.targets)
         if dict(prepared.parts) != dict(clean.parts):
             counts = [" and ".join(map(str, prompt.parts.values())) for prompt in (prepared, clean)]
             raise ApportionError(
@@ -128,12 +128,12 @@ class RelP(Method):
         return prepared
 
 
-class _AtSite(Question):
+class _AtSite(AttributionTask):
     """One example, recorded with the output of a module."""
 
-    def __init__(self, question: Question, prompt: Prompt, site: str | None) -> None:
-        super().__init__(question.head, [prompt], question.resolved[0], detail=question.detail, rows=question.rows)
-        self.passes, self.site = question.passes, site
+    def __init__(self, task: AttributionTask, prompt: Prompt, site: str | None) -> None:
+        super().__init__(task.head, [prompt], task.resolved[0], detail=task.detail, rows=task.rows)
+        self.passes, self.site = task.passes, site
 
     @cached_property
     def trace(self) -> Trace:
@@ -141,9 +141,9 @@ class _AtSite(Question):
         return self.recorded(detail=self.detail, site=self.site)
 
 
-def _changed(clean: Tensor, corrupt: Tensor, gradient: Tensor | None, question: Question) -> Tensor:
+def _changed(clean: Tensor, corrupt: Tensor, gradient: Tensor | None, task: AttributionTask) -> Tensor:
     """(clean − corrupt) · gradient, summed over the last axis, with an axis of targets in front."""
     wide = torch.promote_types(clean.dtype, torch.float32)
     if gradient is None:
-        return torch.zeros(len(question.targets), *clean.shape[:-1], dtype=wide, device=clean.device)
+        return torch.zeros(len(task.targets), *clean.shape[:-1], dtype=wide, device=clean.device)
     return ((clean.to(wide) - corrupt.to(wide)) * gradient.to(wide)).sum(-1)

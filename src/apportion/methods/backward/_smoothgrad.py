@@ -14,7 +14,7 @@ from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.backward._counts import check_batch_size, check_count
 from apportion.methods.backward._neighbourhood import Neighbourhood, Place, Point
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 SCORES = ("l2", "l1", "input-x-gradient")
 
@@ -67,13 +67,13 @@ class SmoothGrad(Method):
         if not 0 < self.noise < float("inf"):
             raise ApportionError(f"noise={self.noise!r} is not possible; give a number above 0, such as 0.1.")
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Average for one example after the other; the samples of all targets share their forward passes."""
-        found = [self._smoothed(question.alone(b)) for b in range(len(question.prompts))]
+        found = [self._smoothed(task.single(b)) for b in range(len(task.prompts))]
         return Shares(scores=[mean for mean, _ in found], standard_errors=[error for _, error in found])
 
-    def _smoothed(self, question: Question) -> tuple[Tensor, Tensor]:
-        near = Neighbourhood(question, batch_size=self.batch_size, doing="averaging gradients")
+    def _smoothed(self, task: AttributionTask) -> tuple[Tensor, Tensor]:
+        near = Neighbourhood(task, batch_size=self.batch_size, doing="averaging gradients")
         generator = torch.Generator().manual_seed(self.seed)
         sizes = {place: self.noise * (x.max() - x.min()) for place, x in near.here.items()}
 

@@ -12,28 +12,28 @@ from apportion.core import ApportionError
 from apportion.models.inputs import Canvas
 from apportion.relevance import DEEP
 from apportion.relevance import NAME as VISUAL_TOKENS
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
-def shares_of_tokens(amounts: Sequence[tuple[str, Tensor]], question: Question, example: int) -> Tensor:
+def shares_of_tokens(amounts: Sequence[tuple[str, Tensor]], task: AttributionTask, example: int) -> Tensor:
     """Shares by target and feature of one example.
 
     Args:
         amounts: For each look-up of tokens, and for each canvas, the name of the model's input, and what each place
             received: an axis of targets, then the axes that the model gave the ids, or those of the input.
-        question: The batch that was looked up.
+        task: The batch that was looked up.
         example: Which of its examples.
 
     Raises:
         ApportionError: No embedding of an input was seen, or padding received something.
     """
-    prompt = question.prompts[example]
-    pieces = [_of_canvas(canvas, amounts, question, example) for canvas in prompt.canvases]
+    prompt = task.prompts[example]
+    pieces = [_of_canvas(canvas, amounts, task, example) for canvas in prompt.canvases]
     for name, count in prompt.parts.items():
-        found = [_by_place(amount, question, name) for ids, amount in amounts if ids == name]
+        found = [_by_place(amount, task, name) for ids, amount in amounts if ids == name]
         if not found:
             raise ApportionError(
-                f"no embedding of {name!r} was seen in {type(question.head.model).__name__}, "
+                f"no embedding of {name!r} was seen in {type(task.head.model).__name__}, "
                 "so its tokens cannot get shares."
             )
         total = torch.stack(found).sum(0)[:, example]
@@ -47,13 +47,13 @@ def shares_of_tokens(amounts: Sequence[tuple[str, Tensor]], question: Question, 
 
 
 def _of_canvas(
-    canvas: Canvas, amounts: Sequence[tuple[str, Tensor]], question: Question, example: int
+    canvas: Canvas, amounts: Sequence[tuple[str, Tensor]], task: AttributionTask, example: int
 ) -> Float[Tensor, "targets feature"]:
     """What a canvas's features received."""
     found = [amount for name, amount in amounts if name == canvas.name]
     if not found:
         raise ApportionError(
-            f"{type(question.head.model).__name__} makes no use of {canvas.name!r}, so its features cannot get shares."
+            f"{type(task.head.model).__name__} makes no use of {canvas.name!r}, so its features cannot get shares."
         )
     if canvas.name == VISUAL_TOKENS:
         # A tensor an image; what later layers read has the same places.
@@ -71,9 +71,9 @@ def _rows(amounts: Sequence[Tensor]) -> Float[Tensor, "targets row"]:
     return torch.cat([amount.flatten(1, -2).sum(-1) for amount in amounts], 1)
 
 
-def _by_place(amount: Tensor, question: Question, name: str) -> Tensor:
+def _by_place(amount: Tensor, task: AttributionTask, name: str) -> Tensor:
     """What one look-up received as (targets, batch, place), whatever shape the model gave the ids."""
-    batch, length = question.inputs[name].shape[:2]
+    batch, length = task.inputs[name].shape[:2]
     targets = len(amount)
     flat = amount.reshape(targets, -1)
     if flat.shape[1] == batch * length:

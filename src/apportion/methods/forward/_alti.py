@@ -13,7 +13,7 @@ from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.forward._described import described, rows_read
 from apportion.models.anatomy import Layer
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 #: How many numbers the vectors of some sources may hold at once: they should fit a processor's cache.
 NUMBERS_AT_ONCE = 2**20
@@ -38,14 +38,14 @@ class ALTI(Method):
         Ferrando et al. 2022, eqs. 9-14, arXiv 2203.04212; for pre-LN as in Ferrando et al. 2023, arXiv 2305.12535.
     """
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Roll out the contributions in each example."""
-        return Shares(scores=[self._scores(question.alone(b)) for b in range(len(question.prompts))])
+        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
 
-    def _scores(self, question: Question) -> Float[Tensor, "targets _"]:
-        layers = described(question).layers
-        rows = rows_read(question)
-        for layer in progress(reversed(layers), "following tokens", show=question.progress, total=len(layers)):
+    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+        layers = described(task).layers
+        rows = rows_read(task)
+        for layer in progress(reversed(layers), "following tokens", show=task.progress, total=len(layers)):
             rows = rows @ contributions(layer, layer.weights()).double().cpu()
         return rows
 

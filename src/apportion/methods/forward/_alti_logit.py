@@ -18,7 +18,7 @@ from apportion.methods.forward._alti import contributions
 from apportion.methods.forward._described import described
 from apportion.models.anatomy import Anatomy, FrozenNorm, Readout, readout
 from apportion.relevance import layer_label
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 @register(
@@ -58,40 +58,40 @@ class ALTILogit(Method):
         if self.remainder not in ("apart", "last"):
             raise ApportionError(f"remainder={self.remainder!r} is not known; use 'apart' or 'last'.")
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Decompose the targets of each example."""
-        examples = [self._alone(question.alone(b)) for b in range(len(question.prompts))]
+        examples = [self._alone(task.single(b)) for b in range(len(task.prompts))]
         return Shares(
-            scores=[scores for scores, _ in examples], ledger=examples[0][1] if len(question.prompts) == 1 else None
+            scores=[scores for scores, _ in examples], ledger=examples[0][1] if len(task.prompts) == 1 else None
         )
 
-    def _alone(self, question: Question) -> tuple[Float[Tensor, "targets _"], Ledger]:
-        for reading in question.read.readings[0]:
+    def _alone(self, task: AttributionTask) -> tuple[Float[Tensor, "targets _"], Ledger]:
+        for reading in task.read.readings[0]:
             if not reading.linear:
                 raise ApportionError(
                     f"{self.name} divides logits and differences of logits, not {reading.unit} ({reading.label}); "
                     "leave out unit=, or use attnlrp, input-x-gradient or leave-one-out."
                 )
-        found = described(question)
-        readouts = _readouts(question, found)
-        books = _Books(len(readouts), question.prompts[0].length)
+        found = described(task)
+        readouts = _readouts(task, found)
+        books = _Books(len(readouts), task.prompts[0].length)
         for t, one in enumerate(readouts):
             for path, amount in one.biases.items():
                 books.add("output biases", path, t, amount)
-        _decompose(found, readouts, books, show=question.progress)
+        _decompose(found, readouts, books, show=task.progress)
         if self.remainder == "last":
             books.give_remainder([one.row for one in readouts])
-        return books.scores, books.ledger(question.read.values[0])
+        return books.scores, books.ledger(task.read.values[0])
 
 
-def _readouts(question: Question, found: Anatomy) -> list[Readout]:
+def _readouts(task: AttributionTask, found: Anatomy) -> list[Readout]:
     """Each target as a linear function of one row of the last layer's output."""
-    seeds = question.read.seeds[0].flatten(1, -2)
-    logits = question.head.logits(found.output).detach()
+    seeds = task.read.seeds[0].flatten(1, -2)
+    logits = task.head.logits(found.output).detach()
     logits = logits.reshape(-1, logits.shape[-1])
     rows = seeds.abs().sum(-1).argmax(-1)
     return [
-        readout(question.head.model, found.watched, logits[row], seeds[t, row].to(logits))
+        readout(task.head.model, found.watched, logits[row], seeds[t, row].to(logits))
         for t, row in enumerate(rows.tolist())
     ]
 

@@ -17,7 +17,7 @@ from apportion.models.anatomy import Heads, attention_through
 from apportion.models.inputs import Prompt
 from apportion.relevance import Trace
 from apportion.targets import Outputs
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 #: How far outputs computed through our attention may be from the model's own, as a part of the largest.
 TOLERANCE = 1e-4
@@ -42,10 +42,10 @@ class Attention:
     mixed: Tensor
 
 
-def outputs_read(question: Question, output: Any) -> list[Tensor]:
-    """The tensors in the output of another run of the model that the question's targets read."""
-    theirs, ours = list(_tensors(question.trace.output)), list(_tensors(output))
-    return [ours[k] for read in question.read.outputs for k, other in enumerate(theirs) if other is read]
+def outputs_read(task: AttributionTask, output: Any) -> list[Tensor]:
+    """The tensors in the output of another run of the model that the task's targets read."""
+    theirs, ours = list(_tensors(task.trace.output)), list(_tensors(output))
+    return [ours[k] for read in task.read.outputs for k, other in enumerate(theirs) if other is read]
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
@@ -71,15 +71,15 @@ class Attended:
     """One example's forward pass through an attention that keeps its probabilities.
 
     Args:
-        question: Of one example.
+        task: Of one example.
 
     Raises:
         ApportionError: The model's attention cannot be seen, or seen it does not compute what the model computes.
     """
 
-    def __init__(self, question: Question) -> None:
-        self.question = question
-        paths = {module: path for path, module in question.head.model.named_modules()}
+    def __init__(self, task: AttributionTask) -> None:
+        self.task = task
+        paths = {module: path for path, module in task.head.model.named_modules()}
         calls: list[Attention] = []
 
         def attend(heads: Heads) -> tuple[Tensor, Tensor | None]:
@@ -90,8 +90,8 @@ class Attended:
 
         #: What attention of another kind made of all places for one query, and how much it looked at each.
         self.pools: list[tuple[Tensor, Tensor | None]] = []
-        with attention_through(question.head.model, attend), _pools_seen(question.head.model, self.pools):
-            self.trace: Trace = question.recorded(detail=False)
+        with attention_through(task.head.model, attend), _pools_seen(task.head.model, self.pools):
+            self.trace: Trace = task.recorded(detail=False)
         if not all(call.mixed.requires_grad for call in calls):
             raise ApportionError(
                 f"{self.model} computes some of its attention without derivatives, so how tokens reach the output "
@@ -102,8 +102,8 @@ class Attended:
 
     def _same_outputs(self) -> list[Tensor]:
         """The tensors that the targets read, once they are known to be what the model returns by itself."""
-        found = outputs_read(self.question, self.trace.output)
-        for mine, output in zip(found, self.question.read.outputs, strict=True):
+        found = outputs_read(self.task, self.trace.output)
+        for mine, output in zip(found, self.task.read.outputs, strict=True):
             tolerance = max(TOLERANCE, 8 * torch.finfo(output.dtype).eps)
             if mine.shape != output.shape or bool(
                 (mine - output).detach().abs().max() > tolerance * output.detach().abs().max()
@@ -117,7 +117,7 @@ class Attended:
     @property
     def model(self) -> str:
         """The name of the model's class, for errors."""
-        return type(self.question.head.model).__name__
+        return type(self.task.head.model).__name__
 
     def self_attentions(self, method: str) -> list[Attention]:
         """The calls of a model that is one stack of self-attention over the prompt's tokens, first layer first.
@@ -126,7 +126,7 @@ class Attended:
             ApportionError: It has an encoder and a decoder, its attention sees something else than the tokens, or the
                 prompt has an image.
         """
-        prompt = self.question.prompts[0]
+        prompt = self.task.prompts[0]
         refuse_images(prompt, method)
         if len(prompt.parts) > 1:
             raise ApportionError(
@@ -153,7 +153,7 @@ class Attended:
     def gradients(self, target: int) -> list[Tensor]:
         """The derivative of a target by the probabilities of each call, (head, query, key)."""
         probabilities = [call.probabilities for call in self.attentions]
-        found = self.backward(self.outputs, [seed[target] for seed in self.question.read.seeds], probabilities)
+        found = self.backward(self.outputs, [seed[target] for seed in self.task.read.seeds], probabilities)
         return [torch.zeros_like(p[0]) if g is None else g[0] for p, g in zip(probabilities, found, strict=True)]
 
     @cached_property
@@ -166,14 +166,14 @@ class Attended:
         Raises:
             ApportionError: It depends on others too, so the model mixes tokens in more ways than attention.
         """
-        parts = list(self.question.prompts[0].parts.items())
+        parts = list(self.task.prompts[0].parts.items())
         last, length = parts[-1]
         # What heads read at a place may come from that place alone, and so must what the target reads.
         allowed = {(name, count - 1) for name, count in parts}
         mixing = set(self._reached([end for call in self.attentions for end in _ends(call.heads)])) - allowed
         weights = []
-        for target, rows in enumerate(self.question.rows[0]):
-            direct = self._reached(self.outputs, [seed[target] for seed in self.question.read.seeds])
+        for target, rows in enumerate(self.task.rows[0]):
+            direct = self._reached(self.outputs, [seed[target] for seed in self.task.read.seeds])
             expected = [(last, row) for row in rows] or [place for place in direct if place[0] == last]
             if mixing or not expected or set(direct) - set(expected):
                 raise ApportionError(
@@ -187,7 +187,7 @@ class Attended:
 
     def _reached(self, outputs: list[Tensor], seeds: list[Tensor] | None = None) -> list[tuple[str, int]]:
         """The tokens, by part of the prompt and place, that outputs depend on past all attention."""
-        parts = self.question.prompts[0].parts
+        parts = self.task.prompts[0].parts
         leaves = [leaf for leaf in self.trace.leaves.values() if leaf.role == "tokens" and leaf.ids in parts]
         seeds = [torch.ones_like(output) for output in outputs] if seeds is None else seeds
         with cut(self.attentions):
@@ -201,7 +201,7 @@ class Attended:
 
     def backward(self, outputs: list[Tensor], seeds: list[Tensor], inputs: list[Tensor]) -> tuple[Tensor | None, ...]:
         """The derivative of outputs by tensors of the graph; None for one that they do not depend on."""
-        self.question.passes.backward += 1
+        self.task.passes.backward += 1
         return torch.autograd.grad(outputs, inputs, seeds, retain_graph=True, allow_unused=True)
 
 

@@ -13,7 +13,7 @@ from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.forward._attended import Attended, Attention, refuse_images
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 @register(
@@ -46,15 +46,15 @@ class Chefer(Method):
 
     identity: bool = True
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Accumulate the weighted attention of each example."""
-        return Shares(scores=[self._scores(question.alone(b)) for b in range(len(question.prompts))])
+        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
 
-    def _scores(self, question: Question) -> Float[Tensor, "targets _"]:
-        seen = Attended(question)
-        if len(question.prompts[0].parts) < 2:
+    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+        seen = Attended(task)
+        if len(task.prompts[0].parts) < 2:
             return sum_of([stack.laid(self._rows(stack, seen)) for stack in stacks_of(seen, self.name)])
-        refuse_images(question.prompts[0], f"{self.name} of encoder-decoders")
+        refuse_images(task.prompts[0], f"{self.name} of encoder-decoders")
         rows = []
         for target, start in enumerate(seen.reading):
             row = _two_stacks(seen, target, start)
@@ -82,7 +82,7 @@ def _one_stack(stack: Stack, seen: Attended, target: int) -> Float[Tensor, " pla
 
 def _two_stacks(seen: Attended, target: int, start: Float[Tensor, " tokens"]) -> Float[Tensor, " features"]:
     """Scores of the encoder's tokens and then of the decoder's."""
-    source, decoded = seen.question.prompts[0].parts.values()
+    source, decoded = seen.task.prompts[0].parts.values()
     encoder_calls, decoder_calls = _by_stack(seen)
     weighted = {
         call: weighted_attention(call.probabilities, gradient)
@@ -111,7 +111,7 @@ def _normalised(relevance: Float[Tensor, "token token"]) -> Float[Tensor, "token
 
 def _by_stack(seen: Attended) -> tuple[list[Attention], list[Attention]]:
     """Calls in the encoder; and in the decoder, where each layer looks at its own tokens and then at the encoder's."""
-    model = seen.question.head.model
+    model = seen.task.head.model
     encoder = getattr(model, "get_encoder", lambda: None)()
     inside = set() if encoder is None else set(encoder.modules())
     encoder_calls = [call for call in seen.attentions if call.module in inside]

@@ -16,7 +16,7 @@ from apportion.core import ApportionError
 from apportion.methods.forward._attended import outputs_read
 from apportion.methods.forward._layer_inputs import reading_through
 from apportion.models.anatomy import Heads, anatomy, attention_through, in_evaluation, same, tolerance_of
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 ACTIVATIONS = {"gelu", "silu", "relu", "relu6", "leaky_relu", "elu", "mish", "tanh", "sigmoid", "softplus", "hardswish"}
 ADDITIONS, SUBTRACTIONS = {"add", "radd", "iadd"}, {"sub", "isub"}
@@ -25,20 +25,20 @@ PRODUCTS = {"mul", "rmul", "imul", "multiply"}
 MOST_NUMBERS = 2**30
 
 
-def components_of_outputs(question: Question, firsts: Sequence[str]) -> list[Float[Tensor, "component ..."]]:
+def components_of_outputs(task: AttributionTask, firsts: Sequence[str]) -> list[Float[Tensor, "component ..."]]:
     """The components of the tensors that the targets read: one of each token, and last what no token was given.
 
     Every bias is divided among the components v_k at its place by |b · v_k| / Σ_j |b · v_j|.
 
     Args:
-        question: Of one example, for a model that is one stack of layers.
+        task: Of one example, for a model that is one stack of layers.
         firsts: The path of its first layer, whose input the components begin as.
 
     Raises:
         ApportionError: The components do not sum to what the model computed, or would be too many numbers.
     """
-    model = question.head.model
-    layers = anatomy(model, question.inputs).layers
+    model = task.head.model
+    layers = anatomy(model, task.inputs).layers
     carrying = _Carrying({module.get_parameter("weight") for a in layers for module in (a.value, a.projection)})
 
     def attend(heads: Heads) -> tuple[Tensor, Tensor | None]:
@@ -54,10 +54,10 @@ def components_of_outputs(question: Question, firsts: Sequence[str]) -> list[Flo
         reading_through(model, firsts, lambda number, hidden: carrying.begin(hidden)),
         carrying,
     ):
-        output = model(**question.inputs)
-    question.passes.forward += 1 + question.prompts[0].length
+        output = model(**task.inputs)
+    task.passes.forward += 1 + task.prompts[0].length
     found = []
-    for read in outputs_read(question, output):
+    for read in outputs_read(task, output):
         carried = carrying.of(read)
         if carried is None or not same(carried.vectors.sum(0), read, tolerance_of(read)):
             raise ApportionError(

@@ -19,7 +19,7 @@ from apportion.methods.forward._attended import Attended, outputs_read, refuse_i
 from apportion.methods.forward._components import components_of_outputs
 from apportion.methods.forward._layer_inputs import first_layers, reading_through
 from apportion.relevance import CP_LRP, Leaf, Trace, record_forward
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 Bias = Literal["token", "absdot", "none"]
 
@@ -62,20 +62,20 @@ class DecompX(Method):
         if self.bias not in get_args(Bias):
             raise ApportionError(f"bias={self.bias!r} is not known; use 'token', 'absdot' or 'none'.")
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Divide each example's targets among its tokens' components."""
-        found = [self._of_example(question.alone(b)) for b in range(len(question.prompts))]
+        found = [self._of_example(task.single(b)) for b in range(len(task.prompts))]
         ledger = found[0][1] if len(found) == 1 else None
         return Shares(scores=[scores for scores, _ in found], ledger=ledger)
 
-    def _of_example(self, question: Question) -> tuple[Tensor, Ledger]:
-        refuse_images(question.prompts[0], self.name)
-        seen = Attended(question)
+    def _of_example(self, task: AttributionTask) -> tuple[Tensor, Ledger]:
+        refuse_images(task.prompts[0], self.name)
+        seen = Attended(task)
         _ = seen.reading  # refuses a model that mixes tokens in other ways than attention
         firsts = first_layers(seen)
         if self.bias == "absdot":
-            return _by_vectors(question, firsts)
-        scores, ledger = _by_propagation(question, firsts)
+            return _by_vectors(task, firsts)
+        scores, ledger = _by_propagation(task, firsts)
         return scores, _left_out(ledger) if self.bias == "none" else ledger
 
 
@@ -89,10 +89,10 @@ def _left_out(ledger: Ledger) -> Ledger:
     )
 
 
-def _by_propagation(question: Question, firsts: list[str]) -> tuple[Tensor, Ledger]:
+def _by_propagation(task: AttributionTask, firsts: list[str]) -> tuple[Tensor, Ledger]:
     """Scores and accounts by one backward pass from what the targets read to what the first layers read."""
-    parts, leaves = list(question.prompts[0].parts), list[Leaf]()
-    model, calls = question.head.model, 0
+    parts, leaves = list(task.prompts[0].parts), list[Leaf]()
+    model, calls = task.head.model, 0
 
     def begin(number: int, hidden: Tensor) -> Tensor:
         nonlocal calls
@@ -104,25 +104,25 @@ def _by_propagation(question: Question, firsts: list[str]) -> tuple[Tensor, Ledg
         return source.clone()
 
     with reading_through(model, firsts, begin):
-        recording = record_forward(model, question.inputs)
-        trace = Trace(model, question.inputs, replace(recording, leaves=(*recording.leaves, *leaves)))
+        recording = record_forward(model, task.inputs)
+        trace = Trace(model, task.inputs, replace(recording, leaves=(*recording.leaves, *leaves)))
         propagated = trace.propagate(
-            outputs_read(question, trace.output), question.read.seeds, CP_LRP, ledger=True, keep_graph=False
+            outputs_read(task, trace.output), task.read.seeds, CP_LRP, ledger=True, keep_graph=False
         )
-    question.passes.forward += 1
-    question.passes.backward += len(question.targets)
+    task.passes.forward += 1
+    task.passes.backward += len(task.targets)
     amounts = [
         (leaf.ids, propagated.relevance[name])
         for name, leaf in propagated.leaves.items()
         if leaf.role == "tokens" and leaf.ids is not None
     ]
     assert propagated.ledger is not None
-    return shares_of_tokens(amounts, question, 0), with_target_function(propagated.ledger, question)
+    return shares_of_tokens(amounts, task, 0), with_target_function(propagated.ledger, task)
 
 
-def _by_vectors(question: Question, firsts: list[str]) -> tuple[Tensor, Ledger]:
+def _by_vectors(task: AttributionTask, firsts: list[str]) -> tuple[Tensor, Ledger]:
     """Scores and accounts by the components of what the targets read."""
-    components, seeds = components_of_outputs(question, firsts), question.read.seeds
+    components, seeds = components_of_outputs(task, firsts), task.read.seeds
 
     def along_seeds(vectors: Sequence[Tensor]) -> Tensor:
         """By target and component."""
@@ -130,6 +130,6 @@ def _by_vectors(question: Question, firsts: list[str]) -> tuple[Tensor, Ledger]:
         return torch.stack([s.double().flatten(1) @ v.double().flatten(1).T for v, s in pairs]).sum(0).cpu()
 
     shares = along_seeds(components)
-    total = along_seeds([output.detach()[None] for output in question.read.outputs])[:, 0]
+    total = along_seeds([output.detach()[None] for output in task.read.outputs])[:, 0]
     lines = {"tokens": shares[:, :-1].sum(1), "biases": shares[:, -1]}
-    return shares[:, :-1], with_target_function(Ledger(total=total, lines=lines), question)
+    return shares[:, :-1], with_target_function(Ledger(total=total, lines=lines), task)

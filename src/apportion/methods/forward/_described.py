@@ -11,27 +11,27 @@ from torch import Tensor
 from apportion.core import ApportionError
 from apportion.methods.forward._attended import Attended, refuse_images
 from apportion.models.anatomy import OTHERS, Anatomy, anatomy, same, tolerance_of
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
-def described(question: Question) -> Anatomy:
-    """The anatomy of the model on a question of one example, once its outputs are known to be the model's own.
+def described(task: AttributionTask) -> Anatomy:
+    """The anatomy of the model on a task of one example, once its outputs are known to be the model's own.
 
     Raises:
         ApportionError: A part was not found or does not rebuild the model, or the stream has other places than tokens.
     """
-    model = question.head.model
-    refuse_images(question.prompts[0], "this method")
-    found = anatomy(model, question.inputs)
-    question.passes.forward += 1
-    ours, theirs = _outputs(found.output), _outputs(question.trace.output).detach()
+    model = task.head.model
+    refuse_images(task.prompts[0], "this method")
+    found = anatomy(model, task.inputs)
+    task.passes.forward += 1
+    ours, theirs = _outputs(found.output), _outputs(task.trace.output).detach()
     if ours.shape != theirs.shape or not same(ours, theirs, tolerance_of(theirs)):
         raise ApportionError(
             f"{type(model).__name__} does not compute its attention as softmax(scores)·values everywhere, so its "
             f"parts would not be the model's; {OTHERS}."
         )
-    places, tokens = len(found.layers[0].input), question.prompts[0].length
-    if places != tokens or len(question.prompts[0].parts) > 1:
+    places, tokens = len(found.layers[0].input), task.prompts[0].length
+    if places != tokens or len(task.prompts[0].parts) > 1:
         raise ApportionError(
             f"{type(model).__name__} has {places} places for {tokens} tokens, so they cannot be laid over each other; "
             f"{OTHERS}."
@@ -39,12 +39,12 @@ def described(question: Question) -> Anatomy:
     return found
 
 
-def rows_read(question: Question) -> Float[Tensor, "targets n"]:
+def rows_read(task: AttributionTask) -> Float[Tensor, "targets n"]:
     """For each target which rows of the last layer it reads, as weights that sum to 1."""
-    rows = question.rows[0]
+    rows = task.rows[0]
     if not all(rows):
-        return torch.stack(Attended(question).reading)
-    weights = torch.zeros(len(rows), question.prompts[0].length, dtype=torch.float64)
+        return torch.stack(Attended(task).reading)
+    weights = torch.zeros(len(rows), task.prompts[0].length, dtype=torch.float64)
     for target, places in enumerate(rows):
         weights[target, list(places)] = 1 / len(places)
     return weights

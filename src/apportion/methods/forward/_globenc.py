@@ -12,7 +12,7 @@ from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.forward._attended import Attended
 from apportion.models.anatomy import Layer, anatomy
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 @register(
@@ -36,16 +36,16 @@ class GlobEnc(Method):
         stand in the residual stream.
     """
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Roll out the norms of each example."""
-        return Shares(scores=[self._scores(question.alone(b)) for b in range(len(question.prompts))])
+        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
 
-    def _scores(self, question: Question) -> Float[Tensor, "targets _"]:
-        seen = Attended(question)
+    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+        seen = Attended(task)
         seen.self_attentions(self.name)
         rows = torch.stack(seen.reading)
-        layers = anatomy(question.head.model, question.inputs).layers
-        question.passes.forward += 1
+        layers = anatomy(task.head.model, task.inputs).layers
+        task.passes.forward += 1
         for layer in reversed(layers):
             norms = norms_of_messages(layer)
             rows = rows @ (norms / norms.sum(-1, keepdim=True)).cpu()

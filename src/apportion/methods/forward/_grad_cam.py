@@ -16,7 +16,7 @@ from apportion.methods._registry import register
 from apportion.methods.forward._attended import Attended, layer_of, outputs_read
 from apportion.methods.forward._layer_inputs import reading_through
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 @register(
@@ -59,12 +59,12 @@ class AttentionGradCAM(Method):
         if not isinstance(self.layer, int) or isinstance(self.layer, bool):
             raise ApportionError(f"layer={self.layer!r} is no number of a layer; give one such as -1, the last.")
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Weight the layer's attention or features for each example."""
-        return Shares(scores=[self._scores(question.alone(b)) for b in range(len(question.prompts))])
+        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
 
-    def _scores(self, question: Question) -> Float[Tensor, "targets _"]:
-        seen = Attended(question)
+    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+        seen = Attended(task)
         stacks = stacks_of(seen, self.name)
         for stack in stacks:
             count = len(stack.numbers)
@@ -87,7 +87,7 @@ class AttentionGradCAM(Method):
         return torch.stack(rows)
 
     def _of_features(self, seen: Attended, stacks: Sequence[Stack]) -> Float[Tensor, "targets features"]:
-        question = seen.question
+        task = seen.task
         layers = [layer_of(stack.calls(seen)[self.layer].path) for stack in stacks]
         hidden: dict[int, Tensor] = {}
 
@@ -95,8 +95,8 @@ class AttentionGradCAM(Method):
             hidden[number] = states
             return states
 
-        with reading_through(question.head.model, layers, note):
-            outputs = outputs_read(question, question.recorded(detail=False).output)
+        with reading_through(task.head.model, layers, note):
+            outputs = outputs_read(task, task.recorded(detail=False).output)
         maps = []
         for number, stack in enumerate(stacks):
             states, rows, ours = hidden[number], [], stack.features >= 0
@@ -105,8 +105,8 @@ class AttentionGradCAM(Method):
                     f"the layer {layers[number]!r} reads {tuple(states.shape)} for {len(ours)} places, so its features "
                     "cannot be laid over them; use at='attention'."
                 )
-            for target in range(len(question.targets)):
-                seeds = [seed[target] for seed in question.read.seeds]
+            for target in range(len(task.targets)):
+                seeds = [seed[target] for seed in task.read.seeds]
                 (gradient,) = seen.backward(outputs, seeds, [states])
                 found = torch.zeros_like(states) if gradient is None else gradient
                 weights = found[0].double().cpu()[ours].mean(0)

@@ -12,7 +12,7 @@ from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.forward._attended import Attended
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 @register(
@@ -34,12 +34,12 @@ class GradRollout(Method):
         Zuidema 2020, arXiv 2005.00928.
     """
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Roll out the weighted attention of each example."""
-        return Shares(scores=[self._scores(question.alone(b)) for b in range(len(question.prompts))])
+        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
 
-    def _scores(self, question: Question) -> Float[Tensor, "targets _"]:
-        seen = Attended(question)
+    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+        seen = Attended(task)
         return sum_of([stack.laid(_rows(stack, seen)) for stack in stacks_of(seen, self.name)])
 
 

@@ -23,16 +23,16 @@ def first_layers(seen: Attended) -> list[str]:
     for call in seen.attentions:
         layer = layer_of(call.path)
         firsts.setdefault(layer.rpartition(".")[0], layer)
-    parts = seen.question.prompts[0].parts
+    parts = seen.task.prompts[0].parts
     if len(firsts) != len(parts):
         raise ApportionError(
-            f"{type(seen.question.head.model).__name__} has {len(firsts)} stacks of layers for {len(parts)} inputs of "
+            f"{type(seen.task.head.model).__name__} has {len(firsts)} stacks of layers for {len(parts)} inputs of "
             "tokens, so it is not known where tokens begin; attnlrp, cp-lrp or leave-one-out serve it."
         )
     calls = [visit.path for visit in seen.trace.recording.visits]
     if any(calls.count(first) != 1 for first in firsts.values()):
         raise ApportionError(
-            f"{type(seen.question.head.model).__name__} runs the same layer again and again, so its first layer's "
+            f"{type(seen.task.head.model).__name__} runs the same layer again and again, so its first layer's "
             "input cannot be told from the others'; attnlrp, cp-lrp or leave-one-out serve it."
         )
     return list(firsts.values())

@@ -65,7 +65,7 @@ def stacks_of(seen: Attended, method: str) -> list[Stack]:
     Raises:
         ApportionError: Attention is not between the prompt's features, or the model mixes them in other ways too.
     """
-    prompt = seen.question.prompts[0]
+    prompt = seen.task.prompts[0]
     if not prompt.canvases:
         seen.self_attentions(method)
         numbers = tuple(range(len(seen.attentions)))
@@ -91,7 +91,7 @@ def stacks_of(seen: Attended, method: str) -> list[Stack]:
 
 def _by_stack(seen: Attended) -> list[tuple[int, ...]]:
     """Numbers of the calls that the targets depend on, by the list of layers that they stand in."""
-    gradients = seen.backward(seen.outputs, [seed.sum(0) for seed in seen.question.read.seeds], _mixed(seen))
+    gradients = seen.backward(seen.outputs, [seed.sum(0) for seed in seen.task.read.seeds], _mixed(seen))
     found: dict[str, list[int]] = {}
     for number, gradient in enumerate(gradients):
         if gradient is not None:
@@ -110,20 +110,20 @@ def _stack(seen: Attended, method: str, numbers: tuple[int, ...]) -> Stack:
     ground = _Ground.of(seen, method, calls[0], places)
     for call in calls:
         seen.expect(call, places, places)
-    reading = torch.stack([_rows_read(seen, target, calls[-1]) for target in range(len(seen.question.targets))])
+    reading = torch.stack([_rows_read(seen, target, calls[-1]) for target in range(len(seen.task.targets))])
     alone = ground.reached(seen, [end for call in calls for end in _heads_at(call, places - 1)]) <= {places - 1}
     first = ground.first
     for place in range(first, min(first + 2, places)):
         alone = alone and ground.reached(seen, _heads_at(calls[0], place)) == {place}
     for target, row in enumerate(reading):
-        direct = ground.reached(seen, seen.outputs, [seed[target] for seed in seen.question.read.seeds])
+        direct = ground.reached(seen, seen.outputs, [seed[target] for seed in seen.task.read.seeds])
         alone = alone and direct - {-1} <= set(row.nonzero().flatten().tolist())
     if not alone:
         raise ApportionError(
             f"{seen.model} mixes patches or tokens in other ways than attention, or in another order, which "
             f"{method} does not show; {OTHERS}."
         )
-    return Stack(numbers, reading, ground.features, len(seen.question.prompts[0].features))
+    return Stack(numbers, reading, ground.features, len(seen.task.prompts[0].features))
 
 
 def _heads_at(call: Attention, place: int) -> list[Tensor]:
@@ -133,7 +133,7 @@ def _heads_at(call: Attention, place: int) -> list[Tensor]:
 
 def _rows_read(seen: Attended, target: int, last: Attention) -> Float[Tensor, " places"]:
     """The rows of a stack's last layer that a target depends on, as weights that sum to 1."""
-    seeds = [seed[target] for seed in seen.question.read.seeds]
+    seeds = [seed[target] for seed in seen.task.read.seeds]
     pools = [output for output, _ in seen.pools]
     gradient, *of_pools = seen.backward(seen.outputs, seeds, [last.mixed, *pools])
     places = last.mixed.shape[2]
@@ -177,7 +177,7 @@ class _Ground:
 
     @classmethod
     def of(cls, seen: Attended, method: str, call: Attention, places: int) -> _Ground:
-        prompt = seen.question.prompts[0]
+        prompt = seen.task.prompts[0]
         own = [leaf for leaf in seen.trace.leaves.values() if leaf.role == "special tokens"]
         names = {*prompt.parts, *(canvas.name for canvas in prompt.canvases)}
         given = [leaf for leaf in seen.trace.leaves.values() if leaf.ids in names]
@@ -214,7 +214,7 @@ class _Ground:
 
 def _of_text(seen: Attended, leaves: Sequence[Leaf], part: str) -> tuple[list[Tensor], Tensor]:
     """Places of tokens, and of visual tokens where they are put among them; and the places' features."""
-    prompt = seen.question.prompts[0]
+    prompt = seen.task.prompts[0]
     start, count = prompt.starts[part], prompt.parts[part]
     features = torch.arange(start, start + count)
     held = [i for i in range(count) if prompt.features[start + i].kind == "placeholder"]
@@ -241,7 +241,7 @@ def _of_text(seen: Attended, leaves: Sequence[Leaf], part: str) -> tuple[list[Te
 
 def _rows_of_visual_tokens(seen: Attended, held: int) -> Int[Tensor, " place"]:
     """The feature of each place that holds a visual token, in their order."""
-    canvas = next(canvas for canvas in seen.question.prompts[0].canvases if canvas.name == VISUAL_TOKENS)
+    canvas = next(canvas for canvas in seen.task.prompts[0].canvases if canvas.name == VISUAL_TOKENS)
     owner = canvas.owner.reshape(-1)
     if len(owner) != held:
         raise ApportionError(f"the prompt holds {held} places for {len(owner)} visual tokens; {OTHERS}.")
@@ -251,8 +251,8 @@ def _rows_of_visual_tokens(seen: Attended, held: int) -> Int[Tensor, " place"]:
 def _of_image(seen: Attended, method: str, canvas: Canvas, call: Attention) -> tuple[Tensor, Tensor]:
     """The place of each element of an image, whose patches stand last; and the places' features."""
     places = call.probabilities.shape[2]
-    question = seen.question
-    prompt = question.prompts[0]
+    task = seen.task
+    prompt = task.prompts[0]
     rows, columns = canvas.patches or (0, 0)
     prefix = places - rows * columns
     if canvas.patches is None or prefix < 0 or call.probabilities.shape[0] != 1:
@@ -261,7 +261,7 @@ def _of_image(seen: Attended, method: str, canvas: Canvas, call: Attention) -> t
             f"the attention of {seen.model} at {call.path!r} has the shape {shape}, which is no map of the image's "
             f"{rows} × {columns} patches (but of windows, say), so {method} cannot be laid over them; {OTHERS}."
         )
-    layout = layout_of(question.head.model, canvas.name, dict(prompt.inputs))
+    layout = layout_of(task.head.model, canvas.name, dict(prompt.inputs))
     (height, width), place = layout.sizes[0], layout.place
     down, across = height // rows, width // columns
     patch = torch.where(place >= 0, (place // width // down) * columns + place % width // across, -1)

@@ -18,7 +18,7 @@ from apportion.methods._registry import register
 from apportion.methods.forward._attended import TOLERANCE, Attended, layer_of
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
 from apportion.models.anatomy import Heads, attention_through, in_evaluation
-from apportion.task import TOKENS_AT_ONCE, Question
+from apportion.task import TOKENS_AT_ONCE, AttributionTask
 
 
 @register(
@@ -39,24 +39,24 @@ class ValueZeroing(Method):
         Mohebbi et al. 2023, arXiv 2301.12971.
     """
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Zero values in every layer, for each example."""
-        return Shares(scores=[self._scores(question.alone(b)) for b in range(len(question.prompts))])
+        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
 
-    def _scores(self, question: Question) -> Float[Tensor, "targets _"]:
-        seen = Attended(question)
-        return sum_of([stack.laid(_rows(question, stack, seen)) for stack in stacks_of(seen, self.name)])
+    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+        seen = Attended(task)
+        return sum_of([stack.laid(_rows(task, stack, seen)) for stack in stacks_of(seen, self.name)])
 
 
-def _rows(question: Question, stack: Stack, seen: Attended) -> Float[Tensor, "targets places"]:
+def _rows(task: AttributionTask, stack: Stack, seen: Attended) -> Float[Tensor, "targets places"]:
     attentions, rows = stack.calls(seen), stack.reading
-    layers = _layers(question, [call.path for call in attentions])
+    layers = _layers(task, [call.path for call in attentions])
     work = list(zip(layers, attentions, strict=True))[::-1]
-    for layer, attention in progress(work, "value-zeroing", show=question.progress):
+    for layer, attention in progress(work, "value-zeroing", show=task.progress):
         # Where a token is not looked at, nothing may be left but rounding.
         looked_at = (attention.probabilities[0] > 0).any(0)
-        rows = rows @ _turned(question, layer, looked_at).cpu()
-    question.passes.forward += len(stack.features)
+        rows = rows @ _turned(task, layer, looked_at).cpu()
+    task.passes.forward += len(stack.features)
     return rows
 
 
@@ -85,9 +85,9 @@ class _Layer:
             ) from error
 
 
-def _layers(question: Question, paths: Sequence[str]) -> list[_Layer]:
+def _layers(task: AttributionTask, paths: Sequence[str]) -> list[_Layer]:
     """The call of the layer around each attention, in the order of the calls."""
-    model = question.head.model
+    model = task.head.model
     calls: list[_Layer] = []
     handles = []
 
@@ -99,8 +99,8 @@ def _layers(question: Question, paths: Sequence[str]) -> list[_Layer]:
             handles.append(model.get_submodule(path).register_forward_hook(note, with_kwargs=True))
         # Through our attention, so that the masks that layers are given are those that it reads.
         with _values_zeroed(model, ()):
-            model(**question.inputs)
-        question.passes.forward += 1
+            model(**task.inputs)
+        task.passes.forward += 1
     finally:
         for handle in handles:
             handle.remove()
@@ -112,15 +112,15 @@ def _layers(question: Question, paths: Sequence[str]) -> list[_Layer]:
     return calls
 
 
-def _turned(question: Question, layer: _Layer, looked_at: Tensor) -> Float[Tensor, "token token"]:
+def _turned(task: AttributionTask, layer: _Layer, looked_at: Tensor) -> Float[Tensor, "token token"]:
     """How far each token's output turns when each token's value is zero, rows scaled to sum 1."""
-    length, name = len(looked_at), type(question.head.model).__name__
+    length, name = len(looked_at), type(task.head.model).__name__
     if layer.output.shape[:-1] != (1, length):
         raise ApportionError(
             f"a layer of {name} passes on {tuple(layer.output.shape)} for {length} tokens, so value-zeroing cannot "
             "compare its outputs token by token; attnlrp, input-x-gradient or leave-one-out serve this model."
         )
-    with _values_zeroed(question.head.model, ()):
+    with _values_zeroed(task.head.model, ()):
         before = layer.again(1)
     off = (before - layer.output).abs().max()
     if bool(off > max(TOLERANCE, 8 * torch.finfo(before.dtype).eps) * layer.output.abs().max()):
@@ -133,7 +133,7 @@ def _turned(question: Question, layer: _Layer, looked_at: Tensor) -> Float[Tenso
     at_once = max(1, TOKENS_AT_ONCE // length)
     for first in range(0, length, at_once):
         tokens = range(first, min(first + at_once, length))
-        with _values_zeroed(question.head.model, tokens):
+        with _values_zeroed(task.head.model, tokens):
             after = _directions(layer.again(len(tokens)))
         # Half the squared distance of unit vectors is 1 − cos, and loses no digits where they are near.
         changes[:, list(tokens)] = ((after - directions) ** 2).sum(-1).T / 2

@@ -9,7 +9,7 @@ from torch import Tensor
 from apportion.core import progress
 from apportion.games import Masker, Players, in_prompt, presence
 from apportion.methods.perturbation._prefix import PrefixReader
-from apportion.task import TOKENS_AT_ONCE, Question
+from apportion.task import TOKENS_AT_ONCE, AttributionTask
 
 # How many changed prompts are made before they are read, where they are long; they may be embeddings.
 _MADE_AT_ONCE = 64
@@ -19,7 +19,7 @@ _WORTHWHILE = 4
 
 
 def drops(
-    question: Question,
+    task: AttributionTask,
     example: int,
     players: Players,
     masker: Masker,
@@ -31,7 +31,7 @@ def drops(
     """How much smaller the targets are when only a coalition's players are present: f(x) − f(coalition).
 
     Args:
-        question: With its targets.
+        task: With its targets.
         example: Which of its prompts.
         players: Who plays in that prompt.
         masker: How the others are made absent.
@@ -39,22 +39,22 @@ def drops(
         prefix_cache: Whether what stands before the first absent feature is read once, where model and masker allow.
         doing: What a progress bar says.
     """
-    masker = in_prompt(masker, question)
-    prompt = question.prompts[example]
+    masker = in_prompt(masker, task)
+    prompt = task.prompts[example]
     present = presence(players, coalitions, len(prompt.features))
     starts = [int(row.long().argmin()) for row in present]
     # An image comes before the text and its features before the tokens', so a prompt with one is read whole.
     reusing = prefix_cache and masker.keeps_prefix and not prompt.canvases and len(starts) >= _WORTHWHILE
-    reader = PrefixReader.of(question, example) if reusing else None
-    full = torch.tensor(question.read.values[example], dtype=torch.float64) if reader is None else reader.full
+    reader = PrefixReader.of(task, example) if reusing else None
+    full = torch.tensor(task.read.values[example], dtype=torch.float64) if reader is None else reader.full
     order = sorted(range(len(starts)), key=lambda i: starts[i])
     size = _MADE_AT_ONCE if prompt.canvases else max(_MADE_AT_ONCE, 2 * TOKENS_AT_ONCE // max(1, len(prompt.features)))
     some = [order[k : k + size] for k in range(0, len(order), size)]
-    values = torch.empty(len(starts), len(question.targets), dtype=torch.float64)
-    for members in progress(some, doing, show=question.progress and len(some) > 1):
-        variants = [masker.variant(question, example, present[i]) for i in members]
+    values = torch.empty(len(starts), len(task.targets), dtype=torch.float64)
+    for members in progress(some, doing, show=task.progress and len(some) > 1):
+        variants = [masker.variant(task, example, present[i]) for i in members]
         if reader is None:
-            values[members] = question.evaluate(example, variants)
+            values[members] = task.evaluate(example, variants)
         else:
             values[members] = reader.values(variants, [starts[i] for i in members])
     return full - values

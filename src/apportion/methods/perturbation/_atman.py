@@ -18,7 +18,7 @@ from apportion.methods._registry import register
 from apportion.models.anatomy import Heads, attention_through, in_evaluation
 from apportion.models.inputs import Prompt
 from apportion.relevance import token_embedding
-from apportion.task import TOKENS_AT_ONCE, Question, Variant, tokens_of
+from apportion.task import TOKENS_AT_ONCE, AttributionTask, Variant, tokens_of
 
 #: By input of tokens or patches, what each key's scores are multiplied by: (variants, keys).
 Factors = Mapping[str, Tensor]
@@ -62,40 +62,40 @@ class AtMan(Method):
             if value is not None and not 0 < value <= 1:
                 raise ApportionError(f"{name}={value} is not possible; give a number above 0 and at most 1.")
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Suppress each player in turn."""
-        kinds = layers_without_attention(question.head.model)
+        kinds = layers_without_attention(task.head.model)
         if kinds:
             raise ApportionError(
-                f"{type(question.head.model).__name__} has layers of {', '.join(kinds)}, past which atman cannot "
+                f"{type(task.head.model).__name__} has layers of {', '.join(kinds)}, past which atman cannot "
                 "suppress a token; leave-one-out and occlusion fit."
             )
         scores, features = [], []
-        for example in range(len(question.prompts)):
-            players = players_of(question, example, self.features)
-            values = _suppressed(question, example, self._factors(question, example, players))
-            full = torch.tensor(question.read.values[example], dtype=torch.float64)
+        for example in range(len(task.prompts)):
+            players = players_of(task, example, self.features)
+            values = _suppressed(task, example, self._factors(task, example, players))
+            full = torch.tensor(task.read.values[example], dtype=torch.float64)
             scores.append(to_features(players, full - values))
             features.append(players.features)
         return Shares(scores=scores, features=None if self.features in ("tokens", "patches") else features)
 
-    def _factors(self, question: Question, example: int, players: Players) -> Factors:
-        prompt = question.prompts[example]
-        similarities = self._similarities(question.head.model, prompt)
+    def _factors(self, task: AttributionTask, example: int, players: Players) -> Factors:
+        prompt = task.prompts[example]
+        similarities = self._similarities(task.head.model, prompt)
         together = torch.stack([similarities[list(group)].amax(0) for group in players.groups])
         pieces = (1 - self.suppression * together[:, prompt.before_tokens :]).split(list(prompt.parts.values()), 1)
         factors = dict(zip(prompt.parts, pieces, strict=True))
         if prompt.canvases:
-            name, of_patches = self._of_patches(question, example, together[:, : prompt.before_tokens])
+            name, of_patches = self._of_patches(task, example, together[:, : prompt.before_tokens])
             factors[name] = of_patches
         return factors
 
     def _of_patches(
-        self, question: Question, example: int, together: Float[Tensor, "players features"]
+        self, task: AttributionTask, example: int, together: Float[Tensor, "players features"]
     ) -> tuple[str, Float[Tensor, "players keys"]]:
         """The factors of a vision transformer's keys, the tokens before its patches being left as they are."""
-        sequence, canvas = patch_sequence(question, example, "atman")
-        there = torch.stack([whole_patches(question, example, canvas, row == 0) for row in together])
+        sequence, canvas = patch_sequence(task, example, "atman")
+        there = torch.stack([whole_patches(task, example, canvas, row == 0) for row in together])
         before = torch.ones(len(there), sequence.before, dtype=torch.float64)
         return canvas.name, torch.cat([before, 1 - self.suppression * (~there).double()], 1)
 
@@ -125,27 +125,27 @@ class AtMan(Method):
         return torch.where(cosines >= self.similarity, cosines, 0).maximum(alone)
 
 
-def _suppressed(question: Question, example: int, factors: Factors) -> Float[Tensor, "variants targets"]:
+def _suppressed(task: AttributionTask, example: int, factors: Factors) -> Float[Tensor, "variants targets"]:
     """The targets' values by variant, with each key's scores multiplied by its factors."""
-    prompt, rows = question.prompts[example], question.rows[example]
-    parts = _parts_of_keys(question, example, {part: of_part.shape[1] for part, of_part in factors.items()})
-    with attention_through(question.head.model, _plain):
-        (own,) = question.evaluate(example, [Variant(prompt, rows)])
-    _check_same(own, question, example)
+    prompt, rows = task.prompts[example], task.rows[example]
+    parts = _parts_of_keys(task, example, {part: of_part.shape[1] for part, of_part in factors.items()})
+    with attention_through(task.head.model, _plain):
+        (own,) = task.evaluate(example, [Variant(prompt, rows)])
+    _check_same(own, task, example)
     count = max(1, TOKENS_AT_ONCE // tokens_of(prompt))
-    if not all(target.names_outputs for target in question.targets):
+    if not all(target.names_outputs for target in task.targets):
         count = 1  # a function of the whole output is read one prompt at a time
     firsts = range(0, len(next(iter(factors.values()))), count)
     found = []
-    for first in progress(firsts, "atman", show=question.progress and len(firsts) > 8):
+    for first in progress(firsts, "atman", show=task.progress and len(firsts) > 8):
         some = {part: of_part[first : first + count] for part, of_part in factors.items()}
 
         def attend(heads: Heads, some: Factors = some) -> tuple[Tensor, Tensor | None]:
             keep = some[parts[heads.module]].to(heads.query)
             return heads.mixed(heads.probabilities(heads.scores() * keep[:, None, None, :])), None
 
-        with attention_through(question.head.model, attend):
-            found.append(question.evaluate(example, [Variant(prompt, rows)] * len(next(iter(some.values())))))
+        with attention_through(task.head.model, attend):
+            found.append(task.evaluate(example, [Variant(prompt, rows)] * len(next(iter(some.values())))))
     return torch.cat(found)
 
 
@@ -153,10 +153,12 @@ def _plain(heads: Heads) -> tuple[Tensor, Tensor | None]:
     return heads.mixed(heads.probabilities()), None
 
 
-def _parts_of_keys(question: Question, example: int, lengths: Mapping[str, int] | None = None) -> dict[nn.Module, str]:
+def _parts_of_keys(
+    task: AttributionTask, example: int, lengths: Mapping[str, int] | None = None
+) -> dict[nn.Module, str]:
     """For each attention the input whose tokens or patches are its keys."""
-    prompt = question.prompts[example]
-    inputs = {**question.alone(example).inputs}
+    prompt = task.prompts[example]
+    inputs = {**task.single(example).inputs}
     lengths = dict(prompt.parts if lengths is None else lengths)
     if len(set(lengths.values())) < len(lengths):
         # One token more in the decoder, so that it can be told from the source by its length.
@@ -169,9 +171,9 @@ def _parts_of_keys(question: Question, example: int, lengths: Mapping[str, int] 
         calls[heads.module] = heads.key.shape[2]
         return _plain(heads)
 
-    with attention_through(question.head.model, attend), in_evaluation(question.head.model), torch.no_grad():
-        question.head.model(**inputs)
-    question.passes.forward += 1
+    with attention_through(task.head.model, attend), in_evaluation(task.head.model), torch.no_grad():
+        task.head.model(**inputs)
+    task.passes.forward += 1
     by_length = {length: part for part, length in lengths.items()}
     for module, length in calls.items():
         if length not in by_length:
@@ -192,11 +194,11 @@ def _with_one_more(prompt: Prompt, part: str) -> Prompt:
     return replace(prompt, inputs=inputs)
 
 
-def _check_same(own: Float[Tensor, " targets"], question: Question, example: int) -> None:
-    known = torch.tensor(question.read.values[example], dtype=torch.float64)
-    dtype = next((p.dtype for p in question.head.model.parameters() if p.is_floating_point()), torch.float32)
+def _check_same(own: Float[Tensor, " targets"], task: AttributionTask, example: int) -> None:
+    known = torch.tensor(task.read.values[example], dtype=torch.float64)
+    dtype = next((p.dtype for p in task.head.model.parameters() if p.is_floating_point()), torch.float32)
     if bool(((own - known).abs() > torch.finfo(dtype).eps ** 0.5 * (1 + known.abs())).any()):
         raise ApportionError(
-            f"{type(question.head.model).__name__} computes its attention in a way that atman does not reproduce "
+            f"{type(task.head.model).__name__} computes its attention in a way that atman does not reproduce "
             f"(target {own[0]:.6g} instead of {known[0]:.6g}); leave-one-out and occlusion fit."
         )

@@ -18,7 +18,7 @@ from apportion.games.values import MOST_PLAYERS_EXACT
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.perturbation._played import game_of, shares_of
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 @register(
@@ -55,12 +55,12 @@ class Banzhaf(Method):
     def __post_init__(self) -> None:
         as_masker(self.masker)
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Play each prompt's game."""
-        examples = range(len(question.prompts))
-        players = [players_of(question, b, self.features) for b in examples]
-        found = [self._values(game_of(question, b, players[b], self.masker, doing="banzhaf")) for b in examples]
-        return shares_of(question, players, found, chosen=self.features, masker=self.masker)
+        examples = range(len(task.prompts))
+        players = [players_of(task, b, self.features) for b in examples]
+        found = [self._values(game_of(task, b, players[b], self.masker, doing="banzhaf")) for b in examples]
+        return shares_of(task, players, found, chosen=self.features, masker=self.masker)
 
     def _values(self, game: CooperativeGame) -> Estimate:
         if game.players <= MOST_PLAYERS_EXACT and 2**game.players <= self.budget:

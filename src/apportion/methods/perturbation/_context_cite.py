@@ -25,7 +25,7 @@ from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.perturbation._played import shares_of
 from apportion.targets import AnyTarget
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 #: A prompt with fewer sentences is divided among its words.
 FEWEST_SENTENCES = 3
@@ -80,31 +80,31 @@ class ContextCite(Method):
             raise ApportionError(f"alpha={self.alpha} is not possible; give a number above 0, such as 0.01.")
         as_masker(self.masker)
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Fit a surrogate to each prompt."""
-        players = [self.players_of(question, b) for b in range(len(question.prompts))]
-        found = [self.surrogate(question, b, who) for b, who in enumerate(players)]
-        shares = shares_of(question, players, found, chosen=self.features, masker=self.masker)
+        players = [self.players_of(task, b) for b in range(len(task.prompts))]
+        found = [self.surrogate(task, b, who) for b, who in enumerate(players)]
+        shares = shares_of(task, players, found, chosen=self.features, masker=self.masker)
         if len(found) > 1:
             return shares
         # How well the surrogate predicts is what says whether its weights may be believed.
         agreement = [None if value != value else value for value in found[0].agreement.tolist()]
         return replace(shares, options={**shares.options, "held_out_rank_correlation": agreement})
 
-    def players_of(self, question: Question, example: int) -> Players:
+    def players_of(self, task: AttributionTask, example: int) -> Players:
         """Who plays in one of the prompts, where that was left open too."""
         if self.features != "auto":
-            return players_of(question, example, self.features)
-        sentences = players_of(question, example, "sentences")
-        return sentences if len(sentences.groups) >= FEWEST_SENTENCES else players_of(question, example, "words")
+            return players_of(task, example, self.features)
+        sentences = players_of(task, example, "sentences")
+        return sentences if len(sentences.groups) >= FEWEST_SENTENCES else players_of(task, example, "words")
 
-    def surrogate(self, question: Question, example: int, players: Players) -> Surrogate:
+    def surrogate(self, task: AttributionTask, example: int, players: Players) -> Surrogate:
         """The sparse linear function for one of the prompts, with how well it predicts ablations."""
-        payoff = target_payoff(question, example, players, self.masker)
+        payoff = target_payoff(task, example, players, self.masker)
         if self.link == "auto":
-            payoff = _as_log_odds(payoff, question.targets)
-        game = CooperativeGame(len(players.groups), payoff, progress=question.progress, label="context-cite")
-        rows = zip(question.targets, question.rows[example], strict=True)
+            payoff = _as_log_odds(payoff, task.targets)
+        game = CooperativeGame(len(players.groups), payoff, progress=task.progress, label="context-cite")
+        rows = zip(task.targets, task.rows[example], strict=True)
         scale = [float(target.terms(places)) for target, places in rows]
         return sparse_surrogate(game, ablations=self.ablations, alpha=self.alpha, scale=scale, seed=self.seed)
 

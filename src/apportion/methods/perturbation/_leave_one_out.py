@@ -11,7 +11,7 @@ from apportion.games import AnyMasker, as_masker, in_prompt, players_of, to_feat
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.perturbation._absence import drops
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
 @register(
@@ -48,14 +48,14 @@ class LeaveOneOut(Method):
     def __post_init__(self) -> None:
         as_masker(self.masker)
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Leave each player out in turn."""
         scores, features = [], []
-        for example in range(len(question.prompts)):
-            players = players_of(question, example, self.features)
+        for example in range(len(task.prompts)):
+            players = players_of(task, example, self.features)
             alone = ~torch.eye(len(players.groups), dtype=torch.bool)
             values = drops(
-                question,
+                task,
                 example,
                 players,
                 as_masker(self.masker),
@@ -68,5 +68,5 @@ class LeaveOneOut(Method):
         return Shares(
             scores=scores,
             features=None if self.features in ("tokens", "patches") else features,
-            options={"masker": in_prompt(as_masker(self.masker), question).name},
+            options={"masker": in_prompt(as_masker(self.masker), task).name},
         )

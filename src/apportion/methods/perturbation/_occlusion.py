@@ -15,7 +15,7 @@ from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.perturbation._absence import drops
 from apportion.models.inputs import Prompt
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 #: Which of the prompt's features is the grid's first, and its rows and columns.
 Grid = tuple[int, int, int]
@@ -62,14 +62,14 @@ class Occlusion(Method):
             )
         as_masker(self.masker)
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Move the window over each prompt."""
         scores, features = [], []
-        for example in range(len(question.prompts)):
-            players = players_of(question, example, self.features)
-            covered = self._windows(players, _grids(question.prompts[example]))
+        for example in range(len(task.prompts)):
+            players = players_of(task, example, self.features)
+            covered = self._windows(players, _grids(task.prompts[example]))
             values = drops(
-                question,
+                task,
                 example,
                 players,
                 as_masker(self.masker),
@@ -84,7 +84,7 @@ class Occlusion(Method):
         return Shares(
             scores=scores,
             features=None if self.features in ("tokens", "patches") else features,
-            options={"masker": in_prompt(as_masker(self.masker), question).name},
+            options={"masker": in_prompt(as_masker(self.masker), task).name},
         )
 
     def _windows(self, players: Players, grids: Mapping[int, Grid] | None = None) -> Bool[Tensor, "windows players"]:

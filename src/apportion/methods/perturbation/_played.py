@@ -1,4 +1,4 @@
-"""Played games: a question's prompts as games of their parts, and the players' values as shares."""
+"""Played games: a task's prompts as games of their parts, and the players' values as shares."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from apportion.games import (
     to_features,
 )
 from apportion.methods._method import Shares
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 
-def game_of(question: Question, example: int, players: Players, masker: AnyMasker, *, doing: str) -> CooperativeGame:
+def game_of(task: AttributionTask, example: int, players: Players, masker: AnyMasker, *, doing: str) -> CooperativeGame:
     """The game in which the targets of one of the prompts are paid to those of its players who are present.
 
     Args:
-        question: With its targets, which are the outputs of the payoff.
+        task: With its targets, which are the outputs of the payoff.
         example: Which of its prompts.
         players: Who plays in that prompt.
         masker: How the others are made absent.
         doing: What a progress bar says.
     """
-    payoff = target_payoff(question, example, players, masker)
-    return CooperativeGame(len(players.groups), payoff, progress=question.progress, label=doing)
+    payoff = target_payoff(task, example, players, masker)
+    return CooperativeGame(len(players.groups), payoff, progress=task.progress, label=doing)
 
 
 def shares_of(
-    question: Question,
+    task: AttributionTask,
     players: Sequence[Players],
     estimates: Sequence[Estimate],
     *,
@@ -44,7 +44,7 @@ def shares_of(
     """The values of each prompt's players as scores; what is always present gets exactly 0.
 
     Args:
-        question: That was played.
+        task: That was played.
         players: Of each prompt.
         estimates: Of each prompt.
         chosen: The option that named the players; tokens are the prompt's own features.
@@ -58,5 +58,5 @@ def shares_of(
         scores=[to_features(who, found.values) for who, found in zip(players, estimates, strict=True)],
         standard_errors=None if all(error is None for error in errors) else errors,
         features=None if chosen in ("tokens", "patches") else [who.features for who in players],
-        options={"masker": in_prompt(as_masker(masker), question).name},
+        options={"masker": in_prompt(as_masker(masker), task).name},
     )

@@ -17,7 +17,7 @@ from apportion.methods.perturbation._last_layer import Kept, KeptOfLast, last_la
 from apportion.models.anatomy import in_evaluation
 from apportion.models.inputs import Prompt
 from apportion.targets import At
-from apportion.task import Question, Variant
+from apportion.task import AttributionTask, Variant
 
 #: How many tokens run together: enough to keep a processor busy.
 TOKENS_AT_ONCE = 512
@@ -36,50 +36,50 @@ class PrefixReader:
     """Reads variants of one prompt of a causal model from where they change.
 
     Args:
-        question: With its targets.
+        task: With its targets.
         example: Which of its prompts.
 
     A reader is made by `of`, which checks that the model can be read in this way.
     """
 
-    def __init__(self, question: Question, example: int) -> None:
-        self.question, self.example = question, example
-        self.head, self.prompt = question.head, question.prompts[example]
+    def __init__(self, task: AttributionTask, example: int) -> None:
+        self.task, self.example = task, example
+        self.head, self.prompt = task.head, task.prompts[example]
         self.part = next(iter(self.prompt.parts))
         #: The rows of the unchanged prompt that targets read; their logits serve every variant that changes after them.
-        self.rows = sorted({row for rows in question.rows[example] for row in rows})
+        self.rows = sorted({row for rows in task.rows[example] for row in rows})
         self.layers: Layers = []
         #: The last layer, where it can be run for single rows.
         self.last: nn.Module | None = None
         self.logits: dict[int, Tensor] = {}
 
     @classmethod
-    def of(cls, question: Question, example: int) -> PrefixReader | None:
+    def of(cls, task: AttributionTask, example: int) -> PrefixReader | None:
         """A reader, or None where a variant cannot begin in the middle and has to be read whole.
 
         The cache must be an ordinary one, of keys and values of every token; the keys and values of a prefix must be
         the same without what follows; and the prompt, read through the cache, must give the targets' known values.
         """
-        head, prompt = question.head, question.prompts[example]
+        head, prompt = task.head, task.prompts[example]
         fits = (
             head.kind.looks_back
             and head.accepts("past_key_values")
             and head.accepts("use_cache")
             and len(prompt.parts) == 1
             and prompt.length > 1
-            and all(target.names_outputs for target in question.targets)
+            and all(target.names_outputs for target in task.targets)
             and not _positions_depend_on_length(getattr(head.model, "config", None))
         )
         if not fits:
             return None
-        reader = cls(question, example)
+        reader = cls(task, example)
         with in_evaluation(head.model), torch.no_grad():
             return reader if reader._prepared() else None
 
     @property
     def full(self) -> Float[Tensor, " targets"]:
         """The targets' values for the prompt as it is."""
-        return self._values(self.question.rows[self.example], self.logits)
+        return self._values(self.task.rows[self.example], self.logits)
 
     def values(self, variants: Sequence[Variant], starts: Sequence[int]) -> Float[Tensor, "variants targets"]:
         """The targets' values for changed prompts.
@@ -89,7 +89,7 @@ class PrefixReader:
             starts: For each the first place where it differs from the prompt.
         """
         begins = [self._begin(variant, start) for variant, start in zip(variants, starts, strict=True)]
-        values = torch.empty(len(variants), len(self.question.targets), dtype=torch.float64)
+        values = torch.empty(len(variants), len(self.task.targets), dtype=torch.float64)
         with in_evaluation(self.head.model), torch.no_grad():
             for members in _blocks(variants, begins):
                 begin = begins[members[0]]
@@ -117,7 +117,7 @@ class PrefixReader:
         cache = _lent(self.layers, begin, len(variants), trimmed=self.last is not None)
         output = self._run(inputs, [row - begin for row in rows], past_key_values=cache)
         tokens = sum(prompt.length - begin for prompt in prompts)
-        self.question.passes.forward += tokens / self.prompt.length
+        self.task.passes.forward += tokens / self.prompt.length
         logits = self.head.logits(output)
         return [
             {**self.logits, **{row: logits[k, place] for place, row in enumerate(rows)}} for k in range(len(variants))
@@ -138,7 +138,7 @@ class PrefixReader:
 
     def _values(self, rows: Sequence[tuple[int, ...]], logits: Mapping[int, Tensor]) -> Float[Tensor, " targets"]:
         found = []
-        for column, (target, places) in enumerate(zip(self.question.resolved[self.example], rows, strict=True)):
+        for column, (target, places) in enumerate(zip(self.task.resolved[self.example], rows, strict=True)):
             mine = torch.stack([logits[row] for row in places])[None]
             at = At(0, column, tuple(range(len(places))))
             found.append(target.reading(self.head, at, mine).value(mine))
@@ -148,7 +148,7 @@ class PrefixReader:
         """Whether the cache of the whole prompt is there and holds what it should."""
         whole, length = dict(self.prompt.inputs), self.prompt.length
         output = self._run(whole, self.rows)
-        self.question.passes.forward += 1
+        self.task.passes.forward += 1
         layers = _ordinary_layers(output, length)
         if layers is None:
             return False
@@ -171,7 +171,7 @@ class PrefixReader:
     def _same_alone(self, count: int) -> bool:
         """Whether the first tokens have the same keys and values without those that follow."""
         output = self._run(_first(self.prompt, count), [count - 1])
-        self.question.passes.forward += count / self.prompt.length
+        self.task.passes.forward += count / self.prompt.length
         layers = _ordinary_layers(output, count)
         return layers is not None and all(
             _close(alone, together[:, :, :count])
@@ -181,10 +181,10 @@ class PrefixReader:
 
     def _same_through_cache(self, begin: int) -> bool:
         """Whether the last tokens, read after the cache of the others, give the known values."""
-        rows = self.question.rows[self.example]
+        rows = self.task.rows[self.example]
         begin = max(1, min(begin, max(self.rows)))
         (logits,) = self._read([Variant(self.prompt, rows)], begin)
-        known = torch.tensor(self.question.read.values[self.example], dtype=torch.float64)
+        known = torch.tensor(self.task.read.values[self.example], dtype=torch.float64)
         wide = next(iter(logits.values())).dtype
         return all(_close(found, known, wide) for found in (self.full, self._values(rows, logits)))
 

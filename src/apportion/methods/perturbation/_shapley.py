@@ -23,7 +23,7 @@ from apportion.games.values import MOST_PLAYERS_EXACT
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.perturbation._played import game_of, shares_of
-from apportion.task import Question
+from apportion.task import AttributionTask
 
 Estimator = Literal["auto", "exact", "permutation", "kernel", "leverage"]
 SAMPLED = {"permutation": permutation_shapley, "kernel": kernel_shap, "leverage": leverage_shap}
@@ -74,15 +74,15 @@ class Shapley(Method):
             )
         as_masker(self.masker)
 
-    def attribute(self, question: Question) -> Shares:
+    def attribute(self, task: AttributionTask) -> Shares:
         """Play each prompt's game."""
-        examples = range(len(question.prompts))
-        players = [players_of(question, b, self.features) for b in examples]
-        found = [self._values(game_of(question, b, players[b], self.masker, doing="shapley")) for b in examples]
-        shares = shares_of(question, players, found, chosen=self.features, masker=self.masker)
+        examples = range(len(task.prompts))
+        players = [players_of(task, b, self.features) for b in examples]
+        found = [self._values(game_of(task, b, players[b], self.masker, doing="shapley")) for b in examples]
+        shares = shares_of(task, players, found, chosen=self.features, masker=self.masker)
         if len(found) > 1:
             return shares
-        total = torch.tensor(question.read.values[0], dtype=torch.float64)
+        total = torch.tensor(task.read.values[0], dtype=torch.float64)
         lines = {"tokens": shares.scores[0].sum(-1), "target with nothing present": found[0].empty}
         return replace(shares, ledger=Ledger(total=total, lines=lines))
 
