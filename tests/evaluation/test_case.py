@@ -96,7 +96,7 @@ def test_a_function_of_the_output_has_no_probability():
     found = PerturbationCurves().of(own, own.attribution(as_method("attnlrp")), as_method("attnlrp"))
     assert found["abpc"] == found["abpc"]
     assert found["abpc_probability"] != found["abpc_probability"]
-    assert_close(own.leave_one_out.scores[-1].item(), own.task.read.values[0][0] - without(own, 9)[0].item())
+    assert_close(own.leave_one_out.scores[-1].item(), own.task.target_values.values[0][0] - without(own, 9)[0].item())
     assert own.correct is None
 
 

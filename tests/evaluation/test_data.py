@@ -63,7 +63,7 @@ def test_a_list_s_prompts_are_items_in_their_order():
     assert [item.prompt for item in found] == ["the dog", CHAT, IDS, INPUTS, "the dog"]
     assert found[-1] is ITEM
     for item in found:
-        assert explainer().prepare(item.prompt, [item.asked], []).read.values[0][0] is not None
+        assert explainer().prepare(item.prompt, [item.asked], []).target_values.values[0][0] is not None
 
 
 def test_a_stream_is_gone_through_as_items_are_asked_for():

@@ -129,7 +129,7 @@ def test_relevance_at_the_first_layer_is_the_tokens_own(method):
 def test_a_conserving_recipe_conserves_at_every_layer():
     case = case_of()
     total = stack(case).relevance(CP_LRP).sum(-1)
-    assert_close(total, torch.full_like(total, case.task.read.values[0][0]), rtol=1e-9, atol=1e-12)
+    assert_close(total, torch.full_like(total, case.task.target_values.values[0][0]), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", list(LISTS))

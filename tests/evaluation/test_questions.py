@@ -176,7 +176,7 @@ def test_contrasts_are_the_first_tokens_of_the_other_answers():
     at = [words().convert_tokens_to_ids(f"▁{w}") for w in (three.answer, *three.others)]
     case = Case(explainer(), item)
     expected = row[at[0]] - row[at[1:]].mean()
-    assert case.task.read.values[0][0] == pytest.approx(expected.item(), abs=1e-5)
+    assert case.task.target_values.values[0][0] == pytest.approx(expected.item(), abs=1e-5)
     assert case.correct == bool(expected > 0)
 
 

@@ -207,7 +207,7 @@ def test_dropping_a_batch_of_different_tokens_equals_dropping_each_alone() -> No
     variants = [without("drop-tokens", task, *absent) for absent in [(0,), (5,), (3, 4), (), (8, 15)]]
     together = task.evaluate(0, variants)
     assert_close(together, torch.cat([task.evaluate(0, [one]) for one in variants]))
-    assert_close(together[3, 0].item(), task.read.values[0][0])
+    assert_close(together[3, 0].item(), task.target_values.values[0][0])
     assert len(set(together.flatten().tolist())) == 5
 
 
@@ -347,7 +347,7 @@ def test_the_model_is_given_back_as_it_was() -> None:
         regions = "patches" if name == "vit" else "visual-tokens"
         task = asked(task, name, regions=regions)
         model = task.head.model
-        _ = task.read
+        _ = task.target_values
         before = {key: (sorted(vars(module)), len(module._forward_hooks)) for key, module in model.named_modules()}
         task.evaluate(0, [without(masker, task, 1)])
         after = {key: (sorted(vars(module)), len(module._forward_hooks)) for key, module in model.named_modules()}

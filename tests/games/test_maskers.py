@@ -207,7 +207,7 @@ def test_everybody_present_is_the_prompt_itself_and_nobody_present_has_a_value(m
     coalitions[2, 0] = False
     values = payoff(coalitions)
     assert values.shape == (3, 2)
-    assert_close(values[0].tolist(), asked.read.values[0], rtol=1e-10, atol=1e-10)
+    assert_close(values[0].tolist(), asked.target_values.values[0], rtol=1e-10, atol=1e-10)
     assert values.isfinite().all()
     assert (values[1] != values[0]).all()
     assert asked.passes.forward == 4

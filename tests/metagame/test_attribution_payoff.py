@@ -106,7 +106,7 @@ def test_several_targets_share_the_passes() -> None:
     explainer, coalitions = llama(), all_coalitions(5)[1:]
     task = explainer.prepare(IDS, [ap.Target(4), ap.Target(6)], [as_method("attnlrp")])
     players = players_of(task, 0)
-    _ = task.read
+    _ = task.target_values
     before = task.passes.forward
     found = attribution_payoff(task, as_method("attnlrp"), players, "delete", players.groups)(coalitions)
     assert found.shape == (31, 10)

@@ -324,7 +324,7 @@ def test_variants_of_different_lengths_run_together():
     starts.append(len(asked.prompts[0].features))
     values = reader.values(variants, starts)
     assert_close(values, asked.evaluate(0, variants), rtol=1e-10, atol=1e-10)
-    assert_close(values[-1], torch.tensor(asked.read.values[0], dtype=torch.float64), rtol=1e-10, atol=1e-10)
+    assert_close(values[-1], torch.tensor(asked.target_values.values[0], dtype=torch.float64), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gemma2", "mixtral"])

@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 from apportion import ApportionError
 from apportion.models.anatomy._anatomy import Anatomy, anatomy
 from apportion.models.anatomy._frozen_norm import frozen_norm
+from apportion.models.anatomy._linear_output import linear_output
 from apportion.models.anatomy._meeting import check_tokens_meet_in_attention
-from apportion.models.anatomy._readout import readout
 from apportion.models.anatomy._watching import Call
 from tests.tiny import CAUSAL, SMALL, InFloat64, build, inputs_of, tiny, with_random_weights
 
@@ -118,7 +118,7 @@ def test_outputs_are_linear_in_the_row_that_they_read(name):
     row = {"bert_classifier": 0, "roberta": 0, "llama_classifier": 6}.get(name, 3)
     logits = logits[0] if logits.ndim == 2 else logits[0, row]
     weights = torch.randn(len(logits), dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    read = readout(model, found.watched, logits, weights)
+    read = linear_output(model, found.watched, logits, weights)
     assert read.row == row
     assert_close(found.watched.last[0, row] @ read.direction + sum(read.biases.values()), logits @ weights)
 
@@ -132,7 +132,7 @@ def test_a_cap_on_logits_and_an_activation_keep_their_slopes():
         raw = head(norm(found.watched.last))[0, 2, 7]
         sigma = (found.watched.last[0, 2].pow(2).mean() + norm.eps).sqrt()
     expected = (logits[7] / raw) * head.weight[7] * (1 + norm.weight) / sigma
-    assert_close(readout(model, found.watched, logits, weights).direction, expected.detach())
+    assert_close(linear_output(model, found.watched, logits, weights).direction, expected.detach())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import CausalLMOutput
 import apportion as ap
 from apportion.models import Kind, kind_of_model, register_kind
 from apportion.models.kinds import KINDS
-from apportion.targets import AnyTarget, At, NamedOutputs, Reading
+from apportion.targets import AnyTarget, At, NamedOutputs, TargetFn
 from tests.tiny import tiny
 
 IDS = [5, 2, 7, 3]
@@ -108,7 +108,7 @@ class Margin(AnyTarget):
         first, second = logits[at.example][at.rows].topk(2).indices.tolist()
         return ap.Target(first, contrast=(second,))
 
-    def reading(self, head: NamedOutputs, at: At, logits: Tensor) -> Reading:
+    def as_function(self, head: NamedOutputs, at: At, logits: Tensor) -> TargetFn:
         return self.resolved(head, at, logits).reading(head, at, logits)
 
 

@@ -169,7 +169,7 @@ class Engine:
 
     def attribute(self, task: AttributionTask, method: Method) -> list[Attribution]:
         """What one method finds for a task: an attribution for each of its prompts."""
-        read, predictions = task.read, task.predictions
+        read, predictions = task.target_values, task.predictions
         before, start = replace(task.passes), time.perf_counter()
         shares = method.attribute(task)
         examples = len(task.prompts)
@@ -186,7 +186,7 @@ class Engine:
 
         found = []
         for b, prompt in enumerate(task.prompts):
-            readings = zip(read.readings[b], read.values[b], strict=True)
+            functions = zip(read.functions[b], read.values[b], strict=True)
             scores, ledger = of_example(b, shares.scores), shares.ledger
             assert scores is not None
             attribution = Attribution(
@@ -194,7 +194,7 @@ class Engine:
                 position_scores=of_example(b, shares.position_scores),
                 standard_errors=of_example(b, shares.standard_errors),
                 features=prompt.features if shares.features is None else shares.features[b],
-                explained=tuple(Explained(label=r.label, unit=r.unit, value=value) for r, value in readings),
+                explained=tuple(Explained(label=r.label, unit=r.unit, value=value) for r, value in functions),
                 method=method.name,
                 options={**method.options, **shares.options, **getattr(task.head.model, "options", {})},
                 ledger=ledger if several or ledger is None else ledger[0],
@@ -231,7 +231,7 @@ class Engine:
         start = time.perf_counter()
         several = len(methods) > 1
         task = self.task(prompts, targets, methods.values(), progress=progress and not several)
-        _ = task.read, task.predictions
+        _ = task.target_values, task.predictions
         shared = Cost(seconds=time.perf_counter() - start, forward=task.passes.forward, backward=0.0)
         found: list[dict[str, Attribution]] = [{} for _ in prompts]
         for k, label in enumerate(track_progress(methods, "comparing", show=progress and several)):

@@ -209,7 +209,7 @@ class Case:
         """
         (target,) = self.task.targets
         if against := target.against_each():
-            return all(value > 0 for value in self.task.about(against).read.values[0])
+            return all(value > 0 for value in self.task.about(against).target_values.values[0])
         likeliest = target.likeliest()
         return None if likeliest is None else self.task.resolved == self.task.about([likeliest]).resolved
 

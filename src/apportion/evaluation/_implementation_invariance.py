@@ -123,8 +123,8 @@ def _same_values(one: AttributionTask, other: AttributionTask) -> tuple[float, f
             f"the prompt is {len(tokens[0])} tokens to the one model and {len(tokens[1])} to the other; "
             "give both the same tokenizer."
         )
-    a, b = (task.read.values[0][0] for task in (one, other))
-    outputs = [output for task in (one, other) for output in task.read.outputs]
+    a, b = (task.target_values.values[0][0] for task in (one, other))
+    outputs = [output for task in (one, other) for output in task.target_values.outputs]
     size = max(float(output.detach().abs().max()) for output in outputs)
     tolerance = max(TOLERANCE, 8 * max(torch.finfo(output.dtype).eps for output in outputs))
     if not abs(a - b) <= tolerance * size:

@@ -142,7 +142,7 @@ class Stack:
 
     def relevance(self, composite: Composite) -> Float[Tensor, "layer place"]:
         """The relevance of each place's residual at each layer under a composite; one backward pass."""
-        trace, read, gradients = self._recorded.trace, self._recorded.read, self._recorded.gradients
+        trace, read, gradients = self._recorded.trace, self._recorded.target_values, self._recorded.gradients
         gradients.clear()
         trace.propagate(read.outputs, read.seeds, composite, ledger=False)
         rows = []
@@ -165,7 +165,7 @@ class Stack:
                 return hidden
 
             found.append(self._values(layer, len(some), without, early=not self._spreads))
-        return task.read.values[0][0] - torch.cat(found)
+        return task.target_values.values[0][0] - torch.cat(found)
 
     def _values(
         self, layer: int, copies: int, changed: Callable[[Tensor], Tensor], *, early: bool
@@ -182,7 +182,7 @@ class Stack:
     @cached_property
     def _spreads(self) -> bool:
         """Whether the model still computes the same when one example becomes several where the first layer reads it."""
-        known = self.task.read.values[0][0]
+        known = self.task.target_values.values[0][0]
         copies = 2 if self.task.targets[0].names_outputs else 1
         try:
             found = self._values(0, copies, lambda hidden: hidden, early=False)

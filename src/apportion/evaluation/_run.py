@@ -77,7 +77,7 @@ class Run:
             case = Case(self.engine, item, methods=self.methods.values(), masker=self.masker, seed=self.seed)
             known |= {
                 "correct": case.correct,
-                "explained": _finite(case.task.read.values[0][0]),
+                "explained": _finite(case.task.target_values.values[0][0]),
                 "players": len(case.players.groups),
             }
         except ApportionError as error:

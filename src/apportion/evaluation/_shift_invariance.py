@@ -129,9 +129,9 @@ def _watch(scores: Tensor, arrived: list[Tensor | None]) -> None:
 
 
 def _check_same(case: Case, task: AttributionTask, shift: float) -> None:
-    own, other = case.task.read.values[0][0], task.read.values[0][0]
-    size = max(float(output.detach().abs().max()) for output in task.read.outputs)
-    tolerance = max(TOLERANCE, 8 * max(torch.finfo(output.dtype).eps for output in task.read.outputs))
+    own, other = case.task.target_values.values[0][0], task.target_values.values[0][0]
+    size = max(float(output.detach().abs().max()) for output in task.target_values.outputs)
+    tolerance = max(TOLERANCE, 8 * max(torch.finfo(output.dtype).eps for output in task.target_values.outputs))
     if not abs(own - other) <= tolerance * max(1.0, abs(shift)) * size:
         raise ApportionError(
             f"with its attention scores raised by {shift:g}, {type(case.engine.model).__name__} gives {other:.6g} "

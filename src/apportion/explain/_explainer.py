@@ -429,7 +429,7 @@ class Explainer(Engine):
                 f"the method {chosen.name!r} follows no rules of operations, so there is nothing to audit."
             )
         task = self.task([one], self.targets(prompt, target, contrast, "logit", position), detail=True)
-        return task.trace.audit(task.read.outputs, chosen.rules(self.model))
+        return task.trace.audit(task.target_values.outputs, chosen.rules(self.model))
 
     def evaluate(
         self,

@@ -26,7 +26,7 @@ from apportion.metagame._restricted import restricted_payoff
 from apportion.metagame.estimators import Budget, Estimator, MetaGame, estimated, third_order
 from apportion.methods import Method
 from apportion.results import Cost, Explained, Interactions
-from apportion.targets import Reading
+from apportion.targets import TargetFn
 from apportion.task import AttributionTask
 
 AnyOf = Literal["auto", "players", "features"] | AnyFeatures
@@ -134,10 +134,10 @@ def play(task: AttributionTask, method: Method, rules: Game, *, of: AnyOf = "aut
         forward=task.passes.forward - before.forward,
         backward=task.passes.backward - before.backward,
     )
-    readings = zip(task.read.readings[0], task.read.values[0], strict=True)
+    functions = zip(task.target_values.functions[0], task.target_values.values[0], strict=True)
     prompt, count = task.prompts[0], len(moved)
 
-    def of_target(t: int, reading: Reading, value: float) -> Interactions:
+    def of_target(t: int, function: TargetFn, value: float) -> Interactions:
         mine = slice(t * count, (t + 1) * count)
         errors = found.standard_errors
         return Interactions(
@@ -147,7 +147,7 @@ def play(task: AttributionTask, method: Method, rules: Game, *, of: AnyOf = "aut
             sources=tuple(players.features[column] for column in players.columns),
             features=tuple(one.feature for one in moved),
             source_of=tuple(one.player for one in moved),
-            explained=(Explained(label=reading.label, unit=reading.unit, value=value),),
+            explained=(Explained(label=function.label, unit=function.unit, value=value),),
             index="metagame",
             method=method.name,
             options={**method.options, **_options(rules), "masker": masker.name, "estimator": found.estimator},
@@ -158,7 +158,7 @@ def play(task: AttributionTask, method: Method, rules: Game, *, of: AnyOf = "aut
             pictures=tuple(picture for canvas in prompt.canvases for picture in canvas.pictures),
         )
 
-    return Interactions.joined([of_target(t, reading, value) for t, (reading, value) in enumerate(readings)])
+    return Interactions.joined([of_target(t, function, value) for t, (function, value) in enumerate(functions)])
 
 
 def moved_of(task: AttributionTask, players: Players, targets: AnyOf) -> list[Moved]:
@@ -204,7 +204,7 @@ def _told(task: AttributionTask, method: Method, masker: Masker, players: Player
             "targets": [task.resolved[0], task.rows[0]],
             # A function counts by its name alone, so what it says of the prompt tells it from others of that name.
             "functions": [
-                f"{v:.3g}" for t, v in zip(task.targets, task.read.values[0], strict=True) if t.of_whole_output
+                f"{v:.3g}" for t, v in zip(task.targets, task.target_values.values[0], strict=True) if t.of_whole_output
             ],
             "method": [method.name, method.options, method],
             "masker": [masker.name, masker],

@@ -205,7 +205,7 @@ def _mean_ledger(ledgers: Sequence[Ledger | None], task: AttributionTask) -> Led
     kept = [ledger for ledger in ledgers if ledger is not None]
     if len(kept) < len(ledgers):
         return None
-    total = torch.tensor(task.read.values[0], dtype=torch.float64)
+    total = torch.tensor(task.target_values.values[0], dtype=torch.float64)
     mean = sum((ledger.total for ledger in kept), torch.zeros_like(total)) / len(kept)
     lines = _means([ledger.lines for ledger in kept])
     details = {line: _means([ledger.details.get(line, {}) for ledger in kept]) for line in lines}

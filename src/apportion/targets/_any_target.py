@@ -49,7 +49,7 @@ class At:
 
 
 @dataclass(frozen=True)
-class Reading:
+class TargetFn:
     """A target as a function of one tensor of the model's output.
 
     Args:
@@ -81,7 +81,7 @@ class AnyTarget(ABC):
     extends_prompt: ClassVar[bool] = False
 
     @abstractmethod
-    def reading(self, head: NamedOutputs, at: At, logits: Any) -> Reading:
+    def as_function(self, head: NamedOutputs, at: At, logits: Any) -> TargetFn:
         """The target as a function of the tensor of outputs, or of the whole output.
 
         Args:

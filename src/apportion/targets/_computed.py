@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.targets._any_target import AnyTarget, At, NamedOutputs, Reading
+from apportion.targets._any_target import AnyTarget, At, NamedOutputs, TargetFn
 
 Place = Literal["pooled", "cls", "mean"] | int | tuple[int, int]
 
@@ -30,9 +30,9 @@ class Computed(AnyTarget):
 
     in_graph: ClassVar[bool] = True
 
-    def reading(self, head: NamedOutputs, at: At, logits: Any) -> Reading:
+    def as_function(self, head: NamedOutputs, at: At, logits: Any) -> TargetFn:
         """The number that the graph holds already, by example and target."""
-        return Reading(lambda tensor: tensor[at.example][at.column], self.label, self.unit, linear=True)
+        return TargetFn(lambda tensor: tensor[at.example][at.column], self.label, self.unit, linear=True)
 
     @abstractmethod
     def values(self, output: Any, prompts: Sequence[Any]) -> Float[Tensor, " examples"]:

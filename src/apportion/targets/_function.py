@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.targets._any_target import AnyTarget, At, NamedOutputs, Reading
+from apportion.targets._any_target import AnyTarget, At, NamedOutputs, TargetFn
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Function(AnyTarget):
 
     of_whole_output: ClassVar[bool] = True
 
-    def reading(self, head: NamedOutputs, at: At, logits: Any) -> Reading:
+    def as_function(self, head: NamedOutputs, at: At, logits: Any) -> TargetFn:
         """The function's number.
 
         Raises:
@@ -45,4 +45,4 @@ class Function(AnyTarget):
                 )
             return number.reshape(())
 
-        return Reading(value, name, name)
+        return TargetFn(value, name, name)

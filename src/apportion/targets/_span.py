@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.targets._any_target import AnyTarget, At, NamedOutputs, Reading
+from apportion.targets._any_target import AnyTarget, At, NamedOutputs, TargetFn
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Span(AnyTarget):
         """How many tokens it has."""
         return len(rows)
 
-    def reading(self, head: NamedOutputs, at: At, logits: Tensor) -> Reading:
+    def as_function(self, head: NamedOutputs, at: At, logits: Tensor) -> TargetFn:
         """The sum over its tokens."""
         ids = head.token_ids(self.text)
         label = self.text if isinstance(self.text, str) else "".join(head.label(i) for i in ids)
@@ -66,7 +66,7 @@ class Span(AnyTarget):
             outputs = rows if self.unit == "logit" else rows.log_softmax(-1)
             return outputs.gather(-1, chosen[:, None]).sum()
 
-        return Reading(value, f'"{label}"', summed_unit(self.unit, len(ids)), linear=self.unit == "logit")
+        return TargetFn(value, f'"{label}"', summed_unit(self.unit, len(ids)), linear=self.unit == "logit")
 
     @property
     def likelihood(self) -> Literal["log-probability"] | None:

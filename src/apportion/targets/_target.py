@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.targets._any_target import AnyTarget, At, NamedOutputs, Reading
+from apportion.targets._any_target import AnyTarget, At, NamedOutputs, TargetFn
 
 Unit = Literal["logit", "log-probability", "probability"]
 UNITS: tuple[Unit, ...] = ("logit", "log-probability", "probability")
@@ -48,7 +48,7 @@ class Target(AnyTarget):
         output, contrast = self._columns(head, logits[at.example][at.rows])
         return replace(self, output=output, contrast=contrast)
 
-    def reading(self, head: NamedOutputs, at: At, logits: Tensor) -> Reading:
+    def as_function(self, head: NamedOutputs, at: At, logits: Tensor) -> TargetFn:
         """The output, less the mean of its contrasts.
 
         Raises:
@@ -69,10 +69,10 @@ class Target(AnyTarget):
 
         label = head.shown(output)
         if not contrast:
-            return Reading(value, label, self.unit, linear=self.unit == "logit")
+            return TargetFn(value, label, self.unit, linear=self.unit == "logit")
         names = [head.shown(other) for other in contrast]
         others = names[0] if len(names) == 1 else f"mean({', '.join(names)})"
-        return Reading(value, f"{label} − {others}", f"{self.unit} difference", linear=self.unit != "probability")
+        return TargetFn(value, f"{label} − {others}", f"{self.unit} difference", linear=self.unit != "probability")
 
     def _columns(self, head: NamedOutputs, row: Tensor) -> tuple[int, tuple[int, ...]]:
         output = int(row.argmax()) if self.output is None else head.index(self.output, row.numel())

@@ -17,7 +17,7 @@ from apportion.models import Head, detached
 from apportion.models.anatomy import in_evaluation
 from apportion.models.inputs import Prompt
 from apportion.relevance import Trace, record
-from apportion.targets import AnyTarget, At, Reading, computed_outputs
+from apportion.targets import AnyTarget, At, TargetFn, computed_outputs
 from apportion.task._batching import TOKENS_AT_ONCE, _of_similar_length, _stacked
 from apportion.task._variant import Variant
 
@@ -36,16 +36,16 @@ class Passes:
 
 
 @dataclass(frozen=True)
-class Read:
+class TargetValues:
     """What was read of one forward pass.
 
     Args:
-        readings: For each example its targets, with names and units.
+        functions: For each example its targets, with names and units.
         values: For each example the number of each target.
         derive: Computes the outputs that the targets depend on and the seeds, when a method asks for them first.
     """
 
-    readings: list[list[Reading]]
+    functions: list[list[TargetFn]]
     values: list[list[float]]
     derive: Callable[[], tuple[list[Tensor], list[Tensor]]]
 
@@ -159,13 +159,13 @@ class AttributionTask:
             raise ApportionError(f"{name} refuses an input of the shape {shapes[0]}: {said}") from error
 
     @cached_property
-    def read(self) -> Read:
+    def target_values(self) -> TargetValues:
         """The targets' values and their derivatives by the outputs; the model's graph is not touched."""
         source, originals, leaves = self._detached()
-        readings = [[self._reading(b, t, source) for t in range(len(self.targets))] for b in range(len(self.prompts))]
+        functions = [[self._function(b, t, source) for t in range(len(self.targets))] for b in range(len(self.prompts))]
         # Apart from each other, so that the derivative of one example does not fill a tensor of all.
         given = source.unbind(0) if self._of_outputs else source
-        values = [[reading.value(given) for reading in of_example] for of_example in readings]
+        values = [[function.value(given) for function in of_example] for of_example in functions]
 
         def derive() -> tuple[list[Tensor], list[Tensor]]:
             seeds: list[list[Tensor]] = [[] for _ in leaves]
@@ -178,8 +178,8 @@ class AttributionTask:
             used = [k for k in range(len(leaves)) if any(bool((seed != 0).any()) for seed in seeds[k])] or [0]
             return [originals[k] for k in used], [torch.stack(seeds[k]) for k in used]
 
-        return Read(
-            readings=readings,
+        return TargetValues(
+            functions=functions,
             values=[[value.item() for value in of_example] for of_example in values],
             derive=derive,
         )
@@ -188,7 +188,7 @@ class AttributionTask:
         """The targets as part of the model's graph, for derivatives of a derivative."""
         output = self.trace.output
         source = self.head.logits(output).unbind(0) if self._of_outputs else output
-        return torch.stack([torch.stack([one.value(source) for one in of]) for of in self.read.readings])
+        return torch.stack([torch.stack([one.value(source) for one in of]) for of in self.target_values.functions])
 
     @cached_property
     def resolved(self) -> list[list[AnyTarget]]:
@@ -236,7 +236,7 @@ class AttributionTask:
             output = output if self._then is None else self._then(output)
             source = self.head.logits(output) if self._of_outputs else output
             examples, targets = range(len(self.prompts)), range(len(self.targets))
-            values = [torch.stack([self._reading(b, t, source).value(source) for t in targets]) for b in examples]
+            values = [torch.stack([self._function(b, t, source).value(source) for t in targets]) for b in examples]
         return torch.stack(values).double().cpu()
 
     def _resolved(self, example: int, target: int, asked: AnyTarget) -> AnyTarget:
@@ -282,15 +282,15 @@ class AttributionTask:
         leaf = logits.detach().requires_grad_(True)
         return leaf, [logits], [leaf]
 
-    def _reading(self, example: int, target: int, source: Any) -> Reading:
+    def _function(self, example: int, target: int, source: Any) -> TargetFn:
         asked = self.targets[target]
         if asked.of_whole_output:
-            return asked.reading(self.head, At(example, target, ()), source)
+            return asked.as_function(self.head, At(example, target, ()), source)
         logits = source if isinstance(source, Tensor) else self.head.logits(source)
-        reading = asked.reading(self.head, self._at(example, target, logits), logits.detach())
+        function = asked.as_function(self.head, self._at(example, target, logits), logits.detach())
         if isinstance(source, Tensor):
-            return reading
-        return replace(reading, value=lambda output: reading.value(self.head.logits(output)))
+            return function
+        return replace(function, value=lambda output: function.value(self.head.logits(output)))
 
     def _at(self, example: int, target: int, logits: Tensor) -> At:
         return At(example, target, self._in_logits(self.rows[example][target], logits))

@@ -209,6 +209,6 @@ def _order_is_free(task: AttributionTask, example: int, sequence: PatchSequence)
         values = task.evaluate(example, [Variant(prompt, rows, moved), Variant(prompt, rows, fewer)])
     except (ApportionError, AssertionError, IndexError, RuntimeError, TypeError, ValueError):
         return False  # what follows counts on the number of tokens
-    known = torch.tensor(task.read.values[example], dtype=torch.float64)
+    known = torch.tensor(task.target_values.values[example], dtype=torch.float64)
     dtype = next((p.dtype for p in task.head.model.parameters() if p.is_floating_point()), torch.float32)
     return bool(((values[0] - known).abs() <= 1000 * torch.finfo(dtype).eps * (1 + known.abs())).all())

@@ -56,7 +56,7 @@ class Mixed(Masker):
         if not isinstance(self.text, ZeroEmbedding | MeanEmbedding) or example in _CHECKED.setdefault(task, set()):
             return
         everyone = torch.ones(len(task.prompts[example].features), dtype=torch.bool)
-        known = torch.tensor(task.read.values[example], dtype=torch.float64)
+        known = torch.tensor(task.target_values.values[example], dtype=torch.float64)
         model = task.head.model
         dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
         try:

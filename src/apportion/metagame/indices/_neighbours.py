@@ -98,7 +98,7 @@ def neighbours(
             sources=shown,
             features=shown,
             source_of=tuple(range(len(shown))),
-            explained=(Explained(label=reading.label, unit=reading.unit, value=value),),
+            explained=(Explained(label=function.label, unit=function.unit, value=value),),
             index=index,
             method=method.name,
             options={**found.options, "players": named},
@@ -106,8 +106,8 @@ def neighbours(
             cost=cost,
             pictures=tuple(picture for canvas in task.prompts[0].canvases for picture in canvas.pictures),
         )
-        for values, first, reading, value in zip(
-            found.values, found.first_order, task.read.readings[0], task.read.values[0], strict=True
+        for values, first, function, value in zip(
+            found.values, found.first_order, task.target_values.functions[0], task.target_values.values[0], strict=True
         )
     ]
     return Interactions.joined(each)

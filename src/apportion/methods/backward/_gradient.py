@@ -47,7 +47,7 @@ class Gradient(Method):
 
     def attribute(self, task: AttributionTask) -> Shares:
         """Take the norms of the task's gradients, for all examples and targets at once."""
-        read = task.read
+        read = task.target_values
         found = task.trace.gradients(read.outputs, read.seeds, keep_graph=not task.last_method)
         task.passes.backward += len(task.targets) * len(task.prompts)
         leaves = {name: task.trace.leaves[name] for name in found}

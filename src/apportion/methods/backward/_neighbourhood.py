@@ -75,7 +75,7 @@ class Neighbourhood:
             By place the derivative, with an axis of targets in front.
         """
         for members, moved in self.read_at(count, point):
-            found = moved.trace.gradients(moved.read.outputs, moved.read.seeds, keep_graph=False)
+            found = moved.trace.gradients(moved.target_values.outputs, moved.target_values.seeds, keep_graph=False)
             self.task.passes.backward += self.targets * len(members)
             rows = {
                 place: gradient.reshape(self.targets, len(members), *self.here[place].shape)
@@ -93,7 +93,7 @@ class Neighbourhood:
         """The targets at some points."""
         found: list[list[float]] = []
         for _, moved in self.read_at(count, point):
-            found += moved.read.values
+            found += moved.target_values.values
         return torch.tensor(found, dtype=torch.float64)
 
     def ledger(
@@ -113,7 +113,7 @@ class Neighbourhood:
             gap: The line of what the shares miss of the difference, since an integral became a sum.
         """
         (prompt,) = self.task.prompts
-        total = torch.tensor(self.task.read.values[0], dtype=torch.float64)
+        total = torch.tensor(self.task.target_values.values[0], dtype=torch.float64)
         shared = scores.double()
         images, tokens = shared[:, : prompt.before_tokens].sum(-1), shared[:, prompt.before_tokens :].sum(-1)
         lines = {"inputs": images} if prompt.canvases else {}

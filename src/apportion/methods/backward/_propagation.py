@@ -65,7 +65,7 @@ class Propagation(Method):
     def attribute(self, task: AttributionTask) -> Shares:
         """Propagate relevance to the embeddings of the task's tokens."""
         single = len(task.prompts) == 1
-        read, repeated = task.read, task.trace.repeated
+        read, repeated = task.target_values, task.trace.repeated
         try:
             propagated = task.trace.propagate(
                 read.outputs,

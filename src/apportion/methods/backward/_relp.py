@@ -66,8 +66,8 @@ class RelP(Method):
         corrupt = _AtSite(task, self._corrupt(task), site).trace
         clean = task if embedded else _AtSite(task, task.prompts[0], site)
         found = clean.trace.propagate(
-            clean.read.outputs,
-            clean.read.seeds,
+            clean.target_values.outputs,
+            clean.target_values.seeds,
             RELP,
             ledger=False,
             keep_graph=not embedded or not task.last_method,

@@ -16,7 +16,7 @@ from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.forward._alti import contributions
 from apportion.methods.forward._described import described
-from apportion.models.anatomy import Anatomy, FrozenNorm, Readout, readout
+from apportion.models.anatomy import Anatomy, FrozenNorm, LinearOutput, linear_output
 from apportion.relevance import layer_label
 from apportion.task import AttributionTask
 
@@ -66,32 +66,32 @@ class ALTILogit(Method):
         )
 
     def _alone(self, task: AttributionTask) -> tuple[Float[Tensor, "targets _"], Ledger]:
-        for reading in task.read.readings[0]:
-            if not reading.linear:
+        for function in task.target_values.functions[0]:
+            if not function.linear:
                 raise ApportionError(
-                    f"{self.name} divides logits and differences of logits, not {reading.unit} ({reading.label}); "
+                    f"{self.name} divides logits and differences of logits, not {function.unit} ({function.label}); "
                     "leave out unit=, or use attnlrp, input-x-gradient or leave-one-out."
                 )
         found = described(task)
-        readouts = _readouts(task, found)
-        books = _Books(len(readouts), task.prompts[0].length)
-        for t, one in enumerate(readouts):
+        linear_outputs = _linear_outputs(task, found)
+        books = _Books(len(linear_outputs), task.prompts[0].length)
+        for t, one in enumerate(linear_outputs):
             for path, amount in one.biases.items():
                 books.add("output biases", path, t, amount)
-        _decompose(found, readouts, books, show=task.progress)
+        _decompose(found, linear_outputs, books, show=task.progress)
         if self.remainder == "last":
-            books.give_remainder([one.row for one in readouts])
-        return books.scores, books.ledger(task.read.values[0])
+            books.give_remainder([one.row for one in linear_outputs])
+        return books.scores, books.ledger(task.target_values.values[0])
 
 
-def _readouts(task: AttributionTask, found: Anatomy) -> list[Readout]:
+def _linear_outputs(task: AttributionTask, found: Anatomy) -> list[LinearOutput]:
     """Each target as a linear function of one row of the last layer's output."""
-    seeds = task.read.seeds[0].flatten(1, -2)
+    seeds = task.target_values.seeds[0].flatten(1, -2)
     logits = task.head.logits(found.output).detach()
     logits = logits.reshape(-1, logits.shape[-1])
     rows = seeds.abs().sum(-1).argmax(-1)
     return [
-        readout(task.head.model, found.watched, logits[row], seeds[t, row].to(logits))
+        linear_output(task.head.model, found.watched, logits[row], seeds[t, row].to(logits))
         for t, row in enumerate(rows.tolist())
     ]
 
@@ -124,10 +124,10 @@ class _Books:
         return Ledger(total=torch.tensor(total, dtype=torch.float64), lines=lines, details=details)
 
 
-def _decompose(found: Anatomy, readouts: list[Readout], books: _Books, *, show: bool) -> None:
+def _decompose(found: Anatomy, linear_outputs: list[LinearOutput], books: _Books, *, show: bool) -> None:
     """Follow the targets' directions from the last layer down, carrying what attention brought (Horner's scheme)."""
-    rows = [one.row for one in readouts]
-    directions = torch.stack([one.direction for one in readouts])
+    rows = [one.row for one in linear_outputs]
+    directions = torch.stack([one.direction for one in linear_outputs])
     carried = torch.zeros_like(books.scores)
     top = found.layers[-1]
     for layer in progress(reversed(found.layers), "following tokens", show=show, total=len(found.layers)):

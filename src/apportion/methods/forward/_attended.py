@@ -45,7 +45,7 @@ class Attention:
 def outputs_read(task: AttributionTask, output: Any) -> list[Tensor]:
     """The tensors in the output of another run of the model that the task's targets read."""
     theirs, ours = list(_tensors(task.trace.output)), list(_tensors(output))
-    return [ours[k] for read in task.read.outputs for k, other in enumerate(theirs) if other is read]
+    return [ours[k] for read in task.target_values.outputs for k, other in enumerate(theirs) if other is read]
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
@@ -103,7 +103,7 @@ class Attended:
     def _same_outputs(self) -> list[Tensor]:
         """The tensors that the targets read, once they are known to be what the model returns by itself."""
         found = outputs_read(self.task, self.trace.output)
-        for mine, output in zip(found, self.task.read.outputs, strict=True):
+        for mine, output in zip(found, self.task.target_values.outputs, strict=True):
             tolerance = max(TOLERANCE, 8 * torch.finfo(output.dtype).eps)
             if mine.shape != output.shape or bool(
                 (mine - output).detach().abs().max() > tolerance * output.detach().abs().max()
@@ -153,7 +153,7 @@ class Attended:
     def gradients(self, target: int) -> list[Tensor]:
         """The derivative of a target by the probabilities of each call, (head, query, key)."""
         probabilities = [call.probabilities for call in self.attentions]
-        found = self.backward(self.outputs, [seed[target] for seed in self.task.read.seeds], probabilities)
+        found = self.backward(self.outputs, [seed[target] for seed in self.task.target_values.seeds], probabilities)
         return [torch.zeros_like(p[0]) if g is None else g[0] for p, g in zip(probabilities, found, strict=True)]
 
     @cached_property
@@ -173,7 +173,7 @@ class Attended:
         mixing = set(self._reached([end for call in self.attentions for end in _ends(call.heads)])) - allowed
         weights = []
         for target, rows in enumerate(self.task.rows[0]):
-            direct = self._reached(self.outputs, [seed[target] for seed in self.task.read.seeds])
+            direct = self._reached(self.outputs, [seed[target] for seed in self.task.target_values.seeds])
             expected = [(last, row) for row in rows] or [place for place in direct if place[0] == last]
             if mixing or not expected or set(direct) - set(expected):
                 raise ApportionError(

@@ -107,7 +107,7 @@ def _by_propagation(task: AttributionTask, firsts: list[str]) -> tuple[Tensor, L
         recording = record_forward(model, task.inputs)
         trace = Trace(model, task.inputs, replace(recording, leaves=(*recording.leaves, *leaves)))
         propagated = trace.propagate(
-            outputs_read(task, trace.output), task.read.seeds, CP_LRP, ledger=True, keep_graph=False
+            outputs_read(task, trace.output), task.target_values.seeds, CP_LRP, ledger=True, keep_graph=False
         )
     task.passes.forward += 1
     task.passes.backward += len(task.targets)
@@ -122,7 +122,7 @@ def _by_propagation(task: AttributionTask, firsts: list[str]) -> tuple[Tensor, L
 
 def _by_vectors(task: AttributionTask, firsts: list[str]) -> tuple[Tensor, Ledger]:
     """Scores and accounts by the components of what the targets read."""
-    components, seeds = components_of_outputs(task, firsts), task.read.seeds
+    components, seeds = components_of_outputs(task, firsts), task.target_values.seeds
 
     def along_seeds(vectors: Sequence[Tensor]) -> Tensor:
         """By target and component."""
@@ -130,6 +130,6 @@ def _by_vectors(task: AttributionTask, firsts: list[str]) -> tuple[Tensor, Ledge
         return torch.stack([s.double().flatten(1) @ v.double().flatten(1).T for v, s in pairs]).sum(0).cpu()
 
     shares = along_seeds(components)
-    total = along_seeds([output.detach()[None] for output in task.read.outputs])[:, 0]
+    total = along_seeds([output.detach()[None] for output in task.target_values.outputs])[:, 0]
     lines = {"tokens": shares[:, :-1].sum(1), "biases": shares[:, -1]}
     return shares[:, :-1], with_target_function(Ledger(total=total, lines=lines), task)

@@ -106,7 +106,7 @@ class AttentionGradCAM(Method):
                     "cannot be laid over them; use at='attention'."
                 )
             for target in range(len(task.targets)):
-                seeds = [seed[target] for seed in task.read.seeds]
+                seeds = [seed[target] for seed in task.target_values.seeds]
                 (gradient,) = seen.backward(outputs, seeds, [states])
                 found = torch.zeros_like(states) if gradient is None else gradient
                 weights = found[0].double().cpu()[ours].mean(0)

@@ -91,7 +91,7 @@ def stacks_of(seen: Attended, method: str) -> list[Stack]:
 
 def _by_stack(seen: Attended) -> list[tuple[int, ...]]:
     """Numbers of the calls that the targets depend on, by the list of layers that they stand in."""
-    gradients = seen.backward(seen.outputs, [seed.sum(0) for seed in seen.task.read.seeds], _mixed(seen))
+    gradients = seen.backward(seen.outputs, [seed.sum(0) for seed in seen.task.target_values.seeds], _mixed(seen))
     found: dict[str, list[int]] = {}
     for number, gradient in enumerate(gradients):
         if gradient is not None:
@@ -116,7 +116,7 @@ def _stack(seen: Attended, method: str, numbers: tuple[int, ...]) -> Stack:
     for place in range(first, min(first + 2, places)):
         alone = alone and ground.reached(seen, _heads_at(calls[0], place)) == {place}
     for target, row in enumerate(reading):
-        direct = ground.reached(seen, seen.outputs, [seed[target] for seed in seen.task.read.seeds])
+        direct = ground.reached(seen, seen.outputs, [seed[target] for seed in seen.task.target_values.seeds])
         alone = alone and direct - {-1} <= set(row.nonzero().flatten().tolist())
     if not alone:
         raise ApportionError(
@@ -133,7 +133,7 @@ def _heads_at(call: Attention, place: int) -> list[Tensor]:
 
 def _rows_read(seen: Attended, target: int, last: Attention) -> Float[Tensor, " places"]:
     """The rows of a stack's last layer that a target depends on, as weights that sum to 1."""
-    seeds = [seed[target] for seed in seen.task.read.seeds]
+    seeds = [seed[target] for seed in seen.task.target_values.seeds]
     pools = [output for output, _ in seen.pools]
     gradient, *of_pools = seen.backward(seen.outputs, seeds, [last.mixed, *pools])
     places = last.mixed.shape[2]

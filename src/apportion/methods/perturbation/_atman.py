@@ -74,7 +74,7 @@ class AtMan(Method):
         for example in range(len(task.prompts)):
             players = players_of(task, example, self.features)
             values = _suppressed(task, example, self._factors(task, example, players))
-            full = torch.tensor(task.read.values[example], dtype=torch.float64)
+            full = torch.tensor(task.target_values.values[example], dtype=torch.float64)
             scores.append(to_features(players, full - values))
             features.append(players.features)
         return Shares(scores=scores, features=None if self.features in ("tokens", "patches") else features)
@@ -195,7 +195,7 @@ def _with_one_more(prompt: Prompt, part: str) -> Prompt:
 
 
 def _check_same(own: Float[Tensor, " targets"], task: AttributionTask, example: int) -> None:
-    known = torch.tensor(task.read.values[example], dtype=torch.float64)
+    known = torch.tensor(task.target_values.values[example], dtype=torch.float64)
     dtype = next((p.dtype for p in task.head.model.parameters() if p.is_floating_point()), torch.float32)
     if bool(((own - known).abs() > torch.finfo(dtype).eps ** 0.5 * (1 + known.abs())).any()):
         raise ApportionError(

@@ -141,7 +141,7 @@ class PrefixReader:
         for column, (target, places) in enumerate(zip(self.task.resolved[self.example], rows, strict=True)):
             mine = torch.stack([logits[row] for row in places])[None]
             at = At(0, column, tuple(range(len(places))))
-            found.append(target.reading(self.head, at, mine).value(mine))
+            found.append(target.as_function(self.head, at, mine).value(mine))
         return torch.stack(found).double().cpu()
 
     def _prepared(self) -> bool:
@@ -184,7 +184,7 @@ class PrefixReader:
         rows = self.task.rows[self.example]
         begin = max(1, min(begin, max(self.rows)))
         (logits,) = self._read([Variant(self.prompt, rows)], begin)
-        known = torch.tensor(self.task.read.values[self.example], dtype=torch.float64)
+        known = torch.tensor(self.task.target_values.values[self.example], dtype=torch.float64)
         wide = next(iter(logits.values())).dtype
         return all(_close(found, known, wide) for found in (self.full, self._values(rows, logits)))
 

@@ -82,7 +82,7 @@ class Shapley(Method):
         shares = shares_of(task, players, found, chosen=self.features, masker=self.masker)
         if len(found) > 1:
             return shares
-        total = torch.tensor(task.read.values[0], dtype=torch.float64)
+        total = torch.tensor(task.target_values.values[0], dtype=torch.float64)
         lines = {"tokens": shares.scores[0].sum(-1), "target with nothing present": found[0].empty}
         return replace(shares, ledger=Ledger(total=total, lines=lines))
 

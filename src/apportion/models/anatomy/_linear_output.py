@@ -1,4 +1,4 @@
-"""The readout: an output of the model as a linear function of one row of what the last layer passed on."""
+"""The linear_output: an output of the model as a linear function of one row of what the last layer passed on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class Readout:
+class LinearOutput:
     """A weighted sum of the model's outputs, with norms and activations behind the last layer held fixed.
 
     Its value is stream[row] · direction + Σ biases: a norm keeps its statistic, an activation its slope
@@ -57,9 +57,9 @@ class _Way:
         self.biases[path] = self.biases.get(path, torch.zeros_like(amount)) + amount
 
 
-def readout(
+def linear_output(
     model: nn.Module, seen: Watched, logits: Float[Tensor, " outputs"], weights: Float[Tensor, " outputs"]
-) -> Readout:
+) -> LinearOutput:
     """Follow a weighted sum of outputs back to the last layer, through linear maps, norms and activations.
 
     Each step is found by the numbers themselves: whose output holds a row equal to what is read here?
@@ -78,7 +78,7 @@ def readout(
     for _ in range(len(seen.calls) + 1):
         row = _row_of(stream, way.vector)
         if row is not None:
-            found = Readout(row, way.direction, way.biases)
+            found = LinearOutput(row, way.direction, way.biases)
             _check(found, stream, logits, weights, model)
             return found
         if not (_one_step(seen, way) or _activation(seen, way)):
@@ -182,7 +182,7 @@ def _activation(seen: Watched, way: _Way) -> bool:
     return False
 
 
-def _check(found: Readout, stream: Tensor, logits: Tensor, weights: Tensor, model: Any) -> None:
+def _check(found: LinearOutput, stream: Tensor, logits: Tensor, weights: Tensor, model: Any) -> None:
     value = stream[found.row] @ found.direction + sum(found.biases.values())
     size = max((logits * weights).abs().max(), (stream[found.row] * found.direction).abs().max())
     if not (value - logits @ weights).abs() <= tolerance_of(stream) * size:
