@@ -129,8 +129,8 @@ def picture(found: dict[str, list[dict[str, float]]], path: Path) -> None:
     """Seconds and megabytes against n on logarithmic axes, a panel for each family."""
     from matplotlib.figure import Figure
 
-    canvas = Figure(figsize=(14, 8), layout="constrained")
-    panels = canvas.subplots(2, len(FAMILIES), sharex=True, sharey="row")
+    continuous = Figure(figsize=(14, 8), layout="constrained")
+    panels = continuous.subplots(2, len(FAMILIES), sharex=True, sharey="row")
     for column, family in enumerate(FAMILIES):
         for k, (name, rows) in enumerate((n, r) for n, r in found.items() if METHODS[n].about.family == family):
             style = {"marker": "o", "markersize": 3, "linewidth": 1.2, "linestyle": ("-", "--", ":")[k // 10]}
@@ -148,7 +148,7 @@ def picture(found: dict[str, list[dict[str, float]]], path: Path) -> None:
         axes.set_xticks([], minor=True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)
-    canvas.savefig(path, dpi=110)
+    continuous.savefig(path, dpi=110)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from apportion.core import Feature, Picture
 from apportion.diffusion import ConceptInteractions, ConceptMaps
 from apportion.evaluation import MEASURES, Evaluation
 from apportion.evaluation._recommend import recommendation_of
-from apportion.models.inputs import Canvas, Prompt
+from apportion.models.inputs import ContinuousInput, Prompt
 from apportion.relevance import ATTNLRP, AuditRow
 from apportion.results import Cost, Explained
 from apportion.results.evaluation import Recommendation
@@ -142,13 +142,15 @@ def concept_interactions(folder: Path | None = None) -> ConceptInteractions:
 
 def generation(folder: Path | None = None) -> Generation:
     features = (*WORDS, *(Feature(label=t, positions=(3 + i,), part="answer") for i, t in enumerate([" are", " old"])))
-    canvas = Canvas(name="pixel_values", owner=PICTURE.owner[None, None].long(), features=PATCHES, pictures=(PICTURE,))
+    continuous = ContinuousInput(
+        name="pixel_values", owner=PICTURE.owner[None, None].long(), features=PATCHES, pictures=(PICTURE,)
+    )
     return Generation(
         prompt=Prompt(
             inputs={"input_ids": torch.tensor([[5, 6, 7]]), "pixel_values": torch.ones(1, 3, 4, 4), "use": None},
             features=WORDS,
             parts={"input_ids": 3},
-            canvases=(canvas,),
+            continuous_inputs=(continuous,),
         ),
         ids=(8, 9),
         features=features,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, Qwen2VLImageProcessorPil, ViTImageProcessorPil
 
 import apportion as ap
-from apportion.models.inputs._canvas import Canvas
+from apportion.models.inputs._continuous_input import ContinuousInput
 from apportion.models.inputs._images import as_image, processed_map
 from apportion.models.inputs._layout import layout_of
 from apportion.relevance import ATTNLRP, RES_LRP, record
@@ -122,11 +122,11 @@ def test_rows_of_merged_patches_are_put_back_in_their_places(size: tuple[int, in
 def test_a_canvas_sums_what_its_elements_have() -> None:
     owner = torch.tensor([[0, 1, -1], [1, 1, 0]])[None, None]
     features = tuple(ap.Feature(label=str(k), kind="patch", positions=(k,)) for k in range(2))
-    canvas = Canvas(name="pixel_values", owner=owner, features=features)
+    continuous = ContinuousInput(name="pixel_values", owner=owner, features=features)
     amounts = torch.arange(24.0).reshape(2, 1, 2, 2, 3)
     by_hand = [[sum(amounts[t, 0, :, owner[0, 0] == k].flatten().tolist()) for k in range(2)] for t in range(2)]
-    assert canvas.summed(amounts).tolist() == by_hand
-    present = canvas.present(torch.tensor([False, True]))
+    assert continuous.summed(amounts).tolist() == by_hand
+    present = continuous.present(torch.tensor([False, True]))
     assert present[0, 0].tolist() == [[False, True, True], [True, True, False]]
 
 

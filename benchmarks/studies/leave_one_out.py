@@ -126,8 +126,8 @@ def _differences(limit: int = 50) -> str:
 
 def _picture(found: dict[str, Evaluation]) -> Figure:
     """Correlation with leave-one-out against the layer from which the softmax is cut."""
-    canvas = Figure(figsize=(10, 3.2), layout="constrained")
-    axes = canvas.subplots(1, len(found), sharey=True)
+    continuous = Figure(figsize=(10, 3.2), layout="constrained")
+    axes = continuous.subplots(1, len(found), sharey=True)
     for panel, (name, evaluation) in zip(axes, found.items(), strict=True):
         for measure, colour in (("loo_pearson", "#0072B2"), ("loo_spearman", "#D55E00")):
             rows = _along_layers(evaluation.summary(), measure)
@@ -139,7 +139,7 @@ def _picture(found: dict[str, Evaluation]) -> Figure:
         panel.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("correlation with leave-one-out")
     axes[0].legend(frameon=False)
-    return canvas
+    return continuous
 
 
 def _along_layers(summary: pandas.DataFrame, measure: str) -> pandas.DataFrame:

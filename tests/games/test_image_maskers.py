@@ -137,8 +137,8 @@ def test_rows_of_patches_change_as_the_image_does() -> None:
     """Qwen's rows hold an image in windows of four patches; the same image as planes must give the same pixels."""
     given = one_of_each_frame()
     task = asked("vision_language", "qwen2_vl", **given)
-    canvas = task.prompts[0].canvases[0]
-    assert canvas.count == 4
+    continuous = task.prompts[0].continuous_inputs[0]
+    assert continuous.count == 4
     rows = given["pixel_values"].reshape(2, 2, 2, 2, 3, 2, 8, 8)  # (row, column) of windows, then of patches in them
     planes = rows[:, :, :, :, :, 0].permute(4, 0, 2, 5, 1, 3, 6).reshape(3, 32, 32).permute(1, 2, 0)
     there = torch.ones(32, 32, dtype=torch.bool)
@@ -266,7 +266,7 @@ def test_absent_visual_tokens_are_replaced_before_the_language_part_reads_them(n
     finally:
         del part.get_image_features
     whole = model(**inputs).logits[0, -1]
-    assert rows == [task.prompts[0].canvases[0].count]
+    assert rows == [task.prompts[0].continuous_inputs[0].count]
     assert_close(found[0], logits[whole.argmax()].double())
     assert "get_image_features" not in vars(part)
 

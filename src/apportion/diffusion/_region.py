@@ -39,7 +39,7 @@ class Region(Computed):
         """
         found = output[0] if isinstance(output, tuple) else output.sample
         prompt = prompts[0]
-        latents, grid = prompt.inputs["hidden_states"], prompt.canvases[0].patches
+        latents, grid = prompt.inputs["hidden_states"], prompt.continuous_inputs[0].patches
         seen = found.detach()
         if found.ndim == 4 and found.shape[1] == 2 * latents.shape[1]:  # variances are put out as well
             seen = seen * (torch.arange(found.shape[1], device=found.device) < latents.shape[1])[:, None, None]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from apportion.core import ApportionError, Feature, Picture
 from apportion.diffusion._grid import patch_grid, patch_of_pixel
-from apportion.models.inputs import Canvas, Prompt, grid_labels, region_features
+from apportion.models.inputs import ContinuousInput, Prompt, grid_labels, region_features
 
 #: Inputs that are one feature each, and how the reader sees them.
 SINGLE = {"pooled_projections": "pooled prompt", "timestep": "time step", "guidance": "guidance"}
@@ -32,7 +32,7 @@ class Step:
     picture: Tensor | None = None
 
     def as_prompt(self, model: nn.Module) -> Prompt:
-        """The prompt: a canvas for each input that takes part.
+        """The prompt: a continuous for each input that takes part.
 
         Raises:
             ApportionError: There are several pictures, or the words do not fit the prompt's embeddings.
@@ -40,17 +40,19 @@ class Step:
         latents = self.inputs.get("hidden_states")
         if not isinstance(latents, Tensor) or len(latents) != 1:
             raise ApportionError("explain one picture at a time: give hidden_states with a batch of 1.")
-        canvases = [self._patches(model, latents), *self._words()]
+        continuous_inputs = [self._patches(model, latents), *self._words()]
         for name, label in SINGLE.items():
             value = self.inputs.get(name)
             if isinstance(value, Tensor):
                 feature = Feature(label=label, kind="input", part=label, template=True)
                 owner = torch.tensor(0)
-                canvases.append(Canvas(name=name, owner=owner, features=(feature,), line=label, batched=False))
-        features = tuple(feature for canvas in canvases for feature in canvas.features)
-        return Prompt(dict(self.inputs), features, {}, canvases=tuple(canvases))
+                continuous_inputs.append(
+                    ContinuousInput(name=name, owner=owner, features=(feature,), line=label, batched=False)
+                )
+        features = tuple(feature for continuous in continuous_inputs for feature in continuous.features)
+        return Prompt(dict(self.inputs), features, {}, continuous_inputs=tuple(continuous_inputs))
 
-    def _patches(self, model: nn.Module, latents: Tensor) -> Canvas:
+    def _patches(self, model: nn.Module, latents: Tensor) -> ContinuousInput:
         rows, columns = patch_grid(model, self.inputs)
         numbers = torch.arange(rows * columns).reshape(rows, columns)
         if latents.ndim == 4:
@@ -61,7 +63,7 @@ class Step:
         pixels = _shown(latents) if self.picture is None else self.picture
         if pixels is None:
             pixels = torch.full((rows, columns, 3), 128, dtype=torch.uint8)
-        return Canvas(
+        return ContinuousInput(
             name="hidden_states",
             owner=owner,
             features=region_features(grid_labels(rows, columns), "patch", image=0),
@@ -74,7 +76,7 @@ class Step:
             batched=False,
         )
 
-    def _words(self) -> list[Canvas]:
+    def _words(self) -> list[ContinuousInput]:
         prompt = self.inputs.get("encoder_hidden_states")
         if not isinstance(prompt, Tensor):
             return []
@@ -86,7 +88,9 @@ class Step:
             )
         features = tuple(Feature(label=word, kind="token", positions=(k,)) for k, word in enumerate(words))
         owner = torch.arange(len(words))[None, :, None]
-        return [Canvas(name="encoder_hidden_states", owner=owner, features=features, line="tokens", batched=False)]
+        return [
+            ContinuousInput(name="encoder_hidden_states", owner=owner, features=features, line="tokens", batched=False)
+        ]
 
 
 def _shown(latents: Tensor) -> Tensor | None:

@@ -202,7 +202,7 @@ class Engine:
                 model=self.name,
                 conserves=method.about.conserves,
                 cost=cost,
-                pictures=tuple(picture for canvas in prompt.canvases for picture in canvas.pictures),
+                pictures=tuple(picture for continuous in prompt.continuous_inputs for picture in continuous.pictures),
             )
             found.append(with_padding(attribution, prompt, self.processor))
         return found

@@ -168,7 +168,7 @@ class Case:
     @cached_property
     def _mask(self) -> tuple[Bool[Tensor, "height width"], Picture]:
         """The mask as large as the model sees the image, and what it sees."""
-        pictures = [picture for canvas in self.task.prompts[0].canvases for picture in canvas.pictures]
+        pictures = [picture for continuous in self.task.prompts[0].continuous_inputs for picture in continuous.pictures]
         mask = self.item.mask
         assert mask is not None
         if len(pictures) != 1:

@@ -29,7 +29,7 @@ def target_payoff(task: AttributionTask, example: int, players: Players, masker:
         masker: How the others are made absent.
     """
     chosen = in_prompt(as_masker(masker), task)
-    made = _IMAGES_AT_ONCE if task.prompts[example].canvases else _MADE_AT_ONCE
+    made = _IMAGES_AT_ONCE if task.prompts[example].continuous_inputs else _MADE_AT_ONCE
 
     def payoff(coalitions: Bool[Tensor, "coalitions players"]) -> Float[Tensor, "coalitions targets"]:
         present = presence(players, coalitions, len(task.prompts[example].features))

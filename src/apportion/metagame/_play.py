@@ -155,7 +155,7 @@ def play(task: AttributionTask, method: Method, rules: Game, *, of: AnyOf = "aut
             third=None if third is None else third[:, :, mine],
             evaluations=found.evaluations,
             cost=cost,
-            pictures=tuple(picture for canvas in prompt.canvases for picture in canvas.pictures),
+            pictures=tuple(picture for continuous in prompt.continuous_inputs for picture in continuous.pictures),
         )
 
     return Interactions.joined([of_target(t, function, value) for t, (function, value) in enumerate(functions)])

@@ -16,7 +16,7 @@ from apportion.methods._default import default_method
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.backward import check_count
-from apportion.models.inputs import Canvas, Prompt
+from apportion.models.inputs import ContinuousInput, Prompt
 from apportion.task import AttributionTask
 
 #: The line of the ledger for what targets change when the image is shifted.
@@ -96,15 +96,15 @@ class Shifted(Method):
 
     def _mean(self, task: AttributionTask) -> Shares:
         prompt = task.prompts[0]
-        canvas = _the_image(prompt)
+        continuous = _the_image(prompt)
         inner = self.method if isinstance(self.method, Method) else default_method(task.head.model, pixels=True)
-        pixels = _half_a_patch(canvas) if self.pixels is None else self.pixels
-        if pixels >= min(canvas.owner.shape[-2:]):
+        pixels = _half_a_patch(continuous) if self.pixels is None else self.pixels
+        if pixels >= min(continuous.owner.shape[-2:]):
             raise ApportionError(
-                f"pixels={pixels} would move the image out of its {canvas.owner.shape[-2]} rows and "
-                f"{canvas.owner.shape[-1]} columns; give fewer."
+                f"pixels={pixels} would move the image out of its {continuous.owner.shape[-2]} rows and "
+                f"{continuous.owner.shape[-1]} columns; give fewer."
             )
-        found = [_at_shift(task, inner, canvas, offset) for offset in self._offsets(pixels)]
+        found = [_at_shift(task, inner, continuous, offset) for offset in self._offsets(pixels)]
         if any(shares.features is not None for shares in found):
             raise ApportionError(f"{inner.name} divides among parts of its own, which shifts cannot be averaged over.")
         scores = torch.stack([shares.scores[0] for shares in found])
@@ -128,40 +128,46 @@ class Shifted(Method):
         return [(number // side - pixels, number % side - pixels) for number in drawn.tolist()]
 
 
-def _the_image(prompt: Prompt) -> Canvas:
+def _the_image(prompt: Prompt) -> ContinuousInput:
     """The one image of a prompt, in rows and columns.
 
     Raises:
         ApportionError: There is none, there are several, or its pixels do not stand in rows and columns.
     """
-    canvas = prompt.canvases[0] if len(prompt.canvases) == 1 else None
-    value = None if canvas is None else prompt.inputs.get(canvas.name)
-    if canvas is None or value is None or value.ndim != 4 or len(value) != 1:
-        held = "no image" if not prompt.canvases else "another" if value is None else f"one of {tuple(value.shape)}"
+    continuous = prompt.continuous_inputs[0] if len(prompt.continuous_inputs) == 1 else None
+    value = None if continuous is None else prompt.inputs.get(continuous.name)
+    if continuous is None or value is None or value.ndim != 4 or len(value) != 1:
+        held = (
+            "no image"
+            if not prompt.continuous_inputs
+            else "another"
+            if value is None
+            else f"one of {tuple(value.shape)}"
+        )
         raise ApportionError(
             "shifted moves one image of shape (1, channel, height, width) down to its pixels, and this prompt has "
             f"{held}; use the method itself."
         )
-    return replace(canvas, owner=canvas.owner.expand(1, 1, *value.shape[2:]))
+    return replace(continuous, owner=continuous.owner.expand(1, 1, *value.shape[2:]))
 
 
-def _half_a_patch(canvas: Canvas) -> int:
-    if canvas.patches is None:
+def _half_a_patch(continuous: ContinuousInput) -> int:
+    if continuous.patches is None:
         raise ApportionError("the model tells no size of patches, so how far to shift is open; give pixels=8, say.")
-    height, width = canvas.owner.shape[-2:]
-    return max(1, min(height // canvas.patches[0], width // canvas.patches[1]) // 2)
+    height, width = continuous.owner.shape[-2:]
+    return max(1, min(height // continuous.patches[0], width // continuous.patches[1]) // 2)
 
 
-def _at_shift(task: AttributionTask, inner: Method, canvas: Canvas, offset: tuple[int, int]) -> Shares:
+def _at_shift(task: AttributionTask, inner: Method, continuous: ContinuousInput, offset: tuple[int, int]) -> Shares:
     """What the method finds for the image moved by so many rows and columns, by the features of the image at rest."""
     prompt = task.prompts[0]
-    moved = replace(canvas, owner=_moved(canvas.owner, offset))
+    moved = replace(continuous, owner=_moved(continuous.owner, offset))
     # Forward methods know only the model's own patches.
     of_patches = inner.about.family == "forward"
-    read = _in_patches(canvas) if of_patches else moved
-    inputs = {**prompt.inputs, canvas.name: _moved(prompt.inputs[canvas.name], offset)}
-    features = (*read.features, *prompt.features[canvas.count :])
-    shifted = replace(prompt, inputs=inputs, canvases=(read,), features=features)
+    read = _in_patches(continuous) if of_patches else moved
+    inputs = {**prompt.inputs, continuous.name: _moved(prompt.inputs[continuous.name], offset)}
+    features = (*read.features, *prompt.features[continuous.count :])
+    shifted = replace(prompt, inputs=inputs, continuous_inputs=(read,), features=features)
     asked = AttributionTask(task.head, [shifted], task.resolved[0], detail=inner.detail, rows=task.rows)
     asked.passes, asked.summands, asked.last_method = task.passes, inner.summands, True
     shares = inner.attribute(asked)
@@ -178,20 +184,20 @@ def _moved(image: Tensor, offset: tuple[int, int]) -> Tensor:
     return image[..., rows[:, None], columns]
 
 
-def _in_patches(canvas: Canvas) -> Canvas:
+def _in_patches(continuous: ContinuousInput) -> ContinuousInput:
     """The same image, divided into the model's own patches."""
-    if canvas.patches is None:
+    if continuous.patches is None:
         raise ApportionError("the model tells no grid of patches, so a forward method cannot be laid over the image.")
-    (rows, columns), (height, width) = canvas.patches, canvas.owner.shape[-2:]
+    (rows, columns), (height, width) = continuous.patches, continuous.owner.shape[-2:]
     row, column = torch.arange(height) // (height // rows), torch.arange(width) // (width // columns)
     owner: Int[Tensor, "height width"] = row[:, None] * columns + column
     owner = torch.where((row[:, None] < rows) & (column < columns), owner, -1)
     features = tuple(Feature(label=f"patch {n}", kind="patch", part="image", image=0) for n in range(rows * columns))
-    return replace(canvas, owner=owner[None, None], features=features)
+    return replace(continuous, owner=owner[None, None], features=features)
 
 
 def _by_region(
-    scores: Float[Tensor, "targets found"], patches: Canvas, regions: Canvas
+    scores: Float[Tensor, "targets found"], patches: ContinuousInput, regions: ContinuousInput
 ) -> Float[Tensor, "targets features"]:
     """Scores of patches, divided evenly among their pixels, as scores of the regions that these belong to."""
     of_patches, rest = scores[:, : patches.count], scores[:, patches.count :]

@@ -199,7 +199,7 @@ def patches_of(places: int, prompt: Any) -> tuple[int, int]:
     Raises:
         ApportionError: There are fewer places than patches and no square of them, so which is which is not known.
     """
-    grid = next((canvas.patches for canvas in prompt.canvases if canvas.patches is not None), None)
+    grid = next((continuous.patches for continuous in prompt.continuous_inputs if continuous.patches is not None), None)
     if grid is not None and grid[0] * grid[1] <= places:
         return grid
     side = int(places**0.5)

@@ -22,7 +22,7 @@ ALIKE = 1.25
 
 def tokens_of(prompt: Prompt) -> int:
     """How long a prompt is to run: its tokens or its patches, whichever are more."""
-    grids = [canvas.patches or (1, canvas.count) for canvas in prompt.canvases]
+    grids = [continuous.patches or (1, continuous.count) for continuous in prompt.continuous_inputs]
     return max([1, prompt.length, *(rows * columns for rows, columns in grids)])
 
 
@@ -46,7 +46,7 @@ def _stacked(prompts: Sequence[Prompt]) -> dict[str, Any]:
     """The inputs of several prompts as one batch, padded on the right."""
     longest = {name: max(prompt.inputs[name].shape[1] for prompt in prompts) for name in prompts[0].parts}
     first = next(iter(longest), "")
-    whole = {canvas.name for canvas in prompts[0].canvases}
+    whole = {continuous.name for continuous in prompts[0].continuous_inputs}
     batch: dict[str, Any] = {}
     for name in prompts[0].inputs:
         rows = [prompt.inputs[name] for prompt in prompts]
@@ -80,7 +80,7 @@ def batches(head: Head, prompts: Sequence[Prompt], size: int) -> list[list[int]]
     for i, prompt in enumerate(prompts):
         names = tuple(sorted(prompt.inputs))
         shapes = tuple(tuple(prompt.inputs[name].shape) for name in names if name in CONTINUOUS)
-        alone = i if one_by_one or any(not canvas.batched for canvas in prompt.canvases) else -1
+        alone = i if one_by_one or any(not continuous.batched for continuous in prompt.continuous_inputs) else -1
         key = (names, () if head.kind.looks_back else tuple(prompt.parts.values()), shapes, alone)
         groups.setdefault(key, []).append(i)
     found = []

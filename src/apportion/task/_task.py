@@ -152,9 +152,11 @@ class AttributionTask:
         try:
             return record(self.head.model, self.inputs, then=self._then, visual=visual, **options)
         except ValueError as error:  # so models of images refuse a size that they do not take
-            if isinstance(error, ApportionError) or not self.prompts[0].canvases:
+            if isinstance(error, ApportionError) or not self.prompts[0].continuous_inputs:
                 raise
-            shapes = [tuple(self.inputs[c.name].shape) for c in self.prompts[0].canvases if c.name in self.inputs]
+            shapes = [
+                tuple(self.inputs[c.name].shape) for c in self.prompts[0].continuous_inputs if c.name in self.inputs
+            ]
             name, said = type(self.head.model).__name__, str(error).splitlines()[0]
             raise ApportionError(f"{name} refuses an input of the shape {shapes[0]}: {said}") from error
 

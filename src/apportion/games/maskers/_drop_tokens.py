@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from apportion.core import ApportionError
 from apportion.games.maskers._image_masker import ImageMasker
 from apportion.models.anatomy import in_evaluation
-from apportion.models.inputs import Canvas, layout_of
+from apportion.models.inputs import ContinuousInput, layout_of
 from apportion.task import AttributionTask, Change, Variant
 
 #: At most so many tokens stand before the patches: a class token, distillation, registers.
@@ -44,8 +44,8 @@ class DropTokens(ImageMasker):
         """
         if bool(present[: task.prompts[example].before_tokens].all()):
             return variant
-        sequence, canvas = patch_sequence(task, example, "the masker 'drop-tokens'")
-        there = whole_patches(task, example, canvas, present[: canvas.count])
+        sequence, continuous = patch_sequence(task, example, "the masker 'drop-tokens'")
+        there = whole_patches(task, example, continuous, present[: continuous.count])
         places = torch.cat([torch.arange(sequence.before), sequence.before + there.nonzero().flatten()])
         if not len(places):
             raise ApportionError(
@@ -108,8 +108,8 @@ class Reordered(Change):
 _TRIED: WeakKeyDictionary[AttributionTask, dict[int, PatchSequence]] = WeakKeyDictionary()
 
 
-def patch_sequence(task: AttributionTask, example: int, doing: str) -> tuple[PatchSequence, Canvas]:
-    """The sequence of patches of a plain stack, and the canvas that they are of.
+def patch_sequence(task: AttributionTask, example: int, doing: str) -> tuple[PatchSequence, ContinuousInput]:
+    """The sequence of patches of a plain stack, and the continuous that they are of.
 
     Args:
         task: With its targets.
@@ -122,15 +122,19 @@ def patch_sequence(task: AttributionTask, example: int, doing: str) -> tuple[Pat
     prompt, model = task.prompts[example], task.head.model
     refusal = f"{doing} needs a plain stack of patches (ViT, DeiT, DINOv2, CLIP, SigLIP), and "
     other = "; leave-one-out or occlusion with masker='mean' or 'blur' fit."
-    if len(prompt.canvases) != 1 or prompt.canvases[0].patches is None or not prompt.canvases[0].batched:
+    if (
+        len(prompt.continuous_inputs) != 1
+        or prompt.continuous_inputs[0].patches is None
+        or not prompt.continuous_inputs[0].batched
+    ):
         raise ApportionError(f"{refusal}{type(model).__name__} has none for this prompt{other}")
-    canvas = prompt.canvases[0]
+    continuous = prompt.continuous_inputs[0]
     for target in task.targets:
         if target.single_place is not None:
             raise ApportionError(f"{refusal}the target reads of={target.single_place!r}, whose place would move{other}")
     known = _TRIED.setdefault(task, {})
     if example not in known:
-        found = _found(task, example, canvas)
+        found = _found(task, example, continuous)
         if found is None:
             raise ApportionError(f"{refusal}{type(model).__name__} makes no sequence of them{other}")
         if not _order_is_free(task, example, found):
@@ -138,11 +142,11 @@ def patch_sequence(task: AttributionTask, example: int, doing: str) -> tuple[Pat
                 f"{refusal}in {type(model).__name__} the places of patches in the sequence count{other}"
             )
         known[example] = found
-    return known[example], canvas
+    return known[example], continuous
 
 
 def whole_patches(
-    task: AttributionTask, example: int, canvas: Canvas, present: Bool[Tensor, " features"]
+    task: AttributionTask, example: int, continuous: ContinuousInput, present: Bool[Tensor, " features"]
 ) -> Bool[Tensor, " patches"]:
     """For each of the model's patches whether it is present.
 
@@ -150,11 +154,11 @@ def whole_patches(
         ApportionError: A patch is present in part.
     """
     inputs = task.prompts[example].inputs
-    value = inputs[canvas.name]
-    there = canvas.present(present).expand(value.shape).to(torch.float32)
-    (image,) = layout_of(task.head.model, canvas.name, dict(inputs)).images(there)
-    assert canvas.patches is not None
-    rows, columns = canvas.patches
+    value = inputs[continuous.name]
+    there = continuous.present(present).expand(value.shape).to(torch.float32)
+    (image,) = layout_of(task.head.model, continuous.name, dict(inputs)).images(there)
+    assert continuous.patches is not None
+    rows, columns = continuous.patches
     height, width = image.shape[0] // rows, image.shape[1] // columns
     cells = image[: rows * height, : columns * width, 0].reshape(rows, height, columns, width)
     shares = cells.transpose(1, 2).reshape(rows * columns, -1).mean(1)
@@ -166,11 +170,11 @@ def whole_patches(
     return shares > 0
 
 
-def _found(task: AttributionTask, example: int, canvas: Canvas) -> PatchSequence | None:
+def _found(task: AttributionTask, example: int, continuous: ContinuousInput) -> PatchSequence | None:
     """The outermost module that embeds patches and gives a sequence of them."""
     model = task.head.model
-    assert canvas.patches is not None
-    patches = canvas.patches[0] * canvas.patches[1]
+    assert continuous.patches is not None
+    patches = continuous.patches[0] * continuous.patches[1]
     candidates: list[PatchSequence] = []
 
     def look(module: nn.Module, arguments: Any, output: Any) -> None:

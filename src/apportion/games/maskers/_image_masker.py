@@ -16,7 +16,7 @@ from torch import Tensor
 from apportion.core import ApportionError
 from apportion.games.maskers._masker import Masker
 from apportion.games.maskers._visual_token_masker import DimmedTokens
-from apportion.models.inputs import Canvas, Layout, layout_of
+from apportion.models.inputs import ContinuousInput, Layout, layout_of
 from apportion.relevance import NAME as VISUAL_TOKENS
 from apportion.task import AttributionTask, Variant
 
@@ -65,28 +65,28 @@ class Filled(ImageMasker):
     ) -> Variant:
         """The variant with other pixels where a feature is absent."""
         inputs, at, change = dict(variant.prompt.inputs), 0, variant.change
-        for canvas in task.prompts[example].canvases:
-            mine, at = present[at : at + canvas.count], at + canvas.count
+        for continuous in task.prompts[example].continuous_inputs:
+            mine, at = present[at : at + continuous.count], at + continuous.count
             if bool(mine.all()):
                 continue
-            if canvas.name == VISUAL_TOKENS:
-                change = self.dimmed(canvas.present(mine)[:, 0])
+            if continuous.name == VISUAL_TOKENS:
+                change = self.dimmed(continuous.present(mine)[:, 0])
                 continue
-            value = inputs[canvas.name]
-            there = canvas.present(mine).to(value.device).expand(value.shape)
-            inputs[canvas.name] = torch.where(there, value, self.stand_in(task, example, canvas, there))
+            value = inputs[continuous.name]
+            there = continuous.present(mine).to(value.device).expand(value.shape)
+            inputs[continuous.name] = torch.where(there, value, self.stand_in(task, example, continuous, there))
         return replace(variant, prompt=replace(variant.prompt, inputs=inputs), change=change)
 
     @abstractmethod
     def stand_in(
-        self, task: AttributionTask, example: int, canvas: Canvas, there: Bool[Tensor, "*axes"]
+        self, task: AttributionTask, example: int, continuous: ContinuousInput, there: Bool[Tensor, "*axes"]
     ) -> Float[Tensor, "*axes"]:
         """What stands where a pixel is absent, in the input's shape; what it holds elsewhere is not used.
 
         Args:
             task: With its prompts.
             example: Which of them.
-            canvas: Which of its inputs.
+            continuous: Which of its inputs.
             there: For each element whether it is present.
         """
 
@@ -113,10 +113,10 @@ class ZeroPixels(Filled):
     name = "zero"
 
     def stand_in(
-        self, task: AttributionTask, example: int, canvas: Canvas, there: Bool[Tensor, "*axes"]
+        self, task: AttributionTask, example: int, continuous: ContinuousInput, there: Bool[Tensor, "*axes"]
     ) -> Float[Tensor, "*axes"]:
         """Zeros."""
-        return torch.zeros_like(task.prompts[example].inputs[canvas.name])
+        return torch.zeros_like(task.prompts[example].inputs[continuous.name])
 
     def dimmed(self, there: Bool[Tensor, " tokens"]) -> DimmedTokens:
         """Zeros for the absent ones."""
@@ -134,10 +134,10 @@ class MeanColour(Filled):
     name = "mean"
 
     def stand_in(
-        self, task: AttributionTask, example: int, canvas: Canvas, there: Bool[Tensor, "*axes"]
+        self, task: AttributionTask, example: int, continuous: ContinuousInput, there: Bool[Tensor, "*axes"]
     ) -> Float[Tensor, "*axes"]:
         """Each image's mean, by channel."""
-        return _known(task, example, canvas, self, _means)
+        return _known(task, example, continuous, self, _means)
 
     def dimmed(self, there: Bool[Tensor, " tokens"]) -> DimmedTokens:
         """The mean for the absent ones."""
@@ -176,10 +176,10 @@ class Blur(Filled):
         return "blur" if self == Blur() else f"blur(kernel={self.kernel}, sigma={self.sigma})"
 
     def stand_in(
-        self, task: AttributionTask, example: int, canvas: Canvas, there: Bool[Tensor, "*axes"]
+        self, task: AttributionTask, example: int, continuous: ContinuousInput, there: Bool[Tensor, "*axes"]
     ) -> Float[Tensor, "*axes"]:
         """The blurred image."""
-        return _known(task, example, canvas, self, self._blurred)
+        return _known(task, example, continuous, self, self._blurred)
 
     def _blurred(self, layout: Layout, value: Tensor) -> Tensor:
         return _as_input(layout, [self.of(image) for image in _images(layout, value)], value)
@@ -233,11 +233,11 @@ class Inpaint(Filled):
         return "inpaint" if self == Inpaint() else f"inpaint(noise={self.noise}, seed={self.seed})"
 
     def stand_in(
-        self, task: AttributionTask, example: int, canvas: Canvas, there: Bool[Tensor, "*axes"]
+        self, task: AttributionTask, example: int, continuous: ContinuousInput, there: Bool[Tensor, "*axes"]
     ) -> Float[Tensor, "*axes"]:
         """The image with its absent pixels filled in."""
-        layout = _layout(task, example, canvas)
-        value = task.prompts[example].inputs[canvas.name]
+        layout = _layout(task, example, continuous)
+        value = task.prompts[example].inputs[continuous.name]
         known = layout.images(there.to(value.dtype))
         pairs = zip(_images(layout, value), known, strict=True)
         return _as_input(layout, [self.of(image, present[..., 0] > 0) for image, present in pairs], value)
@@ -305,24 +305,24 @@ def _sums(image: Float[Tensor, "height width channel"]) -> Float[Tensor, "height
 _FOUND: WeakKeyDictionary[AttributionTask, dict[tuple[int, str, Masker | None], Tensor | Layout]] = WeakKeyDictionary()
 
 
-def _known(task: AttributionTask, example: int, canvas: Canvas, masker: Masker, find: object) -> Tensor:
+def _known(task: AttributionTask, example: int, continuous: ContinuousInput, masker: Masker, find: object) -> Tensor:
     """What stands in for absent pixels, whichever are absent."""
     known = _FOUND.setdefault(task, {})
-    key = (example, canvas.name, masker)
+    key = (example, continuous.name, masker)
     if key not in known:
-        value = task.prompts[example].inputs[canvas.name].detach()
+        value = task.prompts[example].inputs[continuous.name].detach()
         assert callable(find)
-        known[key] = find(_layout(task, example, canvas), value)
+        known[key] = find(_layout(task, example, continuous), value)
     found = known[key]
     assert isinstance(found, Tensor)
     return found
 
 
-def _layout(task: AttributionTask, example: int, canvas: Canvas) -> Layout:
+def _layout(task: AttributionTask, example: int, continuous: ContinuousInput) -> Layout:
     known = _FOUND.setdefault(task, {})
-    key = (example, canvas.name, None)
+    key = (example, continuous.name, None)
     if key not in known:
-        known[key] = layout_of(task.head.model, canvas.name, dict(task.prompts[example].inputs))
+        known[key] = layout_of(task.head.model, continuous.name, dict(task.prompts[example].inputs))
     found = known[key]
     assert isinstance(found, Layout)
     return found

@@ -94,7 +94,7 @@ def in_prompt(masker: Masker, task: AttributionTask) -> Masker:
     text, image = _text_of(masker), _image_of(masker)
     if text is None and image is None:
         return masker.resolved(task)  # the user's own
-    if not prompt.canvases:
+    if not prompt.continuous_inputs:
         if text is None:
             raise ApportionError(
                 f"the masker {masker.name!r} is for images, and the prompt has none; use 'auto', 'delete', 'replace', "

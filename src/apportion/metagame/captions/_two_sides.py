@@ -58,7 +58,7 @@ class Sides:
         self.head, self.features = head, prompt.before_tokens
         names = _names(head.model, "get_image_features") & set(prompt.inputs)
         inputs = {name: prompt.inputs[name] for name in names}
-        alone = Prompt(inputs, prompt.features[: self.features], {}, canvases=prompt.canvases)
+        alone = Prompt(inputs, prompt.features[: self.features], {}, continuous_inputs=prompt.continuous_inputs)
         tower = ImageTower(head.model, None, type(head.model).__name__)
         self.method = default_method(tower, pixels=True) if method is None else method
         self._text = TextTower(head.model, None, type(head.model).__name__)
@@ -71,7 +71,7 @@ class Sides:
     @cached_property
     def at_once(self) -> int:
         """How many similarities are divided together."""
-        grids = [canvas.patches or (1, canvas.count) for canvas in self.task.prompts[0].canvases]
+        grids = [continuous.patches or (1, continuous.count) for continuous in self.task.prompts[0].continuous_inputs]
         return max(1, CELLS_AT_ONCE // max(rows * columns for rows, columns in grids))
 
     def attributions(self, texts: Sequence[str]) -> Float[Tensor, "texts feature"]:

@@ -119,7 +119,7 @@ def play_words(
             forward=sides.task.passes.forward,
             backward=sides.task.passes.backward,
         ),
-        pictures=tuple(picture for canvas in prompt.canvases for picture in canvas.pictures),
+        pictures=tuple(picture for continuous in prompt.continuous_inputs for picture in continuous.pictures),
     )
 
 

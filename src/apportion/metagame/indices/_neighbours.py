@@ -104,7 +104,9 @@ def neighbours(
             options={**found.options, "players": named},
             evaluations=found.evaluations,
             cost=cost,
-            pictures=tuple(picture for canvas in task.prompts[0].canvases for picture in canvas.pictures),
+            pictures=tuple(
+                picture for continuous in task.prompts[0].continuous_inputs for picture in continuous.pictures
+            ),
         )
         for values, first, function, value in zip(
             found.values, found.first_order, task.target_values.functions[0], task.target_values.values[0], strict=True

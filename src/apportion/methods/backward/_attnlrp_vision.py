@@ -64,7 +64,7 @@ class AttnLRPVision(Propagation):
 
     def attribute(self, task: AttributionTask) -> Shares:
         """Propagate relevance to the features of the task's images, and to its tokens."""
-        if VISUAL_TOKENS in (canvas.name for canvas in task.prompts[0].canvases):
+        if VISUAL_TOKENS in (continuous.name for continuous in task.prompts[0].continuous_inputs):
             raise ApportionError(
                 "attnlrp-vision has rules for the part that looks at images, and regions='visual-tokens' ends before "
                 "it; use attnlrp, or regions='patches'."

@@ -39,7 +39,7 @@ def baseline_point(neighbourhood: Neighbourhood, baseline: str | int) -> Point:
         ApportionError: The model's tokenizer has no such token, or the model no such embedding; or the prompt has no
             image to blur, or no tokens.
     """
-    here = {place: x for place, x in neighbourhood.here.items() if neighbourhood.canvas(place) is None}
+    here = {place: x for place, x in neighbourhood.here.items() if neighbourhood.continuous(place) is None}
     images = {place: _image(neighbourhood, place, baseline) for place in neighbourhood.here if place not in here}
     if baseline == "blur" and not images:
         raise ApportionError("baseline='blur' is for images and this prompt has none; use 'zero', 'mean' or a token.")
@@ -78,7 +78,7 @@ def _image(neighbourhood: Neighbourhood, place: Place, baseline: str | int) -> T
 
 
 def layout_at(neighbourhood: Neighbourhood, place: Place) -> Layout:
-    """Which pixel each element of a canvas is."""
+    """Which pixel each element of a continuous is."""
     task = neighbourhood.task
     return layout_of(task.head.model, place[1], dict(task.prompts[0].inputs))
 

@@ -82,7 +82,7 @@ class ExpectedGradients(Method):
         def reference(sample: int) -> Point:
             return {
                 place: near.embeddings(place, tokens[place[1]][sample, : x.shape[:-1].numel()]).reshape(x.shape)
-                if near.canvas(place) is None
+                if near.continuous(place) is None
                 else mixed(near, place, int(seeds[sample]))
                 for place, x in near.here.items()
             }
@@ -118,7 +118,7 @@ class ExpectedGradients(Method):
         self, near: Neighbourhood, references: Sequence[str] | Sequence[Sequence[int]], generator: torch.Generator
     ) -> dict[str, Int[Tensor, "sample place"]]:
         (prompt,) = near.task.prompts
-        if prompt.canvases:
+        if prompt.continuous_inputs:
             raise ApportionError(
                 "references are texts or lists of token ids, and this prompt has an image; leave them out, so that "
                 "colours are drawn from its own."
@@ -152,7 +152,7 @@ class ExpectedGradients(Method):
 
 
 def mixed(near: Neighbourhood, place: Place, seed: int) -> Tensor:
-    """A canvas whose pixels have the colours of others of the same image, drawn with replacement."""
+    """A continuous whose pixels have the colours of others of the same image, drawn with replacement."""
     layout, value = layout_at(near, place), near.here[place]
     generator = torch.Generator().manual_seed(seed)
     images = []

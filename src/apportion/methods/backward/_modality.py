@@ -16,20 +16,20 @@ _ROUNDING = 1e-6
 
 
 def by_modality(ledger: Ledger, prompt: Prompt, scores: Float[Tensor, "targets feature"]) -> Ledger:
-    """The same accounts, where a prompt holds more than text: a line for each canvas, and one for special tokens.
+    """The same accounts, where a prompt holds more than text: a line for each continuous, and one for special tokens.
 
     Special tokens are those of the model itself, such as CLS and registers, and those of the tokenizer's template.
     """
-    if not prompt.canvases:
+    if not prompt.continuous_inputs:
         return ledger
     lines, details = dict(ledger.lines), {line: dict(entries) for line, entries in ledger.details.items()}
-    # What canvases and the template got leaves the engine's lines, which know inputs but not what they hold.
+    # What continuous_inputs and the template got leaves the engine's lines, which know inputs but not what they hold.
     at = 0
-    for canvas in prompt.canvases:
-        amount = scores[:, at : at + canvas.count].sum(-1).to(ledger.total)
-        at += canvas.count
+    for continuous in prompt.continuous_inputs:
+        amount = scores[:, at : at + continuous.count].sum(-1).to(ledger.total)
+        at += continuous.count
         lines["inputs"] = lines["inputs"] - amount
-        lines[canvas.line] = lines[canvas.line] + amount if canvas.line in lines else amount
+        lines[continuous.line] = lines[continuous.line] + amount if continuous.line in lines else amount
     details.pop("inputs", None)
     if bool((lines["inputs"].abs() <= _ROUNDING * ledger.total.abs().clamp_min(1)).all()):
         del lines["inputs"]
@@ -39,7 +39,7 @@ def by_modality(ledger: Ledger, prompt: Prompt, scores: Float[Tensor, "targets f
         lines["tokens"] = lines["tokens"] - amount
         lines[SPECIAL] = lines[SPECIAL] + amount if SPECIAL in lines else amount
         details = {line: entries for line, entries in details.items() if line not in ("tokens", SPECIAL)}
-    order = [*dict.fromkeys(canvas.line for canvas in prompt.canvases), "tokens", SPECIAL]
+    order = [*dict.fromkeys(continuous.line for continuous in prompt.continuous_inputs), "tokens", SPECIAL]
     return replace(
         ledger, lines={name: lines[name] for name in [*(n for n in order if n in lines), *lines]}, details=details
     )

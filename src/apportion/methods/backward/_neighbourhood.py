@@ -13,22 +13,22 @@ from apportion.core import ApportionError, Ledger, progress
 from apportion.methods.backward._modality import by_modality
 from apportion.methods.backward._tokens import shares_of_tokens
 from apportion.models.anatomy import in_evaluation
-from apportion.models.inputs import Canvas
+from apportion.models.inputs import ContinuousInput
 from apportion.relevance import DEEP, Leaf, Trace, token_embedding
 from apportion.relevance import NAME as VISUAL_TOKENS
 from apportion.task import TOKENS_AT_ONCE, AttributionTask
 
 #: Where tokens are embedded: the module's path, and the input that it looks up (encoder-decoders share a module).
-#: Of a canvas: its name twice.
+#: Of a continuous: its name twice.
 Place = tuple[str, str]
-#: Embeddings and canvases by place, or what belongs to each of them.
+#: Embeddings and continuous_inputs by place, or what belongs to each of them.
 Point = Mapping[Place, Tensor]
 
 _ROWS_AT_ONCE = 8192
 
 
 class Neighbourhood:
-    """One example, and the targets at points around it in the space of its token embeddings and canvases.
+    """One example, and the targets at points around it in the space of its token embeddings and continuous_inputs.
 
     Only what was looked up for tokens moves, and images; embeddings of positions and token types, and other inputs,
     stay.
@@ -45,13 +45,13 @@ class Neighbourhood:
     def __init__(self, task: AttributionTask, *, batch_size: int | None, doing: str) -> None:
         self.task, self._doing, self._batch_size = task, doing, batch_size
         self.targets = len(task.targets)
-        if VISUAL_TOKENS in (canvas.name for canvas in task.prompts[0].canvases):
+        if VISUAL_TOKENS in (continuous.name for continuous in task.prompts[0].continuous_inputs):
             raise ApportionError(
                 "this method changes what the model is given, which visual tokens are not: use regions='patches', or "
                 "gradient, input-x-gradient or attnlrp for visual tokens."
             )
         moving = (leaf for leaf in task.trace.leaves.values() if moves(leaf, task))
-        #: The example's own embeddings and canvases, in at least float32.
+        #: The example's own embeddings and continuous_inputs, in at least float32.
         self.here: Point = {(leaf.name, leaf.ids or ""): _wide(leaf.value) for leaf in moving}
         # What could not be told apart in the end is refused before the work.
         self.shares({place: x.new_zeros(self.targets, *x.shape) for place, x in self.here.items()})
@@ -60,16 +60,18 @@ class Neighbourhood:
         """Shares by feature of what each place's elements received, with an axis of targets in front."""
         return shares_of_elements([(ids, amount) for (_, ids), amount in amounts.items()], self.task, 0)
 
-    def canvas(self, place: Place) -> Canvas | None:
-        """The canvas that a place is; None for one of tokens."""
-        return next((canvas for canvas in self.task.prompts[0].canvases if canvas.name == place[1]), None)
+    def continuous(self, place: Place) -> ContinuousInput | None:
+        """The continuous that a place is; None for one of tokens."""
+        return next(
+            (continuous for continuous in self.task.prompts[0].continuous_inputs if continuous.name == place[1]), None
+        )
 
     def derivatives(self, count: int, point: Callable[[int], Point]) -> Iterator[Point]:
-        """The derivative of the targets by the embeddings and canvases, at one point after the other.
+        """The derivative of the targets by the embeddings and continuous_inputs, at one point after the other.
 
         Args:
             count: How many points there are.
-            point: The embeddings and canvases at one of them.
+            point: The embeddings and continuous_inputs at one of them.
 
         Yields:
             By place the derivative, with an axis of targets in front.
@@ -116,7 +118,7 @@ class Neighbourhood:
         total = torch.tensor(self.task.target_values.values[0], dtype=torch.float64)
         shared = scores.double()
         images, tokens = shared[:, : prompt.before_tokens].sum(-1), shared[:, prompt.before_tokens :].sum(-1)
-        lines = {"inputs": images} if prompt.canvases else {}
+        lines = {"inputs": images} if prompt.continuous_inputs else {}
         lines |= {"tokens": tokens} if prompt.parts else {}
         lines |= {name: elsewhere, gap: total - elsewhere - shared.sum(-1)}
         return by_modality(Ledger(total=total, lines=lines), prompt, shared)
@@ -164,19 +166,22 @@ class Neighbourhood:
             yield range(start, min(start + size, count))
 
     def _rows_are_apart(self) -> bool:
-        """Whether several points may run as a batch: targets, embeddings and canvases must all have a row for each."""
+        """Whether several points may run as a batch: targets, embeddings and continuous_inputs must all have a row for each."""
         # A model of pairs compares every image of a batch with every text, so that its rows are not apart.
         compares = self.task.head.kind.compares
         rows = all(t.in_graph if compares else not t.of_whole_output for t in self.task.targets)
         return rows and all(
-            x.shape[0] == 1 and (x.ndim == 3 if (canvas := self.canvas(place)) is None else canvas.batched)
+            x.shape[0] == 1 and (x.ndim == 3 if (continuous := self.continuous(place)) is None else continuous.batched)
             for place, x in self.here.items()
         )
 
 
 def moves(leaf: Leaf, task: AttributionTask) -> bool:
-    """Whether a leaf is one of those that features stand for: embeddings of tokens, and canvases."""
-    return leaf.role == "tokens" or leaf.ids in {DEEP, *(canvas.name for canvas in task.prompts[0].canvases)}
+    """Whether a leaf is one of those that features stand for: embeddings of tokens, and continuous_inputs."""
+    return leaf.role == "tokens" or leaf.ids in {
+        DEEP,
+        *(continuous.name for continuous in task.prompts[0].continuous_inputs),
+    }
 
 
 def shares_of_elements(
@@ -189,7 +194,7 @@ def shares_of_elements(
         task: The batch that was looked up.
         example: Which of its examples.
     """
-    whole = {*(canvas.name for canvas in task.prompts[example].canvases), DEEP}
+    whole = {*(continuous.name for continuous in task.prompts[example].continuous_inputs), DEEP}
     return shares_of_tokens(
         [(ids, amount if ids in whole else amount.sum(-1)) for ids, amount in amounts], task, example
     )
@@ -198,7 +203,9 @@ def shares_of_elements(
 def _places(task: AttributionTask) -> int:
     """How many places the longest of the model's sequences has, about."""
     (prompt,) = task.prompts
-    grids = [rows * columns for rows, columns in (canvas.patches or (1, 1) for canvas in prompt.canvases)]
+    grids = [
+        rows * columns for rows, columns in (continuous.patches or (1, 1) for continuous in prompt.continuous_inputs)
+    ]
     return max([*prompt.parts.values(), *grids, 1])
 
 

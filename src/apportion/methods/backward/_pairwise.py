@@ -103,7 +103,7 @@ def pairwise(task: AttributionTask, method: Method, *, swapped: bool = False, po
             "positions": "added" if positions else "apart",
         },
         cost=Cost(seconds=time.perf_counter() - start, forward=1 + trace.repeated, backward=passes.backward),
-        pictures=tuple(picture for canvas in prompt.canvases for picture in canvas.pictures),
+        pictures=tuple(picture for continuous in prompt.continuous_inputs for picture in continuous.pictures),
     )
 
 
@@ -229,9 +229,9 @@ def _sides(trace: Trace, prompt: Prompt, swapped: bool) -> tuple[_Side, _Side]:
     paired = any(name.startswith(OTHER) for name in prompt.inputs)
     members: tuple[list[int], list[int]] = ([], [])
     at = 0
-    for canvas in prompt.canvases:
-        members[canvas.name.startswith(OTHER)].extend(range(at, at + canvas.count))
-        at += canvas.count
+    for continuous in prompt.continuous_inputs:
+        members[continuous.name.startswith(OTHER)].extend(range(at, at + continuous.count))
+        at += continuous.count
     for name, count in prompt.parts.items():
         members[name.startswith(OTHER) or not paired].extend(range(at, at + count))
         at += count

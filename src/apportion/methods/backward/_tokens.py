@@ -1,4 +1,4 @@
-"""Shares of features: what an example's token embeddings and canvases received, by target and feature."""
+"""Shares of features: what an example's token embeddings and continuous_inputs received, by target and feature."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.models.inputs import Canvas
+from apportion.models.inputs import ContinuousInput
 from apportion.relevance import DEEP
 from apportion.relevance import NAME as VISUAL_TOKENS
 from apportion.task import AttributionTask
@@ -19,7 +19,7 @@ def shares_of_tokens(amounts: Sequence[tuple[str, Tensor]], task: AttributionTas
     """Shares by target and feature of one example.
 
     Args:
-        amounts: For each look-up of tokens, and for each canvas, the name of the model's input, and what each place
+        amounts: For each look-up of tokens, and for each continuous, the name of the model's input, and what each place
             received: an axis of targets, then the axes that the model gave the ids, or those of the input.
         task: The batch that was looked up.
         example: Which of its examples.
@@ -28,7 +28,7 @@ def shares_of_tokens(amounts: Sequence[tuple[str, Tensor]], task: AttributionTas
         ApportionError: No embedding of an input was seen, or padding received something.
     """
     prompt = task.prompts[example]
-    pieces = [_of_canvas(canvas, amounts, task, example) for canvas in prompt.canvases]
+    pieces = [_of_continuous_input(continuous, amounts, task, example) for continuous in prompt.continuous_inputs]
     for name, count in prompt.parts.items():
         found = [_by_place(amount, task, name) for ids, amount in amounts if ids == name]
         if not found:
@@ -46,24 +46,24 @@ def shares_of_tokens(amounts: Sequence[tuple[str, Tensor]], task: AttributionTas
     return torch.cat([piece.cpu() for piece in pieces], 1)
 
 
-def _of_canvas(
-    canvas: Canvas, amounts: Sequence[tuple[str, Tensor]], task: AttributionTask, example: int
+def _of_continuous_input(
+    continuous: ContinuousInput, amounts: Sequence[tuple[str, Tensor]], task: AttributionTask, example: int
 ) -> Float[Tensor, "targets feature"]:
-    """What a canvas's features received."""
-    found = [amount for name, amount in amounts if name == canvas.name]
+    """What a continuous's features received."""
+    found = [amount for name, amount in amounts if name == continuous.name]
     if not found:
         raise ApportionError(
-            f"{type(task.head.model).__name__} makes no use of {canvas.name!r}, so its features cannot get shares."
+            f"{type(task.head.model).__name__} makes no use of {continuous.name!r}, so its features cannot get shares."
         )
-    if canvas.name == VISUAL_TOKENS:
+    if continuous.name == VISUAL_TOKENS:
         # A tensor an image; what later layers read has the same places.
         rows = _rows(found)
         later = [amount for name, amount in amounts if name == DEEP]
         if later:
             rows = rows + _rows(later).reshape(len(rows), -1, rows.shape[1]).sum(1)
-        return canvas.summed(rows[..., None])
-    mine = [amount[:, example : example + 1] if canvas.batched else amount for amount in found]
-    return torch.stack([canvas.summed(amount) for amount in mine]).sum(0)
+        return continuous.summed(rows[..., None])
+    mine = [amount[:, example : example + 1] if continuous.batched else amount for amount in found]
+    return torch.stack([continuous.summed(amount) for amount in mine]).sum(0)
 
 
 def _rows(amounts: Sequence[Tensor]) -> Float[Tensor, "targets row"]:

@@ -216,7 +216,7 @@ def refuse_images(prompt: Prompt, method: str) -> None:
     Raises:
         ApportionError: It has one.
     """
-    if prompt.canvases:
+    if prompt.continuous_inputs:
         raise ApportionError(
             f"{method} takes layers of text apart and this prompt has an image; use res-lrp, attnlrp, chefer, rollout "
             "or integrated-gradients."

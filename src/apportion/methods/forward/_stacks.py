@@ -11,7 +11,7 @@ from torch import Tensor
 
 from apportion.core import ApportionError
 from apportion.methods.forward._attended import Attended, Attention, cut, layer_of
-from apportion.models.inputs import Canvas, layout_of
+from apportion.models.inputs import ContinuousInput, layout_of
 from apportion.relevance import NAME as VISUAL_TOKENS
 from apportion.relevance import Leaf
 
@@ -66,12 +66,12 @@ def stacks_of(seen: Attended, method: str) -> list[Stack]:
         ApportionError: Attention is not between the prompt's features, or the model mixes them in other ways too.
     """
     prompt = seen.task.prompts[0]
-    if not prompt.canvases:
+    if not prompt.continuous_inputs:
         seen.self_attentions(method)
         numbers = tuple(range(len(seen.attentions)))
         return [Stack(numbers, torch.stack(seen.reading), torch.arange(prompt.length), prompt.length)]
     held = any(feature.kind == "placeholder" for feature in prompt.features)
-    if held and any(canvas.name != VISUAL_TOKENS for canvas in prompt.canvases):
+    if held and any(continuous.name != VISUAL_TOKENS for continuous in prompt.continuous_inputs):
         raise ApportionError(
             f"{method} follows the attention of one stack, and {seen.model} looks at the image in a stack of its own "
             f"before its language part does; use regions='visual-tokens', or {OTHERS} down to the pixels."
@@ -164,7 +164,7 @@ class _Ground:
     """What a stack stands on: the leaves that it reads, and at which place each of their elements stands.
 
     Args:
-        leaves: Tokens, canvases, and what is the model's own.
+        leaves: Tokens, continuous_inputs, and what is the model's own.
         places: For each leaf, the place of each element, in a shape that broadcasts to it; -1 for none of its own.
         features: For each place the number of its feature; -1 for none.
         first: The first place that stands for a feature.
@@ -179,7 +179,7 @@ class _Ground:
     def of(cls, seen: Attended, method: str, call: Attention, places: int) -> _Ground:
         prompt = seen.task.prompts[0]
         own = [leaf for leaf in seen.trace.leaves.values() if leaf.role == "special tokens"]
-        names = {*prompt.parts, *(canvas.name for canvas in prompt.canvases)}
+        names = {*prompt.parts, *(continuous.name for continuous in prompt.continuous_inputs)}
         given = [leaf for leaf in seen.trace.leaves.values() if leaf.ids in names]
         value = call.heads.value
         gradients = seen.backward([value], [torch.ones_like(value)], [leaf.variable for leaf in given])
@@ -192,8 +192,8 @@ class _Ground:
             found, features = _of_text(seen, read, part)
             return cls([*read, *own], [*found, *others], features, 0)
         if len(inputs) == 1:
-            (canvas,) = (canvas for canvas in prompt.canvases if canvas.name in inputs)
-            patches, features = _of_image(seen, method, canvas, call)
+            (continuous,) = (continuous for continuous in prompt.continuous_inputs if continuous.name in inputs)
+            patches, features = _of_image(seen, method, continuous, call)
             return cls([*read, *own], [patches] * len(read) + others, features, int((features >= 0).nonzero()[0]))
         raise ApportionError(
             f"the attention at {call.path!r} looks at {' and '.join(sorted(inputs)) or 'no input'}, whose places "
@@ -241,34 +241,36 @@ def _of_text(seen: Attended, leaves: Sequence[Leaf], part: str) -> tuple[list[Te
 
 def _rows_of_visual_tokens(seen: Attended, held: int) -> Int[Tensor, " place"]:
     """The feature of each place that holds a visual token, in their order."""
-    canvas = next(canvas for canvas in seen.task.prompts[0].canvases if canvas.name == VISUAL_TOKENS)
-    owner = canvas.owner.reshape(-1)
+    continuous = next(
+        continuous for continuous in seen.task.prompts[0].continuous_inputs if continuous.name == VISUAL_TOKENS
+    )
+    owner = continuous.owner.reshape(-1)
     if len(owner) != held:
         raise ApportionError(f"the prompt holds {held} places for {len(owner)} visual tokens; {OTHERS}.")
     return owner
 
 
-def _of_image(seen: Attended, method: str, canvas: Canvas, call: Attention) -> tuple[Tensor, Tensor]:
+def _of_image(seen: Attended, method: str, continuous: ContinuousInput, call: Attention) -> tuple[Tensor, Tensor]:
     """The place of each element of an image, whose patches stand last; and the places' features."""
     places = call.probabilities.shape[2]
     task = seen.task
     prompt = task.prompts[0]
-    rows, columns = canvas.patches or (0, 0)
+    rows, columns = continuous.patches or (0, 0)
     prefix = places - rows * columns
-    if canvas.patches is None or prefix < 0 or call.probabilities.shape[0] != 1:
+    if continuous.patches is None or prefix < 0 or call.probabilities.shape[0] != 1:
         shape = tuple(call.probabilities.shape)
         raise ApportionError(
             f"the attention of {seen.model} at {call.path!r} has the shape {shape}, which is no map of the image's "
             f"{rows} × {columns} patches (but of windows, say), so {method} cannot be laid over them; {OTHERS}."
         )
-    layout = layout_of(task.head.model, canvas.name, dict(prompt.inputs))
+    layout = layout_of(task.head.model, continuous.name, dict(prompt.inputs))
     (height, width), place = layout.sizes[0], layout.place
     down, across = height // rows, width // columns
     patch = torch.where(place >= 0, (place // width // down) * columns + place % width // across, -1)
     inside = (patch >= 0) & (place // width < rows * down) & (place % width < columns * across)
-    owners = canvas.owner.expand(patch.shape)[inside]
+    owners = continuous.owner.expand(patch.shape)[inside]
     numbers = patch[inside]
-    least = torch.full((rows * columns,), canvas.count).scatter_reduce(0, numbers, owners, "amin")
+    least = torch.full((rows * columns,), continuous.count).scatter_reduce(0, numbers, owners, "amin")
     most = torch.full((rows * columns,), -1).scatter_reduce(0, numbers, owners, "amax")
     if bool((least != most).any()):
         raise ApportionError(
@@ -276,7 +278,7 @@ def _of_image(seen: Attended, method: str, canvas: Canvas, call: Attention) -> t
             f"use regions='patches' or {2 * down}, or res-lrp, which divides any regions."
         )
     start = 0
-    for other in prompt.canvases[: prompt.canvases.index(canvas)]:
+    for other in prompt.continuous_inputs[: prompt.continuous_inputs.index(continuous)]:
         start += other.count
     features = torch.cat([torch.full((prefix,), -1), torch.where(most >= 0, most + start, -1)])
     return torch.where(inside, patch + prefix, -1), features

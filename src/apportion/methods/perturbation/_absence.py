@@ -44,11 +44,15 @@ def drops(
     present = presence(players, coalitions, len(prompt.features))
     starts = [int(row.long().argmin()) for row in present]
     # An image comes before the text and its features before the tokens', so a prompt with one is read whole.
-    reusing = prefix_cache and masker.keeps_prefix and not prompt.canvases and len(starts) >= _WORTHWHILE
+    reusing = prefix_cache and masker.keeps_prefix and not prompt.continuous_inputs and len(starts) >= _WORTHWHILE
     reader = PrefixReader.of(task, example) if reusing else None
     full = torch.tensor(task.target_values.values[example], dtype=torch.float64) if reader is None else reader.full
     order = sorted(range(len(starts)), key=lambda i: starts[i])
-    size = _MADE_AT_ONCE if prompt.canvases else max(_MADE_AT_ONCE, 2 * TOKENS_AT_ONCE // max(1, len(prompt.features)))
+    size = (
+        _MADE_AT_ONCE
+        if prompt.continuous_inputs
+        else max(_MADE_AT_ONCE, 2 * TOKENS_AT_ONCE // max(1, len(prompt.features)))
+    )
     some = [order[k : k + size] for k in range(0, len(order), size)]
     values = torch.empty(len(starts), len(task.targets), dtype=torch.float64)
     for members in progress(some, doing, show=task.progress and len(some) > 1):

@@ -85,7 +85,7 @@ class AtMan(Method):
         together = torch.stack([similarities[list(group)].amax(0) for group in players.groups])
         pieces = (1 - self.suppression * together[:, prompt.before_tokens :]).split(list(prompt.parts.values()), 1)
         factors = dict(zip(prompt.parts, pieces, strict=True))
-        if prompt.canvases:
+        if prompt.continuous_inputs:
             name, of_patches = self._of_patches(task, example, together[:, : prompt.before_tokens])
             factors[name] = of_patches
         return factors
@@ -94,17 +94,17 @@ class AtMan(Method):
         self, task: AttributionTask, example: int, together: Float[Tensor, "players features"]
     ) -> tuple[str, Float[Tensor, "players keys"]]:
         """The factors of a vision transformer's keys, the tokens before its patches being left as they are."""
-        sequence, canvas = patch_sequence(task, example, "atman")
-        there = torch.stack([whole_patches(task, example, canvas, row == 0) for row in together])
+        sequence, continuous = patch_sequence(task, example, "atman")
+        there = torch.stack([whole_patches(task, example, continuous, row == 0) for row in together])
         before = torch.ones(len(there), sequence.before, dtype=torch.float64)
-        return canvas.name, torch.cat([before, 1 - self.suppression * (~there).double()], 1)
+        return continuous.name, torch.cat([before, 1 - self.suppression * (~there).double()], 1)
 
     def _similarities(self, model: nn.Module, prompt: Prompt) -> Float[Tensor, "features features"]:
         """How much each feature is suppressed along with each other, from 0 to 1."""
         alone = torch.eye(len(prompt.features), dtype=torch.float64)
         if self.similarity is None:
             return alone
-        if prompt.canvases:
+        if prompt.continuous_inputs:
             raise ApportionError(
                 "`similarity` compares the embeddings of tokens; leave it out where there is an image."
             )

@@ -123,8 +123,8 @@ def _grids(prompt: Prompt) -> dict[int, Grid]:
     """For each picture whose features form a grid, this grid."""
     found: dict[int, Grid] = {}
     at, image = 0, 0
-    for canvas in prompt.canvases:
-        for picture in canvas.pictures:
+    for continuous in prompt.continuous_inputs:
+        for picture in continuous.pictures:
             owner = picture.owner.long()
             first, columns = int(owner[0, 0]), len(owner[0].unique())
             rows = len(owner[:, 0].unique())
@@ -133,5 +133,5 @@ def _grids(prompt: Prompt) -> dict[int, Grid]:
             if torch.equal(even, owner) and bool(regular.all()) and int(owner.max()) == first + rows * columns - 1:
                 found[image] = at + first, rows, columns
             image += 1
-        at += canvas.count
+        at += continuous.count
     return found

@@ -1,6 +1,6 @@
 """How a prompt comes in: texts, chats, images, pairs and sound become features and tensors."""
 
-from apportion.models.inputs._canvas import Canvas as Canvas
+from apportion.models.inputs._continuous_input import ContinuousInput as ContinuousInput
 from apportion.models.inputs._given import prompts_given as prompts_given
 from apportion.models.inputs._given import text_without_image as text_without_image
 from apportion.models.inputs._images import as_image as as_image

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from apportion.core import ApportionError
-from apportion.models.inputs._canvases import Seen, with_canvases
+from apportion.models.inputs._continuous_inputs import Seen, with_continuous_inputs
 from apportion.models.inputs._images import processed
 from apportion.models.inputs._mixed import (
     prompt_of_caption,
@@ -44,8 +44,8 @@ def prompts_given(
     found = []
     for one in singles(prompt, model):
         made = replace(_read(one, model, processor, regions).to(device), form=one.form)
-        if one.form not in ("own", "sound"):  # which come with their canvases
-            made = with_canvases(made, Seen(model, processor, regions, one.images))
+        if one.form not in ("own", "sound"):  # which come with their continuous_inputs
+            made = with_continuous_inputs(made, Seen(model, processor, regions, one.images))
         found.append(with_sides(made) if one.form == "images" else made)
     return found
 

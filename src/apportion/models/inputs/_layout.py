@@ -47,10 +47,10 @@ class Layout:
         )
         pixels = sum(height * width for height, width in self.sizes)
         channels = int(channel.max()) + 1
-        canvas = values.new_zeros(pixels + 1, channels)
-        canvas[place, channel] = values.reshape(-1)
+        continuous = values.new_zeros(pixels + 1, channels)
+        continuous[place, channel] = values.reshape(-1)
         return [
-            canvas[start : start + height * width].reshape(height, width, channels)
+            continuous[start : start + height * width].reshape(height, width, channels)
             for start, (height, width) in zip(self.starts, self.sizes, strict=True)
         ]
 

@@ -82,7 +82,7 @@ def prompt_of_texts(pair: Pair, model: nn.Module, processor: Any) -> Prompt:
 
 
 def prompt_of_images(pair: Pair, model: nn.Module, processor: Any) -> Prompt:
-    """The prompt of a pair of images, whose features come with their canvases.
+    """The prompt of a pair of images, whose features come with their continuous_inputs.
 
     Raises:
         ApportionError: There is no image processor, or the model reads more of an image than its pixels.
@@ -97,18 +97,18 @@ def prompt_of_images(pair: Pair, model: nn.Module, processor: Any) -> Prompt:
 
 
 def with_sides(prompt: Prompt) -> Prompt:
-    """The canvases of a pair of images, named by their sides."""
-    canvases = tuple(
+    """The continuous_inputs of a pair of images, named by their sides."""
+    continuous_inputs = tuple(
         replace(
-            canvas,
-            features=tuple(replace(feature, part=side) for feature in canvas.features),
-            pictures=tuple(replace(picture, label=side) for picture in canvas.pictures),
+            continuous,
+            features=tuple(replace(feature, part=side) for feature in continuous.features),
+            pictures=tuple(replace(picture, label=side) for picture in continuous.pictures),
             line=f"{side} image",
         )
-        for canvas, side in zip(prompt.canvases, PARTS, strict=True)
+        for continuous, side in zip(prompt.continuous_inputs, PARTS, strict=True)
     )
-    features = tuple(feature for canvas in canvases for feature in canvas.features)
-    return replace(prompt, canvases=canvases, features=features)
+    features = tuple(feature for continuous in continuous_inputs for feature in continuous.features)
+    return replace(prompt, continuous_inputs=continuous_inputs, features=features)
 
 
 def _both(sides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

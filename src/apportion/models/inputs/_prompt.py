@@ -14,7 +14,7 @@ from transformers import FeatureExtractionMixin
 from transformers.image_processing_base import ImageProcessingMixin
 
 from apportion.core import ApportionError, Feature
-from apportion.models.inputs._canvas import Canvas
+from apportion.models.inputs._continuous_input import ContinuousInput
 from apportion.relevance import NAME as VISUAL_TOKENS
 
 #: Inputs that hold images or sound rather than tokens.
@@ -40,10 +40,10 @@ class Prompt:
 
     Args:
         inputs: The model's keyword arguments, with a batch of one.
-        features: Those of the canvases, then the tokens of each input in turn, such as source and decoder.
+        features: Those of the continuous_inputs, then the tokens of each input in turn, such as source and decoder.
         parts: For each input of token ids, how many of the features are its own, in their order.
         padding: How much padding stood left and right in what the user gave, so that the result has the same length.
-        canvases: The continuous inputs that are divided into features, such as an image.
+        continuous_inputs: The continuous inputs that are divided into features, such as an image.
         form: What it was made of.
     """
 
@@ -51,7 +51,7 @@ class Prompt:
     features: tuple[Feature, ...]
     parts: Mapping[str, int]
     padding: tuple[int, int] = (0, 0)
-    canvases: tuple[Canvas, ...] = ()
+    continuous_inputs: tuple[ContinuousInput, ...] = ()
     form: Form = "tensors"
 
     def to(self, device: torch.device) -> Prompt:
@@ -71,18 +71,21 @@ class Prompt:
 
     @property
     def before_tokens(self) -> int:
-        """How many features stand before the tokens': those of the canvases."""
-        return sum(canvas.count for canvas in self.canvases)
+        """How many features stand before the tokens': those of the continuous_inputs."""
+        return sum(continuous.count for continuous in self.continuous_inputs)
 
     @property
     def at_visual_tokens(self) -> bool:
         """Whether relevance ends at what a language part reads of images."""
-        return any(canvas.name == VISUAL_TOKENS for canvas in self.canvases)
+        return any(continuous.name == VISUAL_TOKENS for continuous in self.continuous_inputs)
 
     @property
     def has_pixels(self) -> bool:
         """Whether relevance goes as far as an image's pixels."""
-        return any(canvas.line.endswith("image") and canvas.name != VISUAL_TOKENS for canvas in self.canvases)
+        return any(
+            continuous.line.endswith("image") and continuous.name != VISUAL_TOKENS
+            for continuous in self.continuous_inputs
+        )
 
     @property
     def sides(self) -> Sides | None:
@@ -94,7 +97,7 @@ class Prompt:
         """The number of tokens of the first input; of patches, where there are no tokens."""
         if self.parts:
             return self.parts[next(iter(self.parts))]
-        rows, columns = self.canvases[0].patches or (1, self.canvases[0].count)
+        rows, columns = self.continuous_inputs[0].patches or (1, self.continuous_inputs[0].count)
         return rows * columns
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from apportion.core import ApportionError, Feature, Picture
-from apportion.models.inputs._canvas import Canvas
+from apportion.models.inputs._continuous_input import ContinuousInput
 from apportion.models.inputs._images import dtype_of
 from apportion.models.inputs._prompt import Prompt, tokenizer_of
 from apportion.models.inputs._regions import AnyRegions
@@ -55,8 +55,8 @@ def prompt_of_sound(given: Mapping[str, Any], model: nn.Module, processor: Any, 
         )
     features = extractor(samples, sampling_rate=extractor.sampling_rate, return_tensors="pt")[NAME]
     hop = int(getattr(extractor, "hop_length", 160))
-    canvas = _canvas(features, -(-len(samples) // hop), hop / extractor.sampling_rate, regions)
-    prompt = Prompt({NAME: features.to(dtype_of(model))}, canvas.features, {}, canvases=(canvas,))
+    continuous = _continuous_input(features, -(-len(samples) // hop), hop / extractor.sampling_rate, regions)
+    prompt = Prompt({NAME: features.to(dtype_of(model))}, continuous.features, {}, continuous_inputs=(continuous,))
     return _begun(prompt, given.get("text"), processor)
 
 
@@ -83,7 +83,7 @@ def _begun(prompt: Prompt, text: Any, processor: Any) -> Prompt:
     )
 
 
-def _canvas(features: Tensor, heard: int, seconds: float, regions: AnyRegions) -> Canvas:
+def _continuous_input(features: Tensor, heard: int, seconds: float, regions: AnyRegions) -> ContinuousInput:
     """Groups of frames as features; the silence that fills the model's window after the recording is one."""
     bands, length = features.shape[-2:]
     heard = min(max(heard, 1), length)
@@ -107,7 +107,7 @@ def _canvas(features: Tensor, heard: int, seconds: float, regions: AnyRegions) -
     shown = features[0, :, :heard].flip(0)
     low, high = shown.min(), shown.max()
     grey = ((shown - low) / (high - low).clamp_min(1e-12) * 255).round().to(torch.uint8)
-    return Canvas(
+    return ContinuousInput(
         name=NAME,
         owner=owner.reshape(1, 1, length),
         features=parts + (silence if heard < length else ()),

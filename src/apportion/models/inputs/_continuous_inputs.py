@@ -1,4 +1,4 @@
-"""Canvases of a prompt: its continuous inputs, divided into features that stand before its tokens."""
+"""Continuous inputs of a prompt: its continuous inputs, divided into features that stand before its tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from apportion.core import ApportionError, Feature, Picture
-from apportion.models.inputs._canvas import Canvas
+from apportion.models.inputs._continuous_input import ContinuousInput
 from apportion.models.inputs._images import named_masks, processed_map, shown
 from apportion.models.inputs._layout import Layout, layout_of
 from apportion.models.inputs._prompt import Prompt
@@ -25,7 +25,7 @@ IMAGES = ("pixel_values", "other_pixel_values", "pixel_values_videos")
 
 @dataclass(frozen=True)
 class Seen:
-    """What turns inputs into canvases.
+    """What turns inputs into continuous_inputs.
 
     Args:
         model: The model.
@@ -40,23 +40,23 @@ class Seen:
     images: tuple[Any, ...] = ()
 
 
-def with_canvases(prompt: Prompt, seen: Seen) -> Prompt:
-    """The prompt with a canvas for each input of images, whose features come before the tokens'.
+def with_continuous_inputs(prompt: Prompt, seen: Seen) -> Prompt:
+    """The prompt with a continuous for each input of images, whose features come before the tokens'.
 
     Raises:
         ApportionError: The regions do not fit, or the prompt holds no image and they are not the default.
     """
     check_regions(seen.regions)
     prompt = _with_placeholders(prompt, seen.model)
-    canvases: list[Canvas] = []
+    continuous_inputs: list[ContinuousInput] = []
     for k, name in enumerate(name for name in IMAGES if isinstance(prompt.inputs.get(name), Tensor)):
-        first = sum(len(canvas.pictures) for canvas in canvases)
+        first = sum(len(continuous.pictures) for continuous in continuous_inputs)
         image = seen.images[k] if k < len(seen.images) else None
-        canvases.append(_canvas(name, prompt, seen, image, first))
-    if not canvases:
+        continuous_inputs.append(_continuous_input(name, prompt, seen, image, first))
+    if not continuous_inputs:
         return prompt
-    features = tuple(feature for canvas in canvases for feature in canvas.features)
-    return replace(prompt, canvases=tuple(canvases), features=features + prompt.features)
+    features = tuple(feature for continuous in continuous_inputs for feature in continuous.features)
+    return replace(prompt, continuous_inputs=tuple(continuous_inputs), features=features + prompt.features)
 
 
 def _with_placeholders(prompt: Prompt, model: nn.Module) -> Prompt:
@@ -70,7 +70,7 @@ def _with_placeholders(prompt: Prompt, model: nn.Module) -> Prompt:
     return replace(prompt, features=tuple(features))
 
 
-def _canvas(name: str, prompt: Prompt, seen: Seen, image: Any, first: int) -> Canvas:
+def _continuous_input(name: str, prompt: Prompt, seen: Seen, image: Any, first: int) -> ContinuousInput:
     layout = layout_of(seen.model, name, dict(prompt.inputs))
     images = [shown(one, seen.processor) for one in layout.images(prompt.inputs[name])]
     held = sum(feature.kind == "placeholder" for feature in prompt.features)
@@ -89,7 +89,7 @@ def _canvas(name: str, prompt: Prompt, seen: Seen, image: Any, first: int) -> Ca
         features += region_features(labels, kind, image=first + k, first=at)
         at += len(labels)
     by_pixel = torch.cat([*(owner.reshape(-1) for owner in owners), torch.tensor([-1])])
-    return Canvas(
+    return ContinuousInput(
         name=name,
         owner=by_pixel[layout.place],
         features=tuple(features),
@@ -139,7 +139,7 @@ def _pictures(images: Sequence[Tensor], owners: Sequence[Tensor], first: int) ->
 
 def _visual_tokens(
     layout: Layout, cells: Sequence[tuple[int, int] | None], images: Sequence[Tensor], held: int, model: nn.Module
-) -> Canvas:
+) -> ContinuousInput:
     """Features for what the language part reads of images; they have a place in the image where they form its grid."""
     if not held:
         raise ApportionError(
@@ -152,7 +152,7 @@ def _visual_tokens(
         features = tuple(
             Feature(label=f"visual token {k}", kind="patch", positions=(k,), part="image") for k in range(held)
         )
-        return Canvas(name=VISUAL_TOKENS, owner=torch.arange(held)[:, None], features=features, batched=False)
+        return ContinuousInput(name=VISUAL_TOKENS, owner=torch.arange(held)[:, None], features=features, batched=False)
     starts = [0, *accumulate(counts)]
     features = tuple(
         feature
@@ -161,7 +161,7 @@ def _visual_tokens(
         for feature in region_features(grid_labels(found[1], found[2]), "patch", image=k, first=starts[k])
     )
     owners = [found[0] + starts[k] for k, found in enumerate(grids) if found is not None]
-    return Canvas(
+    return ContinuousInput(
         name=VISUAL_TOKENS,
         owner=torch.arange(held)[:, None],
         features=features,

@@ -1,4 +1,4 @@
-"""A canvas: a continuous input of the model, such as an image's pixels, and which feature each element belongs to."""
+"""A continuous: a continuous input of the model, such as an image's pixels, and which feature each element belongs to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from apportion.core import Feature, Picture
 
 
 @dataclass(frozen=True, kw_only=True)
-class Canvas:
+class ContinuousInput:
     """One continuous input, divided into features.
 
     Args:
@@ -59,7 +59,7 @@ class Canvas:
         """For each element whether its feature is present, in the shape of `owner`; what belongs to none always is.
 
         Args:
-            features: For each of the canvas's features whether it is there.
+            features: For each of the continuous's features whether it is there.
         """
         padded = torch.cat([features, features.new_ones(1)])
         return padded.to(self.owner.device)[self.owner]
