@@ -71,7 +71,7 @@ def test_the_report_and_the_files_show_the_picture(vit):
     assert shown.count("patch ") == 6
     with Image.open("a.png") as drawn:
         assert drawn.width > 300
-    assert "apportionPlates" in Path("a.html").read_text()
+    assert "apportionImages" in Path("a.html").read_text()
 
 
 @pytest.mark.parametrize("command", ["compare", "audit"])
@@ -206,7 +206,7 @@ def test_pairs_are_those_of_the_library(vit, clip):
     found = json.loads(done("pairs", "-m", clip, "-i", cat, "a red circle", "--json", "--html", "p.html").stdout)
     expected = ap.load(clip).explain_pairs(ap.Pair(Image.open(cat), "a red circle"))
     assert found == json.loads(json.dumps({**expected.to_dict(), "cost": found["cost"]}))
-    assert "apportionPlates" in Path("p.html").read_text()
+    assert "apportionImages" in Path("p.html").read_text()
     shown = done("pairs", "-m", clip, "a circle", "a red circle", "--features", "words", "--save", "p.safetensors")
     assert "circle · circle" in shown.stdout
     assert ap.Pairwise.load("p.safetensors").scores.shape == (2, 3)

@@ -17,10 +17,10 @@ from apportion.report.attribution._figure import figure
 from apportion.report.attribution._html import html_fragment, html_page
 from apportion.report.attribution._page import page
 from apportion.report.comparison._html import comparison_page
+from apportion.report.kit._image_panel import largest_on
+from apportion.report.kit._image_terminal import half_blocks
+from apportion.report.kit._image_views import coarsest, image_views_of, text_members
 from apportion.report.kit._paint import ADDS, TAKES, data_uri, heat, photograph, png
-from apportion.report.kit._plate_terminal import half_blocks
-from apportion.report.kit._plate_view import largest_on
-from apportion.report.kit._plates import coarsest, plates_of, text_members
 from apportion.report.kit._reading import readings
 from apportion.results._comparison import Comparison
 from tests.report.conftest import attribution_of, features_of
@@ -50,18 +50,18 @@ def seen():
 
 def content_of(text):
     """What the page's script reads."""
-    (given,) = re.findall(r"apportionPlates\([^,]+, (\{.*?\})\)(?:\.views)?;\n", text)
+    (given,) = re.findall(r"apportionImages\([^,]+, (\{.*?\})\)(?:\.views)?;\n", text)
     return json.loads(given)
 
 
-def cells_of(plate):
+def cells_of(image_view):
     """The cells as the page's script unpacks them."""
     cells, value = [], 0
-    for step, count in zip(plate["runs"][::2], plate["runs"][1::2], strict=True):
+    for step, count in zip(image_view["runs"][::2], image_view["runs"][1::2], strict=True):
         for _ in range(count):
             value += step
             cells.append(value)
-    return torch.tensor(cells).reshape(plate["rows"], plate["columns"])
+    return torch.tensor(cells).reshape(image_view["rows"], image_view["columns"])
 
 
 @pytest.mark.parametrize("shape", ["patches", "superpixels", "pixels", "uneven"])
@@ -77,14 +77,14 @@ def test_a_plate_paints_what_the_picture_paints(shape):
     picture = Picture(pixels=torch.zeros(*owner.shape, 3, dtype=torch.uint8), owner=owner)
     features = [Feature(label=f"region {i}", kind="region", positions=(i,), image=0) for i in range(count)]
     scores = torch.randn(count, generator=generator)
-    (plate,) = plates_of(features, [picture])
-    rows, columns = plate.cells.shape
+    (image_view,) = image_views_of(features, [picture])
+    rows, columns = image_view.cells.shape
     down, across = owner.shape[0] // rows, owner.shape[1] // columns
-    shown = torch.cat([scores, torch.tensor([float("nan")])])[plate.cells]
+    shown = torch.cat([scores, torch.tensor([float("nan")])])[image_view.cells]
     shown = shown.repeat_interleave(down, 0).repeat_interleave(across, 1)
     torch.testing.assert_close(shown, picture.painted(scores), equal_nan=True)
-    layout = {"runs": plate.runs, "rows": rows, "columns": columns}
-    assert torch.equal(cells_of(layout), plate.cells)
+    layout = {"runs": image_view.runs, "rows": rows, "columns": columns}
+    assert torch.equal(cells_of(layout), image_view.cells)
 
 
 def test_cells_are_as_coarse_as_the_regions_allow():
@@ -95,8 +95,8 @@ def test_cells_are_as_coarse_as_the_regions_allow():
 
 def test_the_outline_of_a_patch_has_four_edges():
     picture, features = grid_of(2, 3)
-    (plate,) = plates_of(features, [picture])
-    assert sorted(plate.outline(4)) == [(1, 1, 1, 2), (1, 1, 2, 1), (1, 2, 2, 2), (2, 1, 2, 2)]
+    (image_view,) = image_views_of(features, [picture])
+    assert sorted(image_view.outline(4)) == [(1, 1, 1, 2), (1, 1, 2, 1), (1, 2, 2, 2), (2, 1, 2, 2)]
 
 
 @pytest.mark.parametrize("channels", [3, 4])
@@ -123,11 +123,11 @@ def test_large_photographs_are_scaled_down():
 def test_the_page_holds_every_score_of_the_image(seen):
     text = html_page(seen)
     content = content_of(text)
-    (plate,), (one,) = content["plates"], content["maps"]
+    (image_view,), (one,) = content["image_views"], content["maps"]
     assert one["scores"] == pytest.approx(seen.scores[:6].tolist(), rel=1e-4)
     assert one["largest"] == 0.5
-    assert plate["word"] == "patch"
-    assert cells_of(plate).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert image_view["word"] == "patch"
+    assert cells_of(image_view).tolist() == [[0, 1, 2], [3, 4, 5]]
     assert data_uri(seen.pictures[0].pixels) in text
 
 
@@ -168,8 +168,8 @@ def test_words_of_an_image_in_accessible_text(seen):
 
 def test_features_without_a_known_place_are_drawn_in_reading_order():
     features = [Feature(label=f"visual token {i}", kind="patch", positions=(i,), part="image") for i in range(5)]
-    (plate,) = plates_of(features, ())
-    assert plate.cells.tolist() == [[0, 1, 2], [3, 4, -1]]
+    (image_view,) = image_views_of(features, ())
+    assert image_view.cells.tolist() == [[0, 1, 2], [3, 4, -1]]
     assert "5 patches" in repr(attribution_of(torch.rand(5), features))
 
 
@@ -180,7 +180,7 @@ def test_the_answer_page_draws_each_token_of_the_answer(seen):
         answer, explained=tuple(replace(e, feature=13 + i) for i, e in enumerate(answer.explained)), ledger=None
     )
     content = content_of(page(answer))
-    assert content["plates"][0]["members"] == list(range(6))
+    assert content["image_views"][0]["members"] == list(range(6))
     assert content["maps"][0]["scores"] == pytest.approx((3 * seen.scores[:6]).tolist(), rel=1e-4)
     assert "images" in repr(answer)
 
@@ -190,7 +190,7 @@ def test_what_follows_a_recording_is_a_word_and_no_blank_map():
     frames = [Feature(label=f"{i} s", kind="frame", positions=(i,), part="sound", image=0) for i in range(3)]
     rest = Feature(label="(after the recording)", kind="frame", positions=(3,), part="sound", template=True)
     sound = attribution_of([1.0, 2.0, 3.0, 0.5], [*frames, rest], pictures=(picture,))
-    assert len(plates_of(sound.features, sound.pictures)) == 1
+    assert len(image_views_of(sound.features, sound.pictures)) == 1
     assert text_members(sound.features) == [3]
 
 
@@ -199,14 +199,14 @@ def test_the_scale_of_many_regions_ends_below_the_few_largest_and_says_so():
     scores = torch.ones(1600)
     scores[7], scores[8] = 100.0, -50.0
     many = attribution_of(scores, features, pictures=(picture,))
-    plates = plates_of(many.features, many.pictures)
-    assert largest_on(plates, readings(many)) == 1.0
+    image_views = image_views_of(many.features, many.pictures)
+    assert largest_on(image_views, readings(many)) == 1.0
     text = html_page(many)
     assert content_of(text)["maps"][0]["largest"] == 1.0
     assert "≥ +1.000" in text
     assert "≤ −1.000" in text
     few = attribution_of(scores[:900], features[:900], pictures=(grid_of(30, 30, side=1)[0],))
-    assert largest_on(plates_of(few.features, few.pictures), readings(few)) == 100.0
+    assert largest_on(image_views_of(few.features, few.pictures), readings(few)) == 100.0
     assert "≥" not in repr(few)
     assert "≥ +" not in html_page(few)
 
@@ -214,7 +214,7 @@ def test_the_scale_of_many_regions_ends_below_the_few_largest_and_says_so():
 def test_the_comparison_has_a_map_for_each_method(seen):
     other = replace(seen, method="cp-lrp", scores=-seen.scores)
     content = content_of(comparison_page(Comparison(attributions={"attnlrp": seen, "cp-lrp": other})))
-    assert len(content["plates"]) == 1
+    assert len(content["image_views"]) == 1
     assert [one["scores"][0] for one in content["maps"]] == [0.5, -0.5]
 
 
@@ -237,6 +237,6 @@ def test_the_terminal_names_few_patches_and_draws_the_rest(seen):
     picture, features = grid_of(50, 60)
     many = attribution_of(torch.rand(3000), features, pictures=(picture,))
     assert repr(many).count("patch ") == 6
-    (plate,) = plates_of(many.features, many.pictures)
-    blocks = half_blocks(plate, readings(many)[0], 1.0)
+    (image_view,) = image_views_of(many.features, many.pictures)
+    blocks = half_blocks(image_view, readings(many)[0], 1.0)
     assert max(map(len, blocks.plain.split("\n"))) == 40

@@ -166,7 +166,7 @@ class Neighbourhood:
             yield range(start, min(start + size, count))
 
     def _rows_are_apart(self) -> bool:
-        """Whether several points may run as a batch: targets, embeddings and continuous_inputs must all have a row for each."""
+        """Whether several points may run as a batch: targets, embeddings and others must have a row for each."""
         # A model of pairs compares every image of a batch with every text, so that its rows are not apart.
         compares = self.task.head.kind.compares
         rows = all(t.in_graph if compares else not t.of_whole_output for t in self.task.targets)

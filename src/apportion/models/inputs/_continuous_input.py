@@ -1,4 +1,4 @@
-"""A continuous: a continuous input of the model, such as an image's pixels, and which feature each element belongs to."""
+"""A continuous input of the model, such as an image's pixels, and which feature each of its elements belongs to."""
 
 from __future__ import annotations
 

@@ -13,10 +13,10 @@ from apportion.report.kit import (
     blocks_of,
     ends_line,
     environment,
+    image_views_of,
     largest_on,
     largest_size,
     place,
-    plates_of,
     readings,
     rounded,
     signed,
@@ -49,9 +49,12 @@ def _context(attribution: Attribution) -> dict[str, Any]:
     features = attribution.features
     text = text_members(features)
     largest = largest_size([view.scores[i] for i in text])
-    plates = plates_of(features, attribution.pictures)
+    image_views = image_views_of(features, attribution.pictures)
     drawing = Drawing(members=True)
-    views = [drawing.view(plate, view, largest_on(plates, [view]), several=len(plates) > 1) for plate in plates]
+    views = [
+        drawing.view(image_view, view, largest_on(image_views, [view]), several=len(image_views) > 1)
+        for image_view in image_views
+    ]
     targets = [
         {
             "feature": reading.target.feature,
@@ -95,8 +98,8 @@ def _context(attribution: Attribution) -> dict[str, Any]:
             "scores": [rounded(score) for score in view.scores],
         },
         "blocks": blocks,
-        "plates": views,
-        "pictures": drawing.content if plates else None,
+        "image_views": views,
+        "pictures": drawing.content if image_views else None,
         **drawing.style,
         "long": len(text) > LONG,
         "hidden": len(attribution) - len(shown),

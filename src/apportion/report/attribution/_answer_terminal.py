@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from apportion.report.kit import plates_of, readings, short, sign_colour, signed, text_members
+from apportion.report.kit import image_views_of, readings, short, sign_colour, signed, text_members
 from apportion.results import Attribution
 
 MAX_TOKENS = 60
@@ -17,14 +17,17 @@ def answer_table(attribution: Attribution, *, coloured: bool) -> Table:
     """The tokens of an answer with their values and the earlier tokens with the largest shares."""
     shown = readings(attribution, at_most=MAX_TOKENS)
     largest = max((abs(reading.target.value) for reading in shown), default=0.0)
-    text, plates = set(text_members(attribution.features)), plates_of(attribution.features, attribution.pictures)
+    text, image_views = (
+        set(text_members(attribution.features)),
+        image_views_of(attribution.features, attribution.pictures),
+    )
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
-    for _ in range(SOURCES + bool(plates)):
+    for _ in range(SOURCES + bool(image_views)):
         table.add_column(no_wrap=True, overflow="ellipsis")
     unit = shown[0].target.unit
-    names = ["token", unit, *(["images"] if plates else []), "largest shares", "", ""]
+    names = ["token", unit, *(["images"] if image_views else []), "largest shares", "", ""]
     table.add_row(*(Text(name, style="dim") for name in names))
     for reading in shown:
         feature = reading.features[reading.target.feature or 0]
@@ -32,8 +35,8 @@ def answer_table(attribution: Attribution, *, coloured: bool) -> Table:
             Text(short(feature.label, LABEL), style="dim" if feature.template else "bold"),
             Text(signed(reading.target.value, largest)),
         ]
-        if plates:
-            amount = sum(reading.scores[i] for plate in plates for i in plate.members)
+        if image_views:
+            amount = sum(reading.scores[i] for image_view in image_views for i in image_view.members)
             cells.append(Text(signed(amount, largest), style=sign_colour(amount) if coloured else "dim"))
         for i in [i for i in reading.order if i in text][:SOURCES]:
             if reading.scores[i] != 0:

@@ -14,7 +14,7 @@ from apportion.report.kit import (
     MAX_TICKS,
     QUIET,
     VERBATIM,
-    Plate,
+    ImageView,
     Reading,
     bar_figure,
     colour_bar,
@@ -22,9 +22,9 @@ from apportion.report.kit import (
     draw_maps,
     figure_class,
     fonts,
+    image_views_of,
     largest_on,
     maps_size,
-    plates_of,
     readings,
     short,
     signed,
@@ -48,9 +48,9 @@ def figure(attribution: Attribution) -> matplotlib.figure.Figure:
         ApportionError: matplotlib is not installed.
     """
     make = figure_class()
-    plates = plates_of(attribution.features, attribution.pictures)
+    image_views = image_views_of(attribution.features, attribution.pictures)
     shown = readings(attribution, of=text_members(attribution.features))
-    canvas = _with_maps(make, plates, readings(attribution), shown) if plates else _text(make, shown)
+    canvas = _with_maps(make, image_views, readings(attribution), shown) if image_views else _text(make, shown)
     heading = _title(shown[0]) if len(shown) == 1 else f"{len(shown)} targets"
     model = f" of {visible(attribution.model)}" if attribution.model else ""
     canvas.suptitle(
@@ -67,15 +67,15 @@ def _text(make: Callable[..., Any], shown: Sequence[Reading]) -> Any:
 
 
 def _with_maps(
-    make: Callable[..., Any], plates: Sequence[Plate], every: Sequence[Reading], shown: Sequence[Reading]
+    make: Callable[..., Any], image_views: Sequence[ImageView], every: Sequence[Reading], shown: Sequence[Reading]
 ) -> Any:
     """A figure of the pictures and their maps, and beneath them the text, where there is one."""
     wide, tall = maps_size(len(every))
-    tall *= sum(FLAT if plate.wide else 1 for plate in plates)
-    largest = largest_on(plates, every)
+    tall *= sum(FLAT if image_view.wide else 1 for image_view in image_views)
+    largest = largest_on(image_views, every)
     if not shown[0].features:
         canvas = make(figsize=(wide, tall + 0.6), layout="constrained")
-        draw_maps(canvas, plates, every, largest)
+        draw_maps(canvas, image_views, every, largest)
         return canvas
     made: list[Any] = []
 
@@ -83,7 +83,7 @@ def _with_maps(
         size = (max(wide, figsize[0]), tall + 0.6 + figsize[1])
         canvas = make(figsize=size, layout=layout)
         above, below = canvas.subfigures(2, 1, height_ratios=[tall, figsize[1]])
-        draw_maps(above, plates, every, largest)
+        draw_maps(above, image_views, every, largest)
         made.append(canvas)
         return below
 

@@ -16,8 +16,8 @@ from apportion.report.kit import (
     Bar,
     Books,
     Drawing,
-    Plate,
-    PlateView,
+    ImagePanel,
+    ImageView,
     Reading,
     TextView,
     bar_of,
@@ -25,11 +25,11 @@ from apportion.report.kit import (
     cut,
     environment,
     exact,
+    image_views_of,
     largest_on,
     order_of,
     own_scope,
     place,
-    plates_of,
     readings,
     signed,
     surface,
@@ -93,7 +93,7 @@ class _Panel:
     value: str
     unit: str
     views: tuple[TextView, ...]
-    plates: tuple[PlateView, ...]
+    image_views: tuple[ImagePanel, ...]
     regions: tuple[_Regions, ...]
     divided_name: str
     ledger: Books | None
@@ -101,24 +101,28 @@ class _Panel:
 
 def _context(attribution: Attribution, scope: str, budget: _Budget) -> dict[str, Any]:
     text = text_members(attribution.features)
-    plates = plates_of(attribution.features, attribution.pictures)
-    patches = sum(len(plate.members) for plate in plates)
+    image_views = image_views_of(attribution.features, attribution.pictures)
+    patches = sum(len(image_view.members) for image_view in image_views)
     at_most = min(MAX_TARGETS, budget.cells // max(1, len(text)), budget.patches // max(1, patches))
     every = readings(attribution, at_most=max(1, at_most))
-    grains = [("tokens", readings(attribution, at_most=len(every), of=text) if plates else every)] if text else []
+    grains = [("tokens", readings(attribution, at_most=len(every), of=text) if image_views else every)] if text else []
     words = _of_text(attribution, text).words() if text else attribution
     if text and len(words.features) != len(text):
         grains.append(("words", readings(words, at_most=len(every))))
     # A share is a part of the whole, also where the text is only a part of what it is divided among.
-    if plates:
+    if image_views:
         grains = [(name, [replace(r, sizes=o.sizes) for r, o in zip(g, every, strict=True)]) for name, g in grains]
     drawing = Drawing(scripted=budget.scripted)
-    largest = largest_on(plates, every)
+    largest = largest_on(image_views, every)
     panels = []
     for i, reading in enumerate(every):
         views = tuple(text_view(name, grain[i]) for name, grain in grains)
-        shown = tuple(drawing.view(plate, reading, largest, several=len(plates) > 1) for plate in plates)
-        regions = tuple(_regions(plate, reading, one, largest) for plate, one in zip(plates, shown, strict=True))
+        shown = tuple(
+            drawing.view(image_view, reading, largest, several=len(image_views) > 1) for image_view in image_views
+        )
+        regions = tuple(
+            _regions(image_view, reading, one, largest) for image_view, one in zip(image_views, shown, strict=True)
+        )
         panels.append(_panel(reading, views, shown, regions))
     return {
         **surface(scope),
@@ -133,8 +137,8 @@ def _context(attribution: Attribution, scope: str, budget: _Budget) -> dict[str,
         "grains": [name for name, _ in grains],
         "numbers": len(text) <= FEW,
         "long": len(text) > LONG,
-        "table": _raw_table(attribution, every, plates),
-        "pictures": drawing.content if plates and budget.scripted else None,
+        "table": _raw_table(attribution, every, image_views),
+        "pictures": drawing.content if image_views and budget.scripted else None,
         **drawing.style,
     }
 
@@ -157,7 +161,7 @@ def _of_text(attribution: Attribution, members: Sequence[int]) -> Attribution:
 
 
 def _panel(
-    reading: Reading, views: tuple[TextView, ...], plates: tuple[PlateView, ...], regions: tuple[_Regions, ...]
+    reading: Reading, views: tuple[TextView, ...], image_views: tuple[ImagePanel, ...], regions: tuple[_Regions, ...]
 ) -> _Panel:
     target = reading.target
     return _Panel(
@@ -165,36 +169,36 @@ def _panel(
         value=signed(target.value, abs(target.value)),
         unit=target.unit,
         views=views,
-        plates=plates,
+        image_views=image_views,
         regions=regions,
         divided_name=reading.divided_name,
         ledger=None if reading.accounts is None else books_of(reading, reading.accounts),
     )
 
 
-def _regions(plate: Plate, reading: Reading, view: PlateView, largest: float) -> _Regions:
-    order = order_of(plate, reading)
+def _regions(image_view: ImageView, reading: Reading, view: ImagePanel, largest: float) -> _Regions:
+    order = order_of(image_view, reading)
     scaled = replace(reading, largest=largest)
     hidden = order[PAGE_TOP:]
-    rest = sum((reading.scores[plate.members[m]] for m in hidden), 0.0)
+    rest = sum((reading.scores[image_view.members[m]] for m in hidden), 0.0)
     return _Regions(
-        heading=f"Largest {plate.noun}" + (f" of {plate.picture.label}" if view.label else ""),
+        heading=f"Largest {image_view.noun}" + (f" of {image_view.picture.label}" if view.label else ""),
         map=view.map,
         members=tuple(order[:PAGE_TOP]),
         top=tuple(
-            bar_of(scaled, plate.members[m], rank, len(plate.members))
+            bar_of(scaled, image_view.members[m], rank, len(image_view.members))
             for rank, m in enumerate(order[:PAGE_TOP], start=1)
         ),
         more=f"{len(hidden)} more, together {signed(rest, largest)}" if hidden else "",
     )
 
 
-def _raw_table(attribution: Attribution, shown: Sequence[Reading], plates: Sequence[Plate]) -> dict[str, Any]:
+def _raw_table(attribution: Attribution, shown: Sequence[Reading], image_views: Sequence[ImageView]) -> dict[str, Any]:
     """Every number with all its digits: a row per feature, a column per target.
 
     Many parts of images have no rows: a page of fifty thousand pixels would not open.
     """
-    parts = {i for plate in plates for i in plate.members}
+    parts = {i for image_view in image_views for i in image_view.members}
     if len(parts) <= MAX_ROWS:
         parts = set()
     dtype = attribution.scores.dtype

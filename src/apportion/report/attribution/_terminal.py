@@ -18,11 +18,11 @@ from apportion.report.kit import (
     Report,
     bar,
     grid,
+    image_lines,
+    image_views_of,
     largest_on,
     ledger_table,
     percent,
-    plate_lines,
-    plates_of,
     readings,
     short,
     sign_colour,
@@ -69,7 +69,7 @@ def _answer(attribution: Attribution, *, coloured: bool) -> Iterator[RenderableT
     (total,) = readings(whole, of=text_members(attribution.features))
     yield _target(total)
     yield Text()
-    if (maps := _Maps(whole)).plates:
+    if (maps := _Maps(whole)).image_views:
         yield from maps.lines(0, coloured=coloured)
         yield Text()
     yield from strip(total, coloured=coloured)
@@ -81,14 +81,14 @@ def _whole(reading: Reading, attribution: Attribution, *, coloured: bool) -> Ite
     yield _target(reading)
     yield from _prediction(attribution)
     maps = _Maps(attribution)
-    if maps.plates:
+    if maps.image_views:
         yield Text()
         yield from maps.lines(0, coloured=coloured)
     if reading.features:
         yield Text()
         yield from strip(reading, coloured=coloured)
         yield Text()
-        yield Text("largest shares of the text" if maps.plates else "largest shares", style="dim")
+        yield Text("largest shares of the text" if maps.image_views else "largest shares", style="dim")
         yield Padding(_top(reading, coloured=coloured), (0, 0, 0, 2))
     if reading.accounts is not None:
         yield Text()
@@ -112,13 +112,13 @@ class _Maps:
     """The pictures of an attribution, and the colour scale that all of its targets share."""
 
     def __init__(self, attribution: Attribution) -> None:
-        self.plates = plates_of(attribution.features, attribution.pictures)
-        self.readings = readings(attribution, at_most=MAX_TARGETS) if self.plates else []
-        self.largest = largest_on(self.plates, self.readings)
+        self.image_views = image_views_of(attribution.features, attribution.pictures)
+        self.readings = readings(attribution, at_most=MAX_TARGETS) if self.image_views else []
+        self.largest = largest_on(self.image_views, self.readings)
 
     def lines(self, target: int, *, coloured: bool, compact: bool = False) -> Iterator[RenderableType]:
-        for plate in self.plates:
-            yield from plate_lines(plate, self.readings[target], self.largest, coloured=coloured, compact=compact)
+        for image_view in self.image_views:
+            yield from image_lines(image_view, self.readings[target], self.largest, coloured=coloured, compact=compact)
 
 
 def _title(attribution: Attribution) -> Text:

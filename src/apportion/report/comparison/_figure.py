@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from apportion.report.kit import (
     FIGURE_LABEL,
+    IMAGE_TOP,
     LIGHT,
     MAX_TICKS,
-    PLATE_TOP,
     SIDE,
     VERBATIM,
     colour_map,
     figure_class,
     fonts,
+    image_views_of,
     largest_on,
     order_of,
     overlay,
-    plates_of,
     readings,
     short,
     signed,
@@ -43,7 +43,7 @@ def comparison_figure(comparison: Comparison) -> matplotlib.figure.Figure:
     """
     make = figure_class()
     first = next(iter(comparison.values()))
-    if plates_of(first.features, first.pictures):
+    if image_views_of(first.features, first.pictures):
         canvas = _of_images(make, comparison)
         _heading(canvas, comparison)
         return canvas
@@ -81,12 +81,17 @@ def _of_images(make: Any, comparison: Comparison) -> Any:
     for place in axes.flat:
         place.set_axis_off()
     for k, (name, attribution) in enumerate(comparison.items()):
-        plates = plates_of(attribution.features, attribution.pictures)
+        image_views = image_views_of(attribution.features, attribution.pictures)
         reading = readings(attribution, at_most=1)[0]
-        largest = largest_on(plates, [reading])
-        for i, plate in enumerate(plates[:several]):
+        largest = largest_on(image_views, [reading])
+        for i, image_view in enumerate(image_views[:several]):
             place = axes[k // columns * several + i][k % columns]
-            overlay(place, plate, strengths(plate.of(reading.scores), largest), order_of(plate, reading)[:PLATE_TOP])
+            overlay(
+                place,
+                image_view,
+                strengths(image_view.of(reading.scores), largest),
+                order_of(image_view, reading)[:IMAGE_TOP],
+            )
             words = sum(abs(reading.scores[j]) for j in text_members(attribution.features))
             label = f"{name}\nup to {signed(largest, largest)}" + (" (and text)" if words else "")
             place.set_title(label, fontsize=8, loc="left", parse_math=False)

@@ -11,12 +11,12 @@ from apportion.report.kit import (
     LONG,
     PREDICTIONS,
     Drawing,
-    PlateView,
+    ImagePanel,
     TextView,
     environment,
+    image_views_of,
     largest_on,
     own_scope,
-    plates_of,
     readings,
     signed,
     step_of,
@@ -49,7 +49,7 @@ class _Card:
     name: str
     scale: str
     view: TextView | None
-    plates: tuple[PlateView, ...]
+    image_views: tuple[ImagePanel, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +103,16 @@ def _context(comparison: Comparison, scope: str, *, scripted: bool) -> dict[str,
 def _card(name: str, attribution: Attribution, target: int, drawing: Drawing) -> _Card:
     text = text_members(attribution.features)
     every = readings(attribution)
-    plates = plates_of(attribution.features, attribution.pictures)
-    largest = largest_on(plates, every)
-    shown = tuple(drawing.view(plate, every[target], largest, several=len(plates) > 1) for plate in plates)
+    image_views = image_views_of(attribution.features, attribution.pictures)
+    largest = largest_on(image_views, every)
+    shown = tuple(
+        drawing.view(image_view, every[target], largest, several=len(image_views) > 1) for image_view in image_views
+    )
     if not text:
-        return _Card(name=name, scale="", view=None, plates=shown)
+        return _Card(name=name, scale="", view=None, image_views=shown)
     view = text_view(name, readings(attribution, of=text)[target])
     lowest = view.most_negative if bool((attribution.scores[..., text] < 0).any()) else "0"
-    return _Card(name=name, scale=f"{lowest} … {view.most_positive}", view=view, plates=shown)
+    return _Card(name=name, scale=f"{lowest} … {view.most_positive}", view=view, image_views=shown)
 
 
 def _row(name: str, attribution: Attribution) -> _Row:

@@ -17,9 +17,9 @@ from apportion.report.kit import (
     MAX_STRIP_OF_SEVERAL,
     Report,
     cut,
+    image_lines,
+    image_views_of,
     largest_on,
-    plate_lines,
-    plates_of,
     readings,
     signed,
     strip,
@@ -48,17 +48,20 @@ def _report(comparison: Comparison, width: int, *, coloured: bool) -> Iterator[R
     if len(first) > 1:
         yield Text(f"the first of {len(first)} targets; take a method's attribution by its name for the others", "dim")
     for name, attribution in comparison.items():
-        text, plates = text_members(attribution.features), plates_of(attribution.features, attribution.pictures)
-        if not plates and len(text) > MAX_STRIP_OF_SEVERAL:
+        text, image_views = (
+            text_members(attribution.features),
+            image_views_of(attribution.features, attribution.pictures),
+        )
+        if not image_views and len(text) > MAX_STRIP_OF_SEVERAL:
             continue
         yield Text()
         yield Text(name, style="bold")
         parts: list[RenderableType] = []
-        if plates:
+        if image_views:
             reading = readings(attribution, at_most=1)[0]
-            largest = largest_on(plates, [reading])
-            for plate in plates:
-                parts += plate_lines(plate, reading, largest, coloured=coloured, compact=True)
+            largest = largest_on(image_views, [reading])
+            for image_view in image_views:
+                parts += image_lines(image_view, reading, largest, coloured=coloured, compact=True)
         if 0 < len(text) <= MAX_STRIP_OF_SEVERAL:
             parts += strip(readings(attribution, at_most=1, of=text)[0], coloured=coloured)
         yield Padding(Group(*parts), (0, 0, 0, 2))

@@ -10,7 +10,7 @@ import torch
 from apportion.core import ApportionError
 from apportion.report.interactions._graph import SHOWN, graph_of
 from apportion.report.interactions._reading import directed, index_of, largest_between, name
-from apportion.report.kit import figure_class, largest_size, plates_of, sign_colour, signed, text_members, visible
+from apportion.report.kit import figure_class, image_views_of, largest_size, sign_colour, signed, text_members, visible
 from apportion.results import Interactions
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def interactions_figure(found: Interactions, kind: str = "auto", *, top: int | N
     if top is not None and top < 1:
         raise ApportionError(f"top={top} shows nothing; give 1 or more.")
     if kind == "auto":
-        pictured = bool(plates_of(found.features, found.pictures))
+        pictured = bool(image_views_of(found.features, found.pictures))
         few = max(found.values.shape) <= MAX_GRAPH and graph_of(found) is not None
         kind = "words-patches" if pictured and not found.square else "graph" if few else "matrix"
     draw = {"matrix": _matrix, "words-patches": _images}.get(kind)
@@ -107,28 +107,28 @@ def _graph(found: Interactions, top: int, figure_of: Any) -> matplotlib.figure.F
 
 def _images(found: Interactions, figure_of: Any) -> matplotlib.figure.Figure:
     """The picture once for each source, with what it gives to the parts and takes from them."""
-    plates = plates_of(found.features, found.pictures)
+    image_views = image_views_of(found.features, found.pictures)
     shown = [j for j in text_members(found.sources) if not found.sources[j].template]
-    if len(plates) != 1 or not shown:
+    if len(image_views) != 1 or not shown:
         raise ApportionError(
             f"kind='words-patches' needs words that move parts of one picture; here {len(shown)} words move "
-            f"{len(plates)} pictures: draw kind='matrix' instead."
+            f"{len(image_views)} pictures: draw kind='matrix' instead."
         )
-    (plate,) = plates
+    (image_view,) = image_views
     across = min(ACROSS, len(shown))
     down = math.ceil(len(shown) / across)
     drawn = figure_of(figsize=(2.1 * across + 0.9, 2.3 * down + 0.4), layout="constrained")
     plots = drawn.subplots(down, across, squeeze=False).flatten()
-    largest = largest_size(found.values[shown][:, list(plate.members)].flatten().tolist()) or 1.0
-    height, width = plate.size
+    largest = largest_size(found.values[shown][:, list(image_view.members)].flatten().tolist()) or 1.0
+    height, width = image_view.size
     for plot in plots:
         plot.set_axis_off()
     laid = None
     for plot, j in zip(plots, shown, strict=False):
-        plot.imshow(plate.picture.pixels.float().mean(-1).numpy(), cmap="gray", vmin=0, vmax=255)
-        scores = torch.cat([plate.of(found.values[j].tolist()), torch.tensor([math.nan], dtype=torch.float64)])
+        plot.imshow(image_view.picture.pixels.float().mean(-1).numpy(), cmap="gray", vmin=0, vmax=255)
+        scores = torch.cat([image_view.of(found.values[j].tolist()), torch.tensor([math.nan], dtype=torch.float64)])
         laid = plot.imshow(
-            scores[plate.cells.long()].numpy(),
+            scores[image_view.cells.long()].numpy(),
             cmap="RdBu_r",
             vmin=-largest,
             vmax=largest,

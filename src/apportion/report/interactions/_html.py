@@ -28,17 +28,17 @@ from apportion.report.kit import (
     LONG,
     PAGE_TOP,
     Drawing,
-    PlateView,
+    ImagePanel,
     Reading,
     Side,
     any_special,
     blocks_of,
     ends_line,
     environment,
+    image_views_of,
     largest_on,
     largest_size,
     own_scope,
-    plates_of,
     precise,
     signed,
     step_of,
@@ -166,13 +166,15 @@ def _side(
                 "ends_line": ends_line(features[i]),
             }
         )
-    plates = plates_of(features, found.pictures)
+    image_views = image_views_of(features, found.pictures)
     reading = _reading(found, features, values)
-    scale = largest_on(plates, [reading])
+    scale = largest_on(image_views, [reading])
     return Side(
         heading=f"{'sources' if features is found.sources else 'targets'}: {what}" if not found.square else what,
         words=tuple(words),
-        plates=tuple(drawing.view(plate, reading, scale, several=len(plates) > 1) for plate in plates),
+        image_views=tuple(
+            drawing.view(image_view, reading, scale, several=len(image_views) > 1) for image_view in image_views
+        ),
         low=signed(-largest, largest),
         high=signed(largest, largest),
     )
@@ -191,16 +193,16 @@ def _space(before: Feature, here: Feature) -> str:
     return " " if wider or here.start > before.end else ""
 
 
-def _gallery(found: Interactions, drawing: Drawing) -> list[PlateView]:
+def _gallery(found: Interactions, drawing: Drawing) -> list[ImagePanel]:
     """The targets' picture once for each word that is a source, small; all on one scale."""
     words = [j for j in text_members(found.sources) if not found.sources[j].template]
-    plates = plates_of(found.features, found.pictures)
-    if found.square or len(plates) != 1 or len(words) > MAX_GALLERY:
+    image_views = image_views_of(found.features, found.pictures)
+    if found.square or len(image_views) != 1 or len(words) > MAX_GALLERY:
         return []
     small = replace(drawing, scripted=False, small=True)
     readings = [_reading(found, found.features, found.values[j].tolist()) for j in words]
-    largest = largest_on(plates, readings)
-    views = [small.view(plates[0], reading, largest, several=False) for reading in readings]
+    largest = largest_on(image_views, readings)
+    views = [small.view(image_views[0], reading, largest, several=False) for reading in readings]
     return [
         replace(
             view, label=name(found.sources[j]), sum=f"together {precise(sum(reading.scores))} {reading.target.unit}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apportion.core import Feature
-from apportion.report.kit._plate_view import PlateView
+from apportion.report.kit._image_panel import ImagePanel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +19,14 @@ class Side:
 
     heading: str
     words: tuple[dict[str, Any], ...]
-    plates: tuple[PlateView, ...]
+    image_views: tuple[ImagePanel, ...]
     low: str
     high: str
 
     @property
     def maps(self) -> list[int]:
         """Which of the script's maps are its pictures'."""
-        return [view.map for view in self.plates if view.map is not None]
+        return [view.map for view in self.image_views if view.map is not None]
 
 
 def any_special(*sides: Iterable[Feature]) -> bool:

@@ -13,8 +13,8 @@ from apportion.report.kit import (
     LONG,
     PAGE_TOP,
     Drawing,
-    Plate,
-    PlateView,
+    ImagePanel,
+    ImageView,
     Reading,
     Side,
     any_special,
@@ -23,10 +23,10 @@ from apportion.report.kit import (
     cut,
     ends_line,
     environment,
+    image_views_of,
     largest_on,
     largest_size,
     own_scope,
-    plates_of,
     precise,
     reading_of,
     signed,
@@ -113,7 +113,7 @@ def _context(pairs: Pairwise, scope: str, *, scripted: bool) -> dict[str, Any]:
 
 def _side(pairs: Pairwise, features: Sequence[Feature], sums: Tensor, drawing: Drawing, name: str) -> Side:
     values = sums.tolist()
-    plates = plates_of(features, pairs.pictures)
+    image_views = image_views_of(features, pairs.pictures)
     text = text_members(features)
     largest = largest_size([values[i] for i in text if not features[i].template] or [values[i] for i in text])
     words = []
@@ -136,18 +136,22 @@ def _side(pairs: Pairwise, features: Sequence[Feature], sums: Tensor, drawing: D
     return Side(
         heading=name,
         words=tuple(words),
-        plates=_maps(pairs, features, values, plates, drawing),
+        image_views=_maps(pairs, features, values, image_views, drawing),
         low=signed(-largest, largest),
         high=signed(largest, largest),
     )
 
 
 def _maps(
-    pairs: Pairwise, features: Sequence[Feature], values: Sequence[float], plates: Sequence[Plate], drawing: Drawing
-) -> tuple[PlateView, ...]:
+    pairs: Pairwise,
+    features: Sequence[Feature],
+    values: Sequence[float],
+    image_views: Sequence[ImageView],
+    drawing: Drawing,
+) -> tuple[ImagePanel, ...]:
     reading = _reading(pairs, features, values, largest_size(values))
-    largest = largest_on(plates, [reading])
-    return tuple(drawing.view(plate, reading, largest, several=len(plates) > 1) for plate in plates)
+    largest = largest_on(image_views, [reading])
+    return tuple(drawing.view(image_view, reading, largest, several=len(image_views) > 1) for image_view in image_views)
 
 
 def _matrix(pairs: Pairwise, largest: float) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 (() => {
   const root = document.querySelector(".apportion"), content = {{ content|tojson }};
   {% if pictures %}
-  const { views, number } = apportionPlates(root, {{ pictures|tojson }});
+  const { views, number } = apportionImages(root, {{ pictures|tojson }});
   {% else %}
   const views = [], number = (value) => (value === 0 ? "0" : (value < 0 ? "−" : "+") + Number(Math.abs(value).toPrecision(4)));
   {% endif %}
@@ -47,7 +47,7 @@
       side.scale.forEach((end, e) => { end.textContent = moved ? number(e ? content.largest : -content.largest, content.largest) : ends[k][e]; });
       for (const { view, whole, sum } of side.views) {
         if (!moved) { if (view.map !== whole) view.show({ ...whole, sum }); continue; }
-        const scores = view.plate.members.map((m) => { const [j, i] = pair(chosen, m); return content.own[i] === j ? 0 : content.values[j][i]; });
+        const scores = view.image_view.members.map((m) => { const [j, i] = pair(chosen, m); return content.own[i] === j ? 0 : content.values[j][i]; });
         const total = scores.reduce((a, b) => a + b, 0);
         view.show({ ...whole, scores, largest: content.largest, low: Math.min(0, ...scores), total: 0, sum: `together ${number(total, Math.abs(total))} ${content.unit}` });
       }

@@ -13,7 +13,7 @@
       });
     }
     for (const { view } of side.views) {
-      view.on = (m) => point(m < 0 ? null : [k, view.plate.members[m]]);
-      view.figure.querySelector(".photo").addEventListener("click", () => { if (view.marked >= 0) pin([k, view.plate.members[view.marked]]); });
+      view.on = (m) => point(m < 0 ? null : [k, view.image_view.members[m]]);
+      view.figure.querySelector(".photo").addEventListener("click", () => { if (view.marked >= 0) pin([k, view.image_view.members[view.marked]]); });
     }
   });

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
+from apportion.report.kit._image_views import ImageView
 from apportion.report.kit._labels import visible
 from apportion.report.kit._numbers import percent, signed
 from apportion.report.kit._paint import ADDS, TAKES, data_uri, heat, photograph, strengths
-from apportion.report.kit._plates import Plate
 from apportion.report.kit._reading import Reading
 
 #: Regions that are outlined where no script lets the reader choose, and named to those who cannot see.
-PLATE_TOP = 5
+IMAGE_TOP = 5
 #: In CSS pixels: pictures are shown at least and at most so wide, and so high. Small ones stand beside each other.
 WIDE, HIGH, SMALL = (384, 560), (96, 560), 208
 #: With more regions than this, a colour scale ends where this part of the shares that are not 0 is smaller.
@@ -27,7 +27,7 @@ DIGITS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlateView:
+class ImagePanel:
     """One target's map of one picture, as the template shows it.
 
     Args:
@@ -37,8 +37,8 @@ class PlateView:
         width: In CSS pixels.
         ratio: Width to height, as CSS has it.
         coloured: Whether the picture has colours.
-        rows: Of the plate's cells.
-        columns: Of the plate's cells.
+        rows: Of the image_view's cells.
+        columns: Of the image_view's cells.
         heat: The map as an image.
         outline: Of the largest regions, as an SVG path; where the script draws, it is empty.
         low: Where the colour scale begins.
@@ -67,12 +67,12 @@ class PlateView:
 
 @dataclass
 class Drawing:
-    """What a page draws: its photographs, each once; and for its script the plates and maps.
+    """What a page draws: its photographs, each once; and for its script the image_views and maps.
 
     Args:
         scripted: Whether the page has a script that draws.
         small: Whether many pictures stand beside each other.
-        members: Whether the script must know which features a plate has.
+        members: Whether the script must know which features a image_view has.
     """
 
     scripted: bool = True
@@ -80,31 +80,31 @@ class Drawing:
     members: bool = False
     photos: list[str] = field(default_factory=list)
     maps: list[dict[str, Any]] = field(default_factory=list)
-    _plates: list[Plate] = field(default_factory=list)
+    _image_views: list[ImageView] = field(default_factory=list)
     _photographed: list[Any] = field(default_factory=list)
 
-    def view(self, plate: Plate, reading: Reading, largest: float, *, several: bool) -> PlateView:
+    def view(self, image_view: ImageView, reading: Reading, largest: float, *, several: bool) -> ImagePanel:
         """One target's map of a picture.
 
         Args:
-            plate: The picture.
-            reading: One target, over all features that the plate's members count.
+            image_view: The picture.
+            reading: One target, over all features that the image_view's members count.
             largest: Where the colour scale ends.
             several: Whether the page shows several pictures, which need their labels.
         """
-        scores = [reading.scores[i] for i in plate.members]
+        scores = [reading.scores[i] for i in image_view.members]
         total = sum(scores)
         share = reading.share(total)
-        summed = f"{plate.picture.label}: {signed(total, abs(total))} {reading.target.unit}"
+        summed = f"{image_view.picture.label}: {signed(total, abs(total))} {reading.target.unit}"
         summed += "" if share is None else f", {percent(share)} of {reading.divided_name}"
         lowest = min(scores, default=0.0)
-        strength = strengths(plate.of(reading.scores), largest)
+        strength = strengths(image_view.of(reading.scores), largest)
         number = None
         if self.scripted:
             number = len(self.maps)
             self.maps.append(
                 {
-                    "plate": self._known(plate),
+                    "image_view": self._known(image_view),
                     "scores": [rounded(score) for score in scores],
                     "largest": largest,
                     "low": lowest,
@@ -113,33 +113,33 @@ class Drawing:
                     "of": reading.divided_name,
                 }
             )
-        height, width = plate.size
+        height, width = image_view.size
         wide = shown_width(height, width, small=self.small)
-        rows, columns = plate.cells.shape
+        rows, columns = image_view.cells.shape
         low, high = scale_ends(largest, scores)
-        return PlateView(
-            label=plate.picture.label if several and not summed.startswith(plate.picture.label) else "",
-            photo=self._photo(plate),
+        return ImagePanel(
+            label=image_view.picture.label if several and not summed.startswith(image_view.picture.label) else "",
+            photo=self._photo(image_view),
             map=number,
             width=wide,
-            ratio=f"{wide} / {max(BAND if plate.wide else HIGH[0], round(wide * height / width))}",
-            coloured=bool((plate.picture.pixels != plate.picture.pixels[..., :1]).any()),
+            ratio=f"{wide} / {max(BAND if image_view.wide else HIGH[0], round(wide * height / width))}",
+            coloured=bool((image_view.picture.pixels != image_view.picture.pixels[..., :1]).any()),
             rows=rows,
             columns=columns,
-            heat=data_uri(heat(plate.cells, strength, signed=True)),
-            outline=_outline(plate, reading),
+            heat=data_uri(heat(image_view.cells, strength, signed=True)),
+            outline=_outline(image_view, reading),
             low=low if lowest < 0 else "0",
             high=high,
             negative=lowest < 0,
             sum=summed,
-            spoken=_spoken(plate, reading, summed, largest),
+            spoken=_spoken(image_view, reading, summed, largest),
         )
 
     @property
     def content(self) -> dict[str, Any]:
         """What the script reads."""
         return {
-            "plates": [_layout(plate, members=self.members) for plate in self._plates],
+            "image_views": [_layout(image_view, members=self.members) for image_view in self._image_views],
             "maps": self.maps,
             "adds": list(ADDS),
             "takes": list(TAKES),
@@ -150,25 +150,25 @@ class Drawing:
         """What the style sheet reads."""
         return {"photos": self.photos, "adds": ADDS, "takes": TAKES}
 
-    def _known(self, plate: Plate) -> int:
-        for k, other in enumerate(self._plates):
-            if other is plate or (
-                other.members == plate.members
-                and other.labels == plate.labels
-                and other.picture.label == plate.picture.label
-                and torch.equal(other.cells, plate.cells)
+    def _known(self, image_view: ImageView) -> int:
+        for k, other in enumerate(self._image_views):
+            if other is image_view or (
+                other.members == image_view.members
+                and other.labels == image_view.labels
+                and other.picture.label == image_view.picture.label
+                and torch.equal(other.cells, image_view.cells)
             ):
                 return k
-        self._plates.append(plate)
-        return len(self._plates) - 1
+        self._image_views.append(image_view)
+        return len(self._image_views) - 1
 
-    def _photo(self, plate: Plate) -> int:
-        pixels = plate.picture.pixels
+    def _photo(self, image_view: ImageView) -> int:
+        pixels = image_view.picture.pixels
         for k, other in enumerate(self._photographed):
             if other is pixels or (other.shape == pixels.shape and bool((other == pixels).all())):
                 return k
         self._photographed.append(pixels)
-        self.photos.append(data_uri(photograph(plate.picture)))
+        self.photos.append(data_uri(photograph(image_view.picture)))
         return len(self.photos) - 1
 
 
@@ -179,9 +179,9 @@ def shown_width(height: int, width: int, *, small: bool = False) -> int:
     return max(64, min(wide, round(highest * width / height)))
 
 
-def order_of(plate: Plate, reading: Reading) -> list[int]:
-    """The plate's members by the size of their shares, largest first; those without a share are left out."""
-    scores = [reading.scores[i] for i in plate.members]
+def order_of(image_view: ImageView, reading: Reading) -> list[int]:
+    """The image_view's members by the size of their shares, largest first; those without a share are left out."""
+    scores = [reading.scores[i] for i in image_view.members]
     nonzero = [m for m, score in enumerate(scores) if score == score and score != 0]
     return sorted(nonzero, key=lambda m: -abs(scores[m]))
 
@@ -191,36 +191,37 @@ def rounded(score: float) -> float:
     return float(f"{score:.{DIGITS}g}") if abs(score) < float("inf") else 0.0
 
 
-def _layout(plate: Plate, *, members: bool) -> dict[str, Any]:
-    rows, columns = plate.cells.shape
-    word = plate.regular
-    named = {"word": word} if word else {"labels": [visible(label) for label in plate.labels]}
-    known = {"members": list(plate.members)} if members else {}
-    return {"rows": rows, "columns": columns, "runs": plate.runs, **named, **known}
+def _layout(image_view: ImageView, *, members: bool) -> dict[str, Any]:
+    rows, columns = image_view.cells.shape
+    word = image_view.regular
+    named = {"word": word} if word else {"labels": [visible(label) for label in image_view.labels]}
+    known = {"members": list(image_view.members)} if members else {}
+    return {"rows": rows, "columns": columns, "runs": image_view.runs, **named, **known}
 
 
-def _outline(plate: Plate, reading: Reading) -> str:
-    edges = (edge for m in order_of(plate, reading)[:PLATE_TOP] for edge in plate.outline(m))
+def _outline(image_view: ImageView, reading: Reading) -> str:
+    edges = (edge for m in order_of(image_view, reading)[:IMAGE_TOP] for edge in image_view.outline(m))
     return "".join(f"M{c} {r}L{d} {s}" for r, c, s, d in edges)
 
 
-def _spoken(plate: Plate, reading: Reading, summed: str, largest: float) -> str:
+def _spoken(image_view: ImageView, reading: Reading, summed: str, largest: float) -> str:
     best = [
-        f"{visible(plate.labels[m])} {signed(reading.scores[plate.members[m]], largest)}"
-        for m in order_of(plate, reading)[:PLATE_TOP]
+        f"{visible(image_view.labels[m])} {signed(reading.scores[image_view.members[m]], largest)}"
+        for m in order_of(image_view, reading)[:IMAGE_TOP]
     ]
-    return f"Heat map of {len(plate.members)} {plate.noun}. {summed}. Largest shares: {', '.join(best) or 'none'}."
+    what = f"{len(image_view.members)} {image_view.noun}"
+    return f"Heat map of {what}. {summed}. Largest shares: {', '.join(best) or 'none'}."
 
 
-def largest_on(plates: Sequence[Plate], readings: Sequence[Reading]) -> float:
-    """The size of a share on any of these plates where the colour scale of all ends.
+def largest_on(image_views: Sequence[ImageView], readings: Sequence[Reading]) -> float:
+    """The size of a share on any of these image_views where the colour scale of all ends.
 
     It is the largest; of many regions, where a single pixel would make all others pale, the `ENOUGH` quantile.
     """
-    sizes = (abs(reading.scores[i]) for reading in readings for plate in plates for i in plate.members)
+    sizes = (abs(reading.scores[i]) for reading in readings for image_view in image_views for i in image_view.members)
     known = [size for size in sizes if size < float("inf")]
     largest = max(known, default=0.0)
-    if max((len(plate.members) for plate in plates), default=0) <= MANY or largest == 0:
+    if max((len(image_view.members) for image_view in image_views), default=0) <= MANY or largest == 0:
         return largest
     nonzero = sorted(size for size in known if size > 0)
     return nonzero[min(len(nonzero) - 1, int(ENOUGH * len(nonzero)))]

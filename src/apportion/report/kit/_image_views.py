@@ -14,12 +14,12 @@ from torch import Tensor
 from apportion.core import Feature, Picture
 from apportion.report.kit._numbers import grid_of
 
-#: Of a blank plate, for features whose place in an image is not known: the side of a cell in pixels.
+#: Of a blank image_view, for features whose place in an image is not known: the side of a cell in pixels.
 BLANK_CELL, BLANK = 16, 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plate:
+class ImageView:
     """One picture with its features.
 
     Args:
@@ -85,13 +85,13 @@ class Plate:
         return [(r, c, r, c + 1) for r, c in above] + [(r, c, r + 1, c) for r, c in beside]
 
 
-def plates_of(features: Sequence[Feature], pictures: Sequence[Picture]) -> tuple[Plate, ...]:
-    """A plate for each picture that holds features, and a blank one for features without a known place in one."""
+def image_views_of(features: Sequence[Feature], pictures: Sequence[Picture]) -> tuple[ImageView, ...]:
+    """A image_view for each picture that holds features, and a blank one for features without a known place in one."""
     found = []
     for k, picture in enumerate(pictures):
         members = [i for i, feature in enumerate(features) if feature.image == k]
         if members:
-            found.append(_plate(picture, members, features))
+            found.append(_image_view(picture, members, features))
     lost = [
         i
         for i, feature in enumerate(features)
@@ -116,7 +116,7 @@ def _has_no_place(feature: Feature) -> bool:
     return feature.image is None and feature.kind in ("patch", "pixel", "region")
 
 
-def _plate(picture: Picture, members: Sequence[int], features: Sequence[Feature]) -> Plate:
+def _image_view(picture: Picture, members: Sequence[int], features: Sequence[Feature]) -> ImageView:
     owner = picture.owner.long()
     numbers = [p for i in members for p in features[i].positions]
     ranks = torch.full((max(int(owner.max()), *numbers, 0) + 2,), -1)
@@ -127,7 +127,7 @@ def _plate(picture: Picture, members: Sequence[int], features: Sequence[Feature]
     return _made(picture, members, cells, features)
 
 
-def _blank(members: Sequence[int], features: Sequence[Feature]) -> Plate:
+def _blank(members: Sequence[int], features: Sequence[Feature]) -> ImageView:
     rows, columns = grid_of(len(members))
     cells = torch.arange(rows * columns)
     cells = torch.where(cells < len(members), cells, -1).reshape(rows, columns)
@@ -140,8 +140,8 @@ def _blank(members: Sequence[int], features: Sequence[Feature]) -> Plate:
     return _made(picture, members, cells, features)
 
 
-def _made(picture: Picture, members: Sequence[int], cells: Tensor, features: Sequence[Feature]) -> Plate:
-    return Plate(
+def _made(picture: Picture, members: Sequence[int], cells: Tensor, features: Sequence[Feature]) -> ImageView:
+    return ImageView(
         picture=picture,
         members=tuple(members),
         cells=cells,

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from apportion.report.kit._image_panel import IMAGE_TOP, order_of, scale_ends
+from apportion.report.kit._image_views import ImageView
 from apportion.report.kit._labels import short
 from apportion.report.kit._paint import ADDS, TAKES, heat, photograph, strengths
-from apportion.report.kit._plate_view import PLATE_TOP, order_of, scale_ends
-from apportion.report.kit._plates import Plate
 from apportion.report.kit._reading import Reading
 
 #: Inches of a map's side, and how many stand in a row. Targets beyond `MAX_MAPS` are for `attribution[i]`.
@@ -30,12 +30,12 @@ def maps_size(count: int) -> tuple[float, float]:
     return (SIDE + 0.5) * min(ROW, panels), (SIDE + 0.35) * -(-panels // ROW)
 
 
-def draw_maps(canvas: Any, plates: Sequence[Plate], readings: Sequence[Reading], largest: float) -> None:
+def draw_maps(canvas: Any, image_views: Sequence[ImageView], readings: Sequence[Reading], largest: float) -> None:
     """Draw the first targets' maps of pictures on a figure or a part of one.
 
     Args:
         canvas: A matplotlib figure or subfigure.
-        plates: The pictures, a row or more each.
+        image_views: The pictures, a row or more each.
         readings: The targets.
         largest: Where the colour scale of all ends.
     """
@@ -43,39 +43,44 @@ def draw_maps(canvas: Any, plates: Sequence[Plate], readings: Sequence[Reading],
     panels = 1 + len(shown)
     columns = min(ROW, panels)
     rows = -(-panels // columns)
-    axes = canvas.subplots(rows * len(plates), columns, squeeze=False)
+    axes = canvas.subplots(rows * len(image_views), columns, squeeze=False)
     for one in axes.flat:
         one.set_axis_off()
-    for k, plate in enumerate(plates):
+    for k, image_view in enumerate(image_views):
         places = axes[k * rows : (k + 1) * rows].flatten()
-        places[0].imshow(photograph(plate.picture).numpy(), aspect="auto" if plate.wide else "equal")
-        places[0].set_title(plate.picture.label, fontsize=9, loc="left", parse_math=False)
+        places[0].imshow(photograph(image_view.picture).numpy(), aspect="auto" if image_view.wide else "equal")
+        places[0].set_title(image_view.picture.label, fontsize=9, loc="left", parse_math=False)
         for place, reading in zip(places[1:], shown, strict=False):
             name = short(reading.target.label, LABEL) if len(readings) > 1 else reading.target.unit
-            overlay(place, plate, strengths(plate.of(reading.scores), largest), order_of(plate, reading)[:PLATE_TOP])
+            overlay(
+                place,
+                image_view,
+                strengths(image_view.of(reading.scores), largest),
+                order_of(image_view, reading)[:IMAGE_TOP],
+            )
             place.set_title(name, fontsize=9, loc="left", parse_math=False)
-    every = [reading.scores[i] for reading in shown for plate in plates for i in plate.members]
+    every = [reading.scores[i] for reading in shown for image_view in image_views for i in image_view.members]
     _colour_bar(canvas, list(axes[:, -1]), largest, readings[0].target.unit, scale_ends(largest, every))
 
 
-def overlay(axes: Any, plate: Plate, strength: Float[Tensor, " member"], outlined: Sequence[int]) -> None:
+def overlay(axes: Any, image_view: ImageView, strength: Float[Tensor, " member"], outlined: Sequence[int]) -> None:
     """Draw one map over its picture, which is grey, so that colours are shares alone."""
     from matplotlib.collections import LineCollection
 
-    height, width = plate.size
-    aspect = "auto" if plate.wide else "equal"
-    rows, columns = plate.cells.shape
+    height, width = image_view.size
+    aspect = "auto" if image_view.wide else "equal"
+    rows, columns = image_view.cells.shape
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    grey = (photograph(plate.picture).float() @ torch.tensor([0.299, 0.587, 0.114])) / 255
+    grey = (photograph(image_view.picture).float() @ torch.tensor([0.299, 0.587, 0.114])) / 255
     axes.imshow(grey.numpy(), cmap="gray", vmin=0, vmax=1, extent=extent, aspect=aspect)
-    painted = heat(plate.cells, strength, signed=True).float() / 255
+    painted = heat(image_view.cells, strength, signed=True).float() / 255
     painted[..., 3] *= OPACITY
     axes.imshow(painted.numpy(), extent=extent, interpolation="nearest", aspect=aspect)
     down, across = height / rows, width / columns
     edges = [
         [(c * across - 0.5, r * down - 0.5), (d * across - 0.5, s * down - 0.5)]
         for m in outlined
-        for r, c, s, d in plate.outline(m)
+        for r, c, s, d in image_view.outline(m)
     ]
     for colour, line in (("black", 2.6), ("white", 1.2)):
         axes.add_collection(LineCollection(edges, colors=colour, linewidths=line, capstyle="projecting"))

@@ -14,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from apportion.report.kit._colour import EITHER, sign_colour
+from apportion.report.kit._image_panel import order_of
+from apportion.report.kit._image_views import ImageView
 from apportion.report.kit._labels import short
 from apportion.report.kit._numbers import percent, signed
 from apportion.report.kit._paint import strengths
-from apportion.report.kit._plate_view import order_of
-from apportion.report.kit._plates import Plate
 from apportion.report.kit._reading import Reading
 
 #: Columns of a map, and how many regions are named.
@@ -29,43 +29,47 @@ LEAST = 24
 NOTHING = "#5a5a5a"
 
 
-def plate_lines(
-    plate: Plate, reading: Reading, largest: float, *, coloured: bool, compact: bool = False
+def image_lines(
+    image_view: ImageView, reading: Reading, largest: float, *, coloured: bool, compact: bool = False
 ) -> Iterator[RenderableType]:
     """A map, where there are colours, and the regions with the largest shares.
 
     Args:
-        plate: The picture.
+        image_view: The picture.
         reading: One target.
         largest: Where the colour scale ends.
         coloured: Whether the terminal has colours.
         compact: Whether several targets are shown.
     """
-    total = sum(reading.scores[i] for i in plate.members)
+    total = sum(reading.scores[i] for i in image_view.members)
     share = reading.share(total)
-    heading = f"{plate.picture.label}: {len(plate.members)} {plate.noun}, together {signed(total, abs(total))}"
+    heading = (
+        f"{image_view.picture.label}: {len(image_view.members)} {image_view.noun}, together {signed(total, abs(total))}"
+    )
     yield Text(heading + ("" if share is None else f", {percent(share)} of {reading.divided_name}"), style="dim")
     if coloured:
-        yield Padding(half_blocks(plate, reading, largest), (0, 0, 0, 2))
-    order = order_of(plate, reading)
+        yield Padding(half_blocks(image_view, reading, largest), (0, 0, 0, 2))
+    order = order_of(image_view, reading)
     table = Table.grid(padding=(0, 3, 0, 0))
     for column, justify in enumerate(("left", "right", "right")):
         table.add_column(justify=justify, no_wrap=column > 0)  # type: ignore[arg-type]
     for m in order[: TOP_OF_SEVERAL if compact else TOP]:
-        score = reading.scores[plate.members[m]]
+        score = reading.scores[image_view.members[m]]
         of = reading.share(score)
         table.add_row(
-            short(plate.labels[m], COLUMNS),
+            short(image_view.labels[m], COLUMNS),
             Text(signed(score, largest), style=sign_colour(score) if coloured else ""),
             Text("" if of is None else percent(of), style="dim"),
         )
     yield Padding(table, (0, 0, 0, 2))
 
 
-def half_blocks(plate: Plate, reading: Reading, largest: float) -> Text:
+def half_blocks(image_view: ImageView, reading: Reading, largest: float) -> Text:
     """The map as lines of ▀, each two cells high; a large map is averaged down to the terminal's columns."""
-    at = torch.cat([strengths(plate.of(reading.scores), largest), torch.tensor([float("nan")], dtype=torch.float64)])
-    cells = at[plate.cells]
+    at = torch.cat(
+        [strengths(image_view.of(reading.scores), largest), torch.tensor([float("nan")], dtype=torch.float64)]
+    )
+    cells = at[image_view.cells]
     rows, columns = cells.shape
     if columns > COLUMNS:
         known = ~cells.isnan()

@@ -1,12 +1,12 @@
 // Heat maps over pictures: drawn from arrays, so that a page has one canvas for an image and no node for a patch.
-function apportionPlates(root, content) {
+function apportionImages(root, content) {
   const settings = { opacity: 0.85, signed: true, grid: false, top: 5 };
-  const plates = content.plates.map((plate) => {
-    const cells = new Int32Array(plate.rows * plate.columns);
-    for (let k = 0, at = 0, value = 0; k < plate.runs.length; k += 2)
-      for (let n = 0; n < plate.runs[k + 1]; n++) cells[at++] = value += plate.runs[k];
-    const label = (m) => (plate.labels ? plate.labels[m] : `${plate.word} ${Math.floor(m / plate.columns)},${m % plate.columns}`);
-    return { ...plate, cells, label };
+  const image_views = content.image_views.map((image_view) => {
+    const cells = new Int32Array(image_view.rows * image_view.columns);
+    for (let k = 0, at = 0, value = 0; k < image_view.runs.length; k += 2)
+      for (let n = 0; n < image_view.runs[k + 1]; n++) cells[at++] = value += image_view.runs[k];
+    const label = (m) => (image_view.labels ? image_view.labels[m] : `${image_view.word} ${Math.floor(m / image_view.columns)},${m % image_view.columns}`);
+    return { ...image_view, cells, label };
   });
   const number = (value, largest) => {
     const digits = largest >= 1e6 || (largest < 1e-4 && largest > 0) ? null : Math.max(0, 3 - Math.floor(Math.log10(largest || 1)));
@@ -14,19 +14,19 @@ function apportionPlates(root, content) {
     return value === 0 ? "0" : (value < 0 ? "−" : "+") + text;
   };
   const views = [];
-  for (const figure of root.querySelectorAll(".plate[data-map]")) {
+  for (const figure of root.querySelectorAll(".image_view[data-map]")) {
     const map = content.maps[+figure.dataset.map];
-    views.push(view(figure, plates[map.plate], map));
+    views.push(view(figure, image_views[map.image_view], map));
   }
-  function view(figure, plate, first) {
+  function view(figure, image_view, first) {
     const photo = figure.querySelector(".photo"), scale = figure.querySelector(".scale");
     const canvas = document.createElement("canvas"), tag = document.createElement("div"), small = document.createElement("canvas");
     photo.querySelectorAll("img, svg").forEach((still) => still.remove());
     photo.append(canvas);
     tag.className = "tag"; tag.setAttribute("role", "status");
     figure.append(tag);
-    small.width = plate.columns; small.height = plate.rows;
-    const self = { figure, plate, map: first, marked: -1, show, draw, mark, on: null };
+    small.width = image_view.columns; small.height = image_view.rows;
+    const self = { figure, image_view, map: first, marked: -1, show, draw, mark, on: null };
     let order = [];
     function show(map) {
       self.map = map;
@@ -36,7 +36,7 @@ function apportionPlates(root, content) {
     function paint() {
       const { scores, largest } = self.map, pen = small.getContext("2d"), image = pen.createImageData(small.width, small.height);
       const value = (m) => (Number.isFinite(scores[m]) ? scores[m] : 0);
-      plate.cells.forEach((m, c) => {
+      image_view.cells.forEach((m, c) => {
         if (m < 0 || !largest) return;
         const at = Math.max(-1, Math.min(1, value(m) / largest));
         if (at < 0 && !settings.signed) return;
@@ -54,7 +54,7 @@ function apportionPlates(root, content) {
       if (sum !== undefined) figure.querySelector(".sum").textContent = sum;
     }
     function edges(path, differs, w, h) {
-      const { rows, columns, cells } = plate, at = (r, c) => (r < 0 || c < 0 || r >= rows || c >= columns ? -2 : cells[r * columns + c]);
+      const { rows, columns, cells } = image_view, at = (r, c) => (r < 0 || c < 0 || r >= rows || c >= columns ? -2 : cells[r * columns + c]);
       for (let r = 0; r <= rows; r++)
         for (let c = 0; c <= columns; c++) {
           if (c < columns && differs(at(r, c), at(r - 1, c))) { path.moveTo(c * w, r * h); path.lineTo((c + 1) * w, r * h); }
@@ -65,7 +65,7 @@ function apportionPlates(root, content) {
       const ratio = window.devicePixelRatio || 1, wide = photo.clientWidth, tall = photo.clientHeight;
       if (!wide || !tall) return;
       canvas.width = wide * ratio; canvas.height = tall * ratio;
-      const pen = canvas.getContext("2d"), w = canvas.width / plate.columns, h = canvas.height / plate.rows;
+      const pen = canvas.getContext("2d"), w = canvas.width / image_view.columns, h = canvas.height / image_view.rows;
       pen.imageSmoothingEnabled = false;
       pen.globalAlpha = settings.opacity;
       pen.drawImage(small, 0, 0, canvas.width, canvas.height);
@@ -90,10 +90,10 @@ function apportionPlates(root, content) {
     function tell(m, x, y) {
       const { scores, largest, unit, total, of } = self.map, rank = order.indexOf(m);
       const share = total ? ` · ${number((100 * scores[m]) / total, 100)}% of ${of}` : "";
-      tag.textContent = `${plate.label(m)}\n${number(scores[m], largest)} ${unit}${share}` + (rank < 0 ? "" : `\nrank ${rank + 1} of ${scores.length}`);
-      const first = plate.cells.indexOf(m), box = photo.getBoundingClientRect();
-      x ??= (((first % plate.columns) + 1) / plate.columns) * box.width;
-      y ??= ((Math.floor(first / plate.columns) + 1) / plate.rows) * box.height;
+      tag.textContent = `${image_view.label(m)}\n${number(scores[m], largest)} ${unit}${share}` + (rank < 0 ? "" : `\nrank ${rank + 1} of ${scores.length}`);
+      const first = image_view.cells.indexOf(m), box = photo.getBoundingClientRect();
+      x ??= (((first % image_view.columns) + 1) / image_view.columns) * box.width;
+      y ??= ((Math.floor(first / image_view.columns) + 1) / image_view.rows) * box.height;
       tag.style.left = `${Math.max(0, Math.min(x + 14, box.width - tag.offsetWidth))}px`;
       tag.style.top = `${y + 16}px`;
     }
@@ -105,9 +105,9 @@ function apportionPlates(root, content) {
     }
     const under = (event) => {
       const box = photo.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
-      const r = Math.min(plate.rows - 1, Math.max(0, Math.floor((y / box.height) * plate.rows)));
-      const c = Math.min(plate.columns - 1, Math.max(0, Math.floor((x / box.width) * plate.columns)));
-      mark(plate.cells[r * plate.columns + c], x, y);
+      const r = Math.min(image_view.rows - 1, Math.max(0, Math.floor((y / box.height) * image_view.rows)));
+      const c = Math.min(image_view.columns - 1, Math.max(0, Math.floor((x / box.width) * image_view.columns)));
+      mark(image_view.cells[r * image_view.columns + c], x, y);
     };
     photo.addEventListener("pointermove", under);
     photo.addEventListener("pointerdown", under);
@@ -117,13 +117,13 @@ function apportionPlates(root, content) {
       const [down, right] = { ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1] }[event.key] ?? [];
       if (down === undefined) return event.key === "Escape" ? mark(-1) : undefined;
       event.preventDefault(); event.stopPropagation();
-      let at = Math.max(0, plate.cells.indexOf(self.marked < 0 ? order[0] ?? 0 : self.marked));
-      if (self.marked < 0) return mark(plate.cells[at]);
-      let r = Math.floor(at / plate.columns), c = at % plate.columns, m = self.marked;
+      let at = Math.max(0, image_view.cells.indexOf(self.marked < 0 ? order[0] ?? 0 : self.marked));
+      if (self.marked < 0) return mark(image_view.cells[at]);
+      let r = Math.floor(at / image_view.columns), c = at % image_view.columns, m = self.marked;
       while (m === self.marked || m < 0) {
         r += down; c += right;
-        if (r < 0 || c < 0 || r >= plate.rows || c >= plate.columns) return;
-        m = plate.cells[r * plate.columns + c];
+        if (r < 0 || c < 0 || r >= image_view.rows || c >= image_view.columns) return;
+        m = image_view.cells[r * image_view.columns + c];
       }
       mark(m);
     });
@@ -132,7 +132,7 @@ function apportionPlates(root, content) {
     show(first);
     return self;
   }
-  for (const controls of root.querySelectorAll(".plate-controls")) {
+  for (const controls of root.querySelectorAll(".image_view-controls")) {
     controls.hidden = false;
     controls.addEventListener("input", (event) => {
       const { set } = event.target.dataset;
