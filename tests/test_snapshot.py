@@ -343,13 +343,17 @@ def of_table(name: str, table: Any) -> Numbers:
     return {f"{name}: {column}": table[column].tolist() for column in table}
 
 
+#: What the snapshot calls otherwise than the library.
+RENAMED = {"level": "tied"}
+
+
 def of_recommendation(found: Any) -> Numbers:
     names = ("mean", "low", "high", "behind", "behind_low", "behind_high", "first", "level", "above_random", "ranks")
     return {
         "decided by": found.measure.name,
         "order": [one.method for one in found.candidates],
         "random": list(found.random),
-        **{name: [getattr(one, name) for one in found.candidates] for name in names},
+        **{name: [getattr(one, RENAMED.get(name, name)) for one in found.candidates] for name in names},
     }
 
 

@@ -71,8 +71,8 @@ def test_the_best_mean_is_recommended_with_its_numbers(tmp_path):
     assert [c.method for c in one.candidates] == ["attnlrp", "gim", "gradient"]
     assert [c.mean for c in one.candidates] == pytest.approx([5.2, 5.1, 1.8])
     assert [c.behind for c in one.candidates] == pytest.approx([0, 0.1, 3.4])
-    assert [c.level for c in one.candidates] == [True, True, False]
-    assert [c.method for c in one.level] == ["gim"]
+    assert [c.tied for c in one.candidates] == [True, True, False]
+    assert [c.method for c in one.tied] == ["gim"]
     assert one.candidates[2].behind_low > 2.9
     assert one.best.above_random == pytest.approx(5.2)
     assert one.random[0] == pytest.approx(0)
@@ -135,7 +135,7 @@ def test_methods_that_do_not_beat_a_random_order_are_named(tmp_path):
     assert "It is ahead of every other method; of the next, gradient, by 5.22 [" in one.verdict
 
 
-def test_who_removes_tokens_plays_at_home_and_the_best_other_is_named(tmp_path):
+def test_who_removes_tokens_is_favoured_and_the_best_other_is_named(tmp_path):
     values = abpc(
         leave_one_out=[4.0, 5.0, 7.0, 6.0, 4.0],
         context_cite=[3.9, 4.9, 6.9, 5.9, 3.9],
@@ -143,10 +143,10 @@ def test_who_removes_tokens_plays_at_home_and_the_best_other_is_named(tmp_path):
         random=[0.2, -0.1, 0.1, -0.2, 0.1],
     )
     one = found(tmp_path, values)
-    assert [c.at_home for c in one.candidates] == [True, True, False]
+    assert [c.self_removing for c in one.candidates] == [True, True, False]
     assert one.method == "leave-one-out"
-    assert one.best_away.method == "gim"
-    assert "leave-one-out removes parts of the prompt itself, as this measure does, and so plays at home" in one.verdict
+    assert one.best_other.method == "gim"
+    assert "leave-one-out removes parts of the prompt itself, as this measure does, which favours it" in one.verdict
     assert "the best of those that do not is gim: 2.2 [" in one.verdict
 
 
@@ -157,8 +157,8 @@ def test_a_measure_that_removes_nothing_gives_no_home_advantage(tmp_path):
     }
     values["random"] = {"mrr": [0.1, 0.2, 0.1, 0.3, 0.1]}
     one = found(tmp_path, values, measures=("ground-truth",), by=column)
-    assert not any(c.at_home for c in one.candidates)
-    assert "at home" not in one.verdict
+    assert not any(c.self_removing for c in one.candidates)
+    assert "favours it" not in one.verdict
 
 
 def test_low_values_may_be_the_good_ones(tmp_path):
@@ -246,7 +246,7 @@ def test_what_is_recommended_is_what_explain_takes(tmp_path):
     method = LeaveOneOut(masker="delete")
     one = found(tmp_path, values, given={"mine": method})
     assert one.method is method
-    assert one.best.at_home
+    assert one.best.self_removing
 
 
 def test_the_frame_and_the_report_hold_every_method(tmp_path):

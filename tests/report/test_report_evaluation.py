@@ -14,7 +14,7 @@ pytest.importorskip("pandas")
 pytest.importorskip("scipy")
 
 from apportion.report.evaluation import _charts as charts
-from apportion.report.evaluation._standings import number, rankings
+from apportion.report.evaluation._ranking import number, rankings
 from apportion.report.kit._axis import Axis, reaching
 from apportion.report.kit._colour import DARK, LIGHT, contrast
 from apportion.report.kit._palette import ON_DARK, ON_LIGHT, look
@@ -177,10 +177,10 @@ def any_evaluation(request):
 def test_each_method_and_number_is_on_the_page(full):
     text = text_of(full.to_html())
     for ranking in rankings(full):
-        for standing in ranking.standings:
-            interval = f"[{ranking.text(standing.low)}, {ranking.text(standing.high)}]"
-            assert text.count(f"{standing.method}{ranking.text(standing.mean)} {interval}") >= 1
-            assert f"{ranking.text(standing.mean)}{interval}" in text
+        for entry in ranking.entries:
+            interval = f"[{ranking.text(entry.low)}, {ranking.text(entry.high)}]"
+            assert text.count(f"{entry.method}{ranking.text(entry.mean)} {interval}") >= 1
+            assert f"{ranking.text(entry.mean)}{interval}" in text
     assert "3 methods on 24 items" in text
     assert "gets 75.0% right: 18 of 24 items" in text
     assert "tiny/model" in text
@@ -253,7 +253,7 @@ def test_where_all_is_refused_the_page_has_the_reasons(refused):
 
 def test_what_is_not_defined_is_a_dash_and_takes_no_rank(undefined):
     (abpc, *_) = rankings(undefined)
-    assert [standing.method for standing in abpc.standings] == ["leave-one-out", "random"]
+    assert [entry.method for entry in abpc.entries] == ["leave-one-out", "random"]
     row = text_of(undefined.to_html()).split("All numbers")[1].split("attnlrp")[1]
     assert row.startswith("–")
 
@@ -266,15 +266,15 @@ def test_a_run_without_items_says_so(empty):
 def test_the_best_and_what_cannot_be_told_from_it_stand_out(full):
     abpc, sufficiency, length = rankings(full)
     for ranking in (abpc, sufficiency):
-        kinds = {s.method: (s.level, s.ahead) for s in ranking.standings}
+        kinds = {s.method: (s.tied, s.better_than_random) for s in ranking.entries}
         assert kinds["attnlrp"] == kinds["leave-one-out"] == (True, True)
         assert kinds["gradient"] == (False, True)
         assert kinds["random"] == (False, None)
-        assert [s.best for s in ranking.standings] == [True, False, False, False]
-        assert [s.method for s in ranking.standings][2:] == ["gradient", "random"]
+        assert [s.best for s in ranking.entries] == [True, False, False, False]
+        assert [s.method for s in ranking.entries][2:] == ["gradient", "random"]
         assert "cannot be told from it" in ranking.verdict
-    assert not any(s.best or s.level or s.ahead for s in length.standings)
-    assert [s.method for s in length.standings] == list(METHODS)
+    assert not any(s.best or s.tied or s.better_than_random for s in length.entries)
+    assert [s.method for s in length.entries] == list(METHODS)
     assert length.verdict == ""
     elements = Elements(full.to_html())
     assert len(elements.all("tr", "best")) == 4
@@ -292,9 +292,9 @@ def test_a_method_that_does_not_beat_a_random_order_is_shown_as_behind(tmp_path)
         row["values"]["abpc"] -= 1.0
     evaluation = evaluation_of(tmp_path / "behind", rows, methods=("gradient", "random"))
     abpc, sufficiency, _ = rankings(evaluation)
-    assert abpc.of("gradient").ahead is False
+    assert abpc.of("gradient").better_than_random is False
     assert abpc.verdict == "No method is told to be better than a random order."
-    assert sufficiency.of("gradient").ahead
+    assert sufficiency.of("gradient").better_than_random
     elements = Elements(evaluation.to_html())
     # With one method, what is behind by a measure stands in its bars alone.
     assert len(elements.all("tr", "behind")) == 1
@@ -304,7 +304,10 @@ def test_a_method_that_is_worse_than_a_random_order_is_not_ahead_of_it(tmp_path)
     rows = [row_of(i, m, change=-2.0 if m == "gradient" else 0.0) for i in range(12) for m in METHODS]
     abpc, sufficiency, _ = rankings(evaluation_of(tmp_path / "worse", rows))
     for ranking in (abpc, sufficiency):
-        assert [(s.method, s.ahead) for s in ranking.standings[2:]] == [("random", None), ("gradient", False)]
+        assert [(s.method, s.better_than_random) for s in ranking.entries[2:]] == [
+            ("random", None),
+            ("gradient", False),
+        ]
 
 
 def test_only_groups_with_few_values_are_broken_down(full):
@@ -320,9 +323,9 @@ def test_only_groups_with_few_values_are_broken_down(full):
 def test_items_that_the_model_gets_right_have_a_table_of_their_own(full, bare):
     own = text_of(full.to_html()).split("Only the 18 items that the model gets right")[1]
     for ranking in rankings(full, only="correct"):
-        for standing in ranking.standings:
-            assert standing.n == 18
-            assert f"[{ranking.text(standing.low)}, {ranking.text(standing.high)}]" in own
+        for entry in ranking.entries:
+            assert entry.n == 18
+            assert f"[{ranking.text(entry.low)}, {ranking.text(entry.high)}]" in own
     assert "n = 18" in own
     assert "that the model gets right" not in text_of(bare.to_html())
 
@@ -335,9 +338,9 @@ def test_the_terminal_has_each_number_and_fits_a_line(full):
     shown = repr(full)
     for ranking in rankings(full):
         assert ranking.column.name in shown
-        for standing in ranking.standings:
-            half = ranking.text((standing.high - standing.low) / 2)
-            assert f"{ranking.text(standing.mean)} ±{half}" in shown
+        for entry in ranking.entries:
+            half = ranking.text((entry.high - entry.low) / 2)
+            assert f"{ranking.text(entry.mean)} ±{half}" in shown
     assert len(re.findall(r" \*(?= |$)", shown.split("mean ±")[0], re.M)) == 2
     many = [{**COLUMNS[0], "name": f"a_measure_with_a_name_{k}"} for k in range(9)]
     full.settings["columns"] = many
@@ -395,10 +398,10 @@ class TestFigures:
     def test_bars_are_the_means_from_the_best_down(self, full):
         axes = full.plot("sufficiency").axes[0]
         ranking = rankings(full)[1]
-        assert [t.get_text() for t in axes.get_yticklabels()] == [s.method for s in ranking.standings]
-        assert [bar.get_width() for bar in axes.patches] == pytest.approx([s.mean for s in ranking.standings])
+        assert [t.get_text() for t in axes.get_yticklabels()] == [s.method for s in ranking.entries]
+        assert [bar.get_width() for bar in axes.patches] == pytest.approx([s.mean for s in ranking.entries])
         segments = axes.collections[0].get_segments()
-        assert [(a[0], b[0]) for a, b in segments] == [pytest.approx((s.low, s.high)) for s in ranking.standings]
+        assert [(a[0], b[0]) for a, b in segments] == [pytest.approx((s.low, s.high)) for s in ranking.entries]
 
     def test_curves_have_a_line_and_a_band_for_each_method(self, full):
         every = full.plot("curves").axes

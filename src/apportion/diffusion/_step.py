@@ -32,7 +32,7 @@ class Step:
     picture: Tensor | None = None
 
     def as_prompt(self, model: nn.Module) -> Prompt:
-        """The prompt: a continuous for each input that takes part.
+        """The prompt: a continuous input for each input that takes part.
 
         Raises:
             ApportionError: There are several pictures, or the words do not fit the prompt's embeddings.

@@ -114,7 +114,9 @@ def recommendation_of(evaluation: Evaluation, measure: Column, given: Mapping[st
     behind, above = (intervals(sign * d, seed=seed) for d in (values[:, :1] - values, values - random))
     first = _how_often_first(sign * values, seed)
     costs = {row.pop("method"): row for row in evaluation.costs().to_dict("records")}
-    at_home = any(measure in MEASURES[name].columns for name in evaluation.settings["measures"] if name in REMOVING)
+    self_removing = any(
+        measure in MEASURES[name].columns for name in evaluation.settings["measures"] if name in REMOVING
+    )
     removing = {name for name in complete if _removes(given.get(name, name))}
     ranks = _ranks(evaluation, complete, measure, given)
     return Recommendation(
@@ -131,11 +133,11 @@ def recommendation_of(evaluation: Evaluation, measure: Column, given: Mapping[st
                 behind_low=float(behind.low[i]),
                 behind_high=float(behind.high[i]),
                 first=float(first[i]),
-                level=bool(i == 0 or behind.low[i] <= 0),
+                tied=bool(i == 0 or behind.low[i] <= 0),
                 above_random=float(above.mean[i]),
                 above_random_low=float(above.low[i]),
                 above_random_high=float(above.high[i]),
-                at_home=at_home and name in removing,
+                self_removing=self_removing and name in removing,
                 ranks=ranks[name],
                 **costs[name],
             )

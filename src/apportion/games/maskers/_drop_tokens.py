@@ -109,7 +109,7 @@ _TRIED: WeakKeyDictionary[AttributionTask, dict[int, PatchSequence]] = WeakKeyDi
 
 
 def patch_sequence(task: AttributionTask, example: int, doing: str) -> tuple[PatchSequence, ContinuousInput]:
-    """The sequence of patches of a plain stack, and the continuous that they are of.
+    """The sequence of patches of a plain stack, and the continuous input that they are of.
 
     Args:
         task: With its targets.

@@ -78,7 +78,7 @@ def _image(neighbourhood: Neighbourhood, place: Place, baseline: str | int) -> T
 
 
 def layout_at(neighbourhood: Neighbourhood, place: Place) -> Layout:
-    """Which pixel each element of a continuous is."""
+    """Which pixel each element of a continuous input is."""
     task = neighbourhood.task
     return layout_of(task.head.model, place[1], dict(task.prompts[0].inputs))
 

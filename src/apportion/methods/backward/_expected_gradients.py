@@ -152,7 +152,7 @@ class ExpectedGradients(Method):
 
 
 def mixed(near: Neighbourhood, place: Place, seed: int) -> Tensor:
-    """A continuous whose pixels have the colours of others of the same image, drawn with replacement."""
+    """A continuous input whose pixels have the colours of others of the same image, drawn with replacement."""
     layout, value = layout_at(near, place), near.here[place]
     generator = torch.Generator().manual_seed(seed)
     images = []

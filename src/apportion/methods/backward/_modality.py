@@ -16,7 +16,7 @@ _ROUNDING = 1e-6
 
 
 def by_modality(ledger: Ledger, prompt: Prompt, scores: Float[Tensor, "targets feature"]) -> Ledger:
-    """The same accounts, where a prompt holds more than text: a line for each continuous, and one for special tokens.
+    """The same accounts of a prompt with more than text: a line for each continuous input, one for special tokens.
 
     Special tokens are those of the model itself, such as CLS and registers, and those of the tokenizer's template.
     """

@@ -19,7 +19,7 @@ from apportion.relevance import NAME as VISUAL_TOKENS
 from apportion.task import TOKENS_AT_ONCE, AttributionTask
 
 #: Where tokens are embedded: the module's path, and the input that it looks up (encoder-decoders share a module).
-#: Of a continuous: its name twice.
+#: Of a continuous input: its name twice.
 Place = tuple[str, str]
 #: Embeddings and continuous_inputs by place, or what belongs to each of them.
 Point = Mapping[Place, Tensor]
@@ -61,7 +61,7 @@ class Neighbourhood:
         return shares_of_elements([(ids, amount) for (_, ids), amount in amounts.items()], self.task, 0)
 
     def continuous(self, place: Place) -> ContinuousInput | None:
-        """The continuous that a place is; None for one of tokens."""
+        """The continuous input that a place is; None for one of tokens."""
         return next(
             (continuous for continuous in self.task.prompts[0].continuous_inputs if continuous.name == place[1]), None
         )

@@ -19,7 +19,7 @@ def shares_of_tokens(amounts: Sequence[tuple[str, Tensor]], task: AttributionTas
     """Shares by target and feature of one example.
 
     Args:
-        amounts: For each look-up of tokens, and for each continuous, the name of the model's input, and what each place
+        amounts: For each look-up of tokens and continuous input, the name of the model's input, and what each place
             received: an axis of targets, then the axes that the model gave the ids, or those of the input.
         task: The batch that was looked up.
         example: Which of its examples.

@@ -41,7 +41,7 @@ class Seen:
 
 
 def with_continuous_inputs(prompt: Prompt, seen: Seen) -> Prompt:
-    """The prompt with a continuous for each input of images, whose features come before the tokens'.
+    """The prompt with a continuous input for each input of images, whose features come before the tokens'.
 
     Raises:
         ApportionError: The regions do not fit, or the prompt holds no image and they are not the default.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apportion.report.evaluation._standings import Ranking, number
+from apportion.report.evaluation._ranking import Ranking, number
 from apportion.report.kit import Axis, look, reaching
 from apportion.results.evaluation import RANDOM, Evaluation
 
@@ -79,7 +79,7 @@ def method_charts(curves: Curves, area: Ranking | None) -> list[Chart]:
     shown = {key: rows for key, rows in curves.items() if key[1] in LABELS}
     y = _height(shown.values(), SMALL)
     x = Axis(low=0, high=1, start=38, end=SMALL[0] - 10)
-    ranked = [] if area is None else [standing.method for standing in area.standings]
+    ranked = [] if area is None else [entry.method for entry in area.entries]
     methods = sorted(
         dict.fromkeys(method for method, _ in shown if method != RANDOM),
         key=lambda method: ranked.index(method) if method in ranked else len(ranked),
@@ -88,11 +88,11 @@ def method_charts(curves: Curves, area: Ranking | None) -> list[Chart]:
     charts = []
     for method in methods:
         own = [_line(shown[method, k], x, y, k, "", LABELS[k]) for k in LABELS if (method, k) in shown]
-        standing = None if area is None else area.of(method)
+        entry = None if area is None else area.of(method)
         charts.append(
             Chart(
                 title=method,
-                note="" if area is None or standing is None else f"abpc {area.text(standing.mean)}",
+                note="" if area is None or entry is None else f"abpc {area.text(entry.mean)}",
                 x=x,
                 y=y,
                 x_label="fraction removed",
@@ -136,7 +136,7 @@ def curve_charts(evaluation: Evaluation, curves: Curves) -> list[Chart]:
 
 def costs_chart(ranking: Ranking, seconds: Mapping[str, float]) -> Chart | None:
     """Methods by the time they take and what a measure finds; None where no time is known."""
-    timed = [s for s in ranking.standings if s.method in seconds and seconds[s.method] > 0]
+    timed = [s for s in ranking.entries if s.method in seconds and seconds[s.method] > 0]
     if not timed:
         return None
     width, height = LARGE
@@ -148,23 +148,23 @@ def costs_chart(ranking: Ranking, seconds: Mapping[str, float]) -> Chart | None:
     labels = _labels([s.method for s in timed], spots, right=width - 4)
     sign = -1 if ranking.column.better == "lower" else 1
     points = []
-    for standing, spot, label in zip(timed, spots, labels, strict=True):
-        took = seconds[standing.method]
+    for entry, spot, label in zip(timed, spots, labels, strict=True):
+        took = seconds[entry.method]
         # Whether nothing as cheap is better.
         front = all(
-            sign * other.mean <= sign * standing.mean or seconds[other.method] > took
+            sign * other.mean <= sign * entry.mean or seconds[other.method] > took
             for other in timed
-            if other is not standing
+            if other is not entry
         )
         points.append(
             Point(
-                method=standing.method,
+                method=entry.method,
                 kind="front" if front else "behind",
                 x=spot[0],
                 y=spot[1],
-                whisker=(y(standing.low), y(standing.high)) if standing.known else None,
+                whisker=(y(entry.low), y(entry.high)) if entry.known else None,
                 label=label,
-                tip=f"{standing.method}: {ranking.text(standing.mean)} in {took:.2g} s",
+                tip=f"{entry.method}: {ranking.text(entry.mean)} in {took:.2g} s",
             )
         )
     random = ranking.random

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from apportion.core import ApportionError
 from apportion.report.evaluation._charts import FIRST_TO_LAST, LABELS
-from apportion.report.evaluation._standings import Ranking, Standing, rankings
+from apportion.report.evaluation._ranking import Entry, Ranking, rankings
 from apportion.report.kit import LIGHT, ON_LIGHT, QUIET, RANDOM_ON_LIGHT, VERBATIM, figure_class, look, visible
 from apportion.results.evaluation import RANDOM, Evaluation
 
@@ -50,7 +50,7 @@ def evaluation_figure(
     return canvas
 
 
-def _to_the_left(timed: Sequence[Standing], seconds: Mapping[str, float]) -> list[bool]:
+def _to_the_left(timed: Sequence[Entry], seconds: Mapping[str, float]) -> list[bool]:
     """Whose name stands to the left: those whose neighbour in the ranking, as good and as quick, has the right."""
     span = max(s.mean for s in timed) - min(s.mean for s in timed)
     left = [False] * len(timed)
@@ -70,18 +70,18 @@ def _named(found: Sequence[Ranking], name: str | None) -> Ranking:
 
 
 def _bars(make: type[matplotlib.figure.Figure], ranking: Ranking) -> matplotlib.figure.Figure:
-    standings = ranking.standings
-    canvas = make(figsize=(7.2, 1.5 + 0.28 * len(standings)), layout="constrained")
+    entries = ranking.entries
+    canvas = make(figsize=(7.2, 1.5 + 0.28 * len(entries)), layout="constrained")
     axes = canvas.add_subplot()
-    places = range(len(standings))
-    means = [standing.mean for standing in standings]
-    axes.barh(places, means, height=0.66, color=[_colour(standing) for standing in standings])
-    known = [(place, standing) for place, standing in zip(places, standings, strict=True) if standing.known]
-    _whiskers(axes, [place for place, _ in known], [standing for _, standing in known], upright=False)
+    places = range(len(entries))
+    means = [entry.mean for entry in entries]
+    axes.barh(places, means, height=0.66, color=[_colour(entry) for entry in entries])
+    known = [(place, entry) for place, entry in zip(places, entries, strict=True) if entry.known]
+    _whiskers(axes, [place for place, _ in known], [entry for _, entry in known], upright=False)
     if ranking.random is not None:
         axes.axvline(ranking.random.mean, color=QUIET, linewidth=1, linestyle=(0, (3, 2)))
     axes.axvline(0, color=LIGHT.ink, linewidth=0.8)
-    axes.set_yticks(places, [standing.method for standing in standings], fontsize=9, **VERBATIM)
+    axes.set_yticks(places, [entry.method for entry in entries], fontsize=9, **VERBATIM)
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.spines[["left", "top", "right"]].set_visible(False)
@@ -91,13 +91,11 @@ def _bars(make: type[matplotlib.figure.Figure], ranking: Ranking) -> matplotlib.
     return canvas
 
 
-def _whiskers(
-    axes: matplotlib.axes.Axes, places: Sequence[float], standings: Sequence[Standing], *, upright: bool
-) -> None:
-    means = [standing.mean for standing in standings]
+def _whiskers(axes: matplotlib.axes.Axes, places: Sequence[float], entries: Sequence[Entry], *, upright: bool) -> None:
+    means = [entry.mean for entry in entries]
     arms = [
-        [max(0.0, standing.mean - standing.low) for standing in standings],
-        [max(0.0, standing.high - standing.mean) for standing in standings],
+        [max(0.0, entry.mean - entry.low) for entry in entries],
+        [max(0.0, entry.high - entry.mean) for entry in entries],
     ]
     if upright:
         axes.errorbar(places, means, yerr=arms, fmt="none", ecolor=QUIET, elinewidth=1, zorder=1)
@@ -105,11 +103,11 @@ def _whiskers(
         axes.errorbar(means, places, xerr=arms, fmt="none", ecolor=LIGHT.ink, elinewidth=1, capsize=2.5)
 
 
-def _colour(standing: Standing) -> str:
+def _colour(entry: Entry) -> str:
     """As on the page: the best and its equals, what is told to beat a random order, and the rest."""
-    if standing.method == RANDOM or standing.ahead is False:
+    if entry.method == RANDOM or entry.better_than_random is False:
         return "#c3c8cf"
-    return ON_LIGHT[1] if standing.known and standing.level else LIGHT.background(0.45)
+    return ON_LIGHT[1] if entry.known and entry.tied else LIGHT.background(0.45)
 
 
 def _curves(make: type[matplotlib.figure.Figure], evaluation: Evaluation) -> matplotlib.figure.Figure:
@@ -145,17 +143,17 @@ def _costs(make: type[matplotlib.figure.Figure], evaluation: Evaluation, ranking
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     seconds = {row["method"]: row["seconds"] for row in evaluation.costs().to_dict("records")}
-    timed = [standing for standing in ranking.standings if seconds.get(standing.method, 0) > 0]
+    timed = [entry for entry in ranking.entries if seconds.get(entry.method, 0) > 0]
     canvas = make(figsize=(6.4, 4.6), layout="constrained")
     axes = canvas.add_subplot()
-    places = [seconds[standing.method] for standing in timed]
-    known = [(place, standing) for place, standing in zip(places, timed, strict=True) if standing.known]
-    _whiskers(axes, [place for place, _ in known], [standing for _, standing in known], upright=True)
-    axes.scatter(places, [standing.mean for standing in timed], s=28, color=ON_LIGHT[1], zorder=2)
-    for standing, left in zip(timed, _to_the_left(timed, seconds), strict=True):
+    places = [seconds[entry.method] for entry in timed]
+    known = [(place, entry) for place, entry in zip(places, timed, strict=True) if entry.known]
+    _whiskers(axes, [place for place, _ in known], [entry for _, entry in known], upright=True)
+    axes.scatter(places, [entry.mean for entry in timed], s=28, color=ON_LIGHT[1], zorder=2)
+    for entry, left in zip(timed, _to_the_left(timed, seconds), strict=True):
         axes.annotate(
-            standing.method,
-            (seconds[standing.method], standing.mean),
+            entry.method,
+            (seconds[entry.method], entry.mean),
             xytext=(-6 if left else 6, 0),
             textcoords="offset points",
             ha="right" if left else "left",

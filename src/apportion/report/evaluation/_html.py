@@ -8,7 +8,7 @@ from typing import Any
 
 from apportion.methods import METHODS
 from apportion.report.evaluation._charts import LABELS, Chart, costs_chart, curve_charts, curves_of, method_charts
-from apportion.report.evaluation._standings import Ranking, Standing, listed, number, rankings
+from apportion.report.evaluation._ranking import Entry, Ranking, listed, number, rankings
 from apportion.report.kit import ON_DARK, ON_LIGHT, environment, look, own_scope, percent, step_of, surface, visible
 from apportion.results.evaluation import RANDOM, Evaluation
 
@@ -111,14 +111,14 @@ def _context(evaluation: Evaluation, scope: str) -> dict[str, Any]:
         "labels": LABELS,
         "correlations": _correlations(evaluation) if found else [],
         "refusals": evaluation.refusals().to_dict("records"),
-        "at_home": _at_home(evaluation),
+        "self_removing": self_removing(evaluation),
         "settings": _settings(evaluation),
         "random_label": RANDOM,
     }
 
 
 def _bars(ranking: Ranking) -> _Bars:
-    ends = [v for s in ranking.standings for v in (s.mean, *((s.low, s.high) if s.known else ()))]
+    ends = [v for s in ranking.entries for v in (s.mean, *((s.low, s.high) if s.known else ()))]
     low, high = min(0.0, *ends), max(0.0, *ends)
     span = (high - low) or 1.0
 
@@ -126,18 +126,18 @@ def _bars(ranking: Ranking) -> _Bars:
         return round(100 * (value - low) / span, 2)
 
     bars = []
-    for standing in ranking.standings:
-        left, right = sorted((at(0.0), at(standing.mean)))
+    for entry in ranking.entries:
+        left, right = sorted((at(0.0), at(entry.mean)))
         bars.append(
             _Bar(
-                method=standing.method,
-                kind=_kind(standing),
+                method=entry.method,
+                kind=_kind(entry),
                 left=left,
                 width=round(right - left, 2),
-                whisker=(at(standing.low), round(at(standing.high) - at(standing.low), 2)) if standing.known else None,
-                text=ranking.text(standing.mean),
-                interval=_interval(ranking, standing),
-                tip=_tip(ranking, standing),
+                whisker=(at(entry.low), round(at(entry.high) - at(entry.low), 2)) if entry.known else None,
+                text=ranking.text(entry.mean),
+                interval=_interval(ranking, entry),
+                tip=_tip(ranking, entry),
             )
         )
     column = ranking.column
@@ -152,25 +152,25 @@ def _bars(ranking: Ranking) -> _Bars:
     )
 
 
-def _kind(standing: Standing) -> str:
+def _kind(entry: Entry) -> str:
     """What the page shows by a bar's strength: the best and its equals, what beats random, and what does not."""
-    if standing.method == RANDOM:
+    if entry.method == RANDOM:
         return "random"
-    if standing.ahead is False:
+    if entry.better_than_random is False:
         return "behind"
-    return "best" if standing.known and standing.level else "ahead"
+    return "best" if entry.known and entry.tied else "ahead"
 
 
-def _interval(ranking: Ranking, standing: Standing) -> str:
-    return f"[{ranking.text(standing.low)}, {ranking.text(standing.high)}]" if standing.known else ""
+def _interval(ranking: Ranking, entry: Entry) -> str:
+    return f"[{ranking.text(entry.low)}, {ranking.text(entry.high)}]" if entry.known else ""
 
 
-def _tip(ranking: Ranking, standing: Standing) -> str:
-    lines = [standing.method, f"{number(standing.mean, 5)} {_interval(ranking, standing)}", _items(standing.n)]
-    if standing.known and ranking.column.better:
-        lines.append("best" if standing.best else "cannot be told from the best" if standing.level else "")
-        if standing.ahead is not None:
-            lines.append(f"{'better' if standing.ahead else 'not told to be better'} than a random order")
+def _tip(ranking: Ranking, entry: Entry) -> str:
+    lines = [entry.method, f"{number(entry.mean, 5)} {_interval(ranking, entry)}", _items(entry.n)]
+    if entry.known and ranking.column.better:
+        lines.append("best" if entry.best else "cannot be told from the best" if entry.tied else "")
+        if entry.better_than_random is not None:
+            lines.append(f"{'better' if entry.better_than_random else 'not told to be better'} than a random order")
     return "\n".join(line for line in lines if line)
 
 
@@ -190,21 +190,21 @@ def _tables(evaluation: Evaluation, found: Sequence[Ranking], right: int, known:
 
 
 def _table(evaluation: Evaluation, found: Sequence[Ranking], title: str) -> _Table:
-    usual = {ranking.column.name: max(s.n for s in ranking.standings) for ranking in found}
+    usual = {ranking.column.name: max(s.n for s in ranking.entries) for ranking in found}
     rows = []
     for method in _by_first(evaluation, found):
         cells = []
         for ranking in found:
-            standing = ranking.of(method)
-            if standing is None:
+            entry = ranking.of(method)
+            if entry is None:
                 cells.append(_Cell(text="–", interval="", n="", kind=""))
                 continue
             cells.append(
                 _Cell(
-                    text=ranking.text(standing.mean),
-                    interval=_interval(ranking, standing),
-                    n="" if standing.n == usual[ranking.column.name] else f"n = {standing.n}",
-                    kind=_mark(standing),
+                    text=ranking.text(entry.mean),
+                    interval=_interval(ranking, entry),
+                    n="" if entry.n == usual[ranking.column.name] else f"n = {entry.n}",
+                    kind=_mark(entry),
                 )
             )
         rows.append((method, tuple(cells)))
@@ -215,15 +215,15 @@ def _table(evaluation: Evaluation, found: Sequence[Ranking], title: str) -> _Tab
 
 def _by_first(evaluation: Evaluation, found: Sequence[Ranking]) -> list[str]:
     """The methods by the first measure; at the end those that have no number there."""
-    first = [standing.method for standing in found[0].standings]
-    rest = {standing.method for ranking in found for standing in ranking.standings} - set(first)
+    first = [entry.method for entry in found[0].entries]
+    rest = {entry.method for ranking in found for entry in ranking.entries} - set(first)
     return first + [method for method in evaluation.methods if method in rest]
 
 
-def _mark(standing: Standing) -> str:
-    if standing.best:
+def _mark(entry: Entry) -> str:
+    if entry.best:
         return "best"
-    return "level" if standing.known and standing.level else ""
+    return "level" if entry.known and entry.tied else ""
 
 
 def _panels(evaluation: Evaluation, judged: Sequence[Ranking]) -> list[_Panel]:
@@ -254,17 +254,17 @@ def _grouped(ranking: Ranking, name: str, table: Any) -> _Table | None:
     better = max if ranking.column.better == "higher" else min
     best = {value: better(table[table[name] == value]["mean"]) for value in values}
     rows = []
-    for standing in ranking.standings:
+    for entry in ranking.entries:
         of_method = []
         for value in values:
-            row = cells.get((standing.method, value))
+            row = cells.get((entry.method, value))
             if row is None:
                 of_method.append(_Cell(text="–", interval="", n="", kind=""))
                 continue
-            one = Standing(**{key: row[key] for key in ("method", "n", "mean", "low", "high")})
+            one = Entry(**{key: row[key] for key in ("method", "n", "mean", "low", "high")})
             kind = "best" if row["mean"] == best[value] else ""
             of_method.append(_Cell(text=ranking.text(one.mean), interval=_interval(ranking, one), n="", kind=kind))
-        rows.append((standing.method, tuple(of_method)))
+        rows.append((entry.method, tuple(of_method)))
     sizes = {value: max(table[table[name] == value]["n"]) for value in values}
     headings = tuple((visible(str(value)), f"n = {sizes[value]}") for value in values)
     return _Table(title=visible(name), headings=headings, rows=tuple(rows))
@@ -293,7 +293,7 @@ def _correlations(evaluation: Evaluation) -> list[tuple[str, list[tuple[str, str
     ]
 
 
-def _at_home(evaluation: Evaluation) -> str:
+def self_removing(evaluation: Evaluation) -> str:
     """The methods that remove tokens themselves; empty where there are none."""
     names = {label: options.get("name") for label, options in evaluation.settings["methods"].items()}
     return listed([m for m, n in names.items() if n in METHODS and METHODS[n].about.family == "perturbation"])

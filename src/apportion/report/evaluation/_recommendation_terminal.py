@@ -27,9 +27,9 @@ def _report(found: Recommendation) -> Iterator[RenderableType]:
     for line in others:
         yield Text(line)
     yield Text()
-    yield _standings(found)
+    yield _ranking(found)
     signs = [f"{LEVEL} cannot be told apart from the best", "intervals are of 95%"]
-    if any(candidate.at_home for candidate in found.candidates):
+    if any(candidate.self_removing for candidate in found.candidates):
         signs.insert(1, f"{HOME} removes parts of the prompt itself, as the measure does")
     yield Text("; ".join(signs), style="dim")
     preferred = found.preferred_by()
@@ -40,7 +40,7 @@ def _report(found: Recommendation) -> Iterator[RenderableType]:
         yield Text(f"{visible(name)} was left out: {items} texts refused: {reason}", style="dim")
 
 
-def _standings(found: Recommendation) -> Table:
+def _ranking(found: Recommendation) -> Table:
     largest = max(max(abs(c.mean), c.behind, abs(c.low), abs(c.high)) for c in found.candidates)
     heading = f"mean {ARROWS[found.measure.better]}"
     headings = [Text(text, style="dim") for text in ("method", "", heading, "behind the best", "first in", "seconds")]
@@ -59,7 +59,7 @@ def _standings(found: Recommendation) -> Table:
 
 
 def _cells(candidate: Candidate, largest: float, *, best: bool) -> list[Text]:
-    signs = f"{HOME if candidate.at_home else ' '}{LEVEL if candidate.level and not best else ''}"
+    signs = f"{HOME if candidate.self_removing else ' '}{LEVEL if candidate.tied and not best else ''}"
     behind = _interval(candidate.behind, candidate.behind_low, candidate.behind_high, largest)
     return [
         Text(visible(candidate.method), style="bold" if best else ""),

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from apportion.core import ApportionError
-from apportion.report.evaluation._standings import Ranking, Standing, rankings
+from apportion.report.evaluation._ranking import Entry, Ranking, rankings
 from apportion.report.kit import Report, percent, visible
 from apportion.results.evaluation import RANDOM, Evaluation
 
@@ -54,7 +54,7 @@ def _report(evaluation: Evaluation, width: int, *, coloured: bool) -> Iterator[R
 
 
 def _names(found: Sequence[Ranking]) -> int:
-    return max((len(s.method) for ranking in found for s in ranking.standings), default=0)
+    return max((len(s.method) for ranking in found for s in ranking.entries), default=0)
 
 
 def _blocks(found: Sequence[Ranking], width: int) -> Iterator[list[Ranking]]:
@@ -62,7 +62,7 @@ def _blocks(found: Sequence[Ranking], width: int) -> Iterator[list[Ranking]]:
     block: list[Ranking] = []
     taken = 0
     for ranking in found:
-        cells = SIGN + max(map(len, [_heading(ranking), *(_cell(ranking, s) for s in ranking.standings)]))
+        cells = SIGN + max(map(len, [_heading(ranking), *(_cell(ranking, s) for s in ranking.entries)]))
         if block and taken + cells > width:
             yield block
             block, taken = [], 0
@@ -76,15 +76,15 @@ def _heading(ranking: Ranking) -> str:
     return ranking.column.name + {"higher": " ↑", "lower": " ↓", "": ""}[ranking.column.better]
 
 
-def _cell(ranking: Ranking, standing: Standing) -> str:
-    spread = f" ±{ranking.text((standing.high - standing.low) / 2)}" if standing.known else ""
-    return f"{ranking.text(standing.mean)}{spread}"
+def _cell(ranking: Ranking, entry: Entry) -> str:
+    spread = f" ±{ranking.text((entry.high - entry.low) / 2)}" if entry.known else ""
+    return f"{ranking.text(entry.mean)}{spread}"
 
 
-def _sign(standing: Standing) -> str:
-    if standing.best:
+def _sign(entry: Entry) -> str:
+    if entry.best:
         return BEST
-    return LEVEL if standing.known and standing.level else ""
+    return LEVEL if entry.known and entry.tied else ""
 
 
 def _table(block: Sequence[Ranking], found: Sequence[Ranking]) -> Table:
@@ -96,15 +96,15 @@ def _table(block: Sequence[Ranking], found: Sequence[Ranking]) -> Table:
         table.add_column(no_wrap=True, min_width=2)
         headings += [Text(_heading(ranking), style="dim"), Text()]
     table.add_row(*headings)
-    methods = dict.fromkeys(s.method for ranking in [found[0], *found] for s in ranking.standings)
+    methods = dict.fromkeys(s.method for ranking in [found[0], *found] for s in ranking.entries)
     for method in methods:
         cells = []
         for ranking in block:
-            standing = ranking.of(method)
-            if standing is None:
+            entry = ranking.of(method)
+            if entry is None:
                 cells += [Text("–", style="dim"), Text()]
             else:
-                style = "bold" if standing.best else "dim" if standing.ahead is False else ""
-                cells += [Text(_cell(ranking, standing), style=style), Text(_sign(standing))]
+                style = "bold" if entry.best else "dim" if entry.better_than_random is False else ""
+                cells += [Text(_cell(ranking, entry), style=style), Text(_sign(entry))]
         table.add_row(Text(visible(method)), *cells, style="dim" if method == RANDOM else "")
     return table

@@ -32,11 +32,11 @@ class Candidate:
         behind_low: Where that difference's interval begins.
         behind_high: Where it ends.
         first: How often, of many draws of texts, it is the best.
-        level: Whether it cannot be told apart from the best: the difference's interval holds 0.
+        tied: Whether it cannot be told apart from the best: the difference's interval holds 0.
         above_random: By how much it is better than a random order.
         above_random_low: Where that difference's interval begins.
         above_random_high: Where it ends.
-        at_home: Whether it removes parts of the prompt itself, as the measure does.
+        self_removing: Whether it removes parts of the prompt itself, as the measure does.
         seconds: A text, without the forward pass that all methods share; NaN for the random order.
         forward: Forward passes a text.
         backward: Backward passes a text.
@@ -51,11 +51,11 @@ class Candidate:
     behind_low: float
     behind_high: float
     first: float
-    level: bool
+    tied: bool
     above_random: float
     above_random_low: float
     above_random_high: float
-    at_home: bool
+    self_removing: bool
     seconds: float
     forward: float
     backward: float
@@ -113,14 +113,14 @@ class Recommendation(Shown, Saved):
         return found
 
     @property
-    def level(self) -> list[Candidate]:
+    def tied(self) -> list[Candidate]:
         """The methods that cannot be told apart from the best."""
-        return [candidate for candidate in self.candidates[1:] if candidate.level]
+        return [candidate for candidate in self.candidates[1:] if candidate.tied]
 
     @property
-    def best_away(self) -> Candidate | None:
+    def best_other(self) -> Candidate | None:
         """The best of the methods that have no advantage by removing parts of the prompt themselves."""
-        return next((candidate for candidate in self.candidates if not candidate.at_home), None)
+        return next((candidate for candidate in self.candidates if not candidate.self_removing), None)
 
     @property
     def verdict(self) -> str:
@@ -186,8 +186,8 @@ def verdict(found: Recommendation) -> Iterator[str]:
     else:
         yield f"Trust {best.method}: {number} on {found.texts} texts, first in {best.first:.0%} of resamples."
         yield _others(found)
-    if best.at_home:
-        yield _away(found)
+    if best.self_removing:
+        yield _self_removing(found)
     worse = [c.method for c in found.candidates if not c.beats_random]
     if best.beats_random and worse:
         yield f"Not better than a random order, by this measure: {', '.join(worse)}."
@@ -197,24 +197,24 @@ def verdict(found: Recommendation) -> Iterator[str]:
 
 
 def _others(found: Recommendation) -> str:
-    level = found.level
-    if not level and len(found.candidates) > 1:
+    tied = found.tied
+    if not tied and len(found.candidates) > 1:
         second = found.candidates[1]
         lead = _interval(second.behind, second.behind_low, second.behind_high)
         return f"It is ahead of every other method; of the next, {second.method}, by {lead}."
-    if not level:
+    if not tied:
         return "No other method could be compared."
-    cheapest = min([c for c in (found.best, *level) if c.beats_random], key=lambda candidate: candidate.seconds)
+    cheapest = min([c for c in (found.best, *tied) if c.beats_random], key=lambda candidate: candidate.seconds)
     return (
-        f"It cannot be told apart from {', '.join(c.method for c in level)}; the cheapest of these is "
+        f"It cannot be told apart from {', '.join(c.method for c in tied)}; the cheapest of these is "
         f"{cheapest.method}, at {_number(cheapest.seconds)} s a text."
     )
 
 
-def _away(found: Recommendation) -> str:
-    """What to say of a best method that has a home advantage."""
-    home = f"{found.best.method} removes parts of the prompt itself, as this measure does, and so plays at home"
-    other = found.best_away
+def _self_removing(found: Recommendation) -> str:
+    """What to say of a best method that removes parts itself, as the measure does."""
+    home = f"{found.best.method} removes parts of the prompt itself, as this measure does, which favours it"
+    other = found.best_other
     if other is None:
         return f"{home}, like all the others."
     behind = f"{_interval(other.behind, other.behind_low, other.behind_high)} behind"

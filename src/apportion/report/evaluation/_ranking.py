@@ -1,4 +1,4 @@
-"""Standings: for each measure the methods from best to worst, and which of them cannot be told apart."""
+"""Ranking: for each measure the methods from best to worst, and which of them cannot be told apart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from apportion.results.evaluation import RANDOM, Column, Evaluation, Only
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class Entry:
     """One method by one measure.
 
     Args:
@@ -20,8 +20,8 @@ class Standing:
         low: Where the mean's interval begins; NaN where there is none.
         high: Where it ends.
         best: Whether no method has a better mean.
-        level: Whether the items do not tell it from the best method.
-        ahead: Whether the items tell that it is better than a random order; None where that was not asked.
+        tied: Whether the items do not tell it from the best method.
+        better_than_random: Whether the items tell that it is better than a random order; None where that was not asked.
     """
 
     method: str
@@ -30,8 +30,8 @@ class Standing:
     low: float
     high: float
     best: bool = False
-    level: bool = False
-    ahead: bool | None = None
+    tied: bool = False
+    better_than_random: bool | None = None
 
     @property
     def known(self) -> bool:
@@ -45,18 +45,18 @@ class Ranking:
 
     Args:
         column: The measure.
-        standings: At least one.
+        entries: At least one.
     """
 
     column: Column
-    standings: tuple[Standing, ...]
+    entries: tuple[Entry, ...]
 
-    def of(self, method: str) -> Standing | None:
-        """A method's standing; None where it has no number."""
-        return next((standing for standing in self.standings if standing.method == method), None)
+    def of(self, method: str) -> Entry | None:
+        """A method's entry; None where it has no number."""
+        return next((entry for entry in self.entries if entry.method == method), None)
 
     @property
-    def random(self) -> Standing | None:
+    def random(self) -> Entry | None:
         """What a random order comes to."""
         return self.of(RANDOM)
 
@@ -65,12 +65,12 @@ class Ranking:
         """The ranking in one sentence; empty where neither end is better."""
         if not self.column.better:
             return ""
-        best = self.standings[0]
+        best = self.entries[0]
         if not best.known:
             return "One item tells no method from another."
-        if self.random is not None and not any(standing.ahead for standing in self.standings):
+        if self.random is not None and not any(entry.better_than_random for entry in self.entries):
             return "No method is told to be better than a random order."
-        level = [standing.method for standing in self.standings if standing.level and not standing.best]
+        level = [entry.method for entry in self.entries if entry.tied and not entry.best]
         return f"{best.method} is best" + (f"; {listed(level)} cannot be told from it." if level else ".")
 
     def text(self, value: float) -> str:
@@ -79,7 +79,7 @@ class Ranking:
 
     @property
     def _decimals(self) -> int:
-        sizes = [abs(v) for s in self.standings for v in (s.mean, s.low, s.high) if math.isfinite(v) and v]
+        sizes = [abs(v) for s in self.entries for v in (s.mean, s.low, s.high) if math.isfinite(v) and v]
         return max(0, min(6, 2 - math.floor(math.log10(max(sizes))))) if sizes else 2
 
 
@@ -97,11 +97,11 @@ def rankings(evaluation: Evaluation, *, only: Only = "all") -> list[Ranking]:
     for column in evaluation.columns:
         rows = summary[summary["measure"] == column.name].to_dict("records")
         if rows and not column.curve:
-            found.append(Ranking(column=column, standings=_ranked(evaluation, column, rows, only)))
+            found.append(Ranking(column=column, entries=_ranked(evaluation, column, rows, only)))
     return found
 
 
-def _ranked(evaluation: Evaluation, column: Column, rows: list[dict[str, Any]], only: Only) -> tuple[Standing, ...]:
+def _ranked(evaluation: Evaluation, column: Column, rows: list[dict[str, Any]], only: Only) -> tuple[Entry, ...]:
     order = {method: place for place, method in enumerate(evaluation.methods)}
     rows.sort(key=lambda row: order[row["method"]])
     judged = bool(column.better)
@@ -112,15 +112,15 @@ def _ranked(evaluation: Evaluation, column: Column, rows: list[dict[str, Any]], 
     compared = judged and any(row["method"] == RANDOM for row in rows)
     ahead = _told(evaluation, column, RANDOM, only)[1] if compared else set()
     return tuple(
-        Standing(
+        Entry(
             method=row["method"],
             n=int(row["n"]),
             mean=row["mean"],
             low=row["low"],
             high=row["high"],
             best=judged and row["mean"] == rows[0]["mean"],
-            level=row["method"] in level,
-            ahead=row["method"] in ahead if compared and row["method"] != RANDOM else None,
+            tied=row["method"] in level,
+            better_than_random=row["method"] in ahead if compared and row["method"] != RANDOM else None,
         )
         for row in rows
     )
