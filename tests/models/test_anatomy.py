@@ -14,10 +14,10 @@ from transformers import PreTrainedModel
 
 from apportion import ApportionError
 from apportion.models.anatomy._anatomy import Anatomy, anatomy
+from apportion.models.anatomy._capturing import Call
 from apportion.models.anatomy._frozen_norm import frozen_norm
 from apportion.models.anatomy._linear_output import linear_output
-from apportion.models.anatomy._meeting import check_tokens_meet_in_attention
-from apportion.models.anatomy._watching import Call
+from apportion.models.anatomy._mixes_tokens import check_tokens_mix_in_attention
 from tests.tiny import CAUSAL, SMALL, InFloat64, build, inputs_of, tiny, with_random_weights
 
 SERVED = (
@@ -205,8 +205,8 @@ def test_a_model_that_does_something_else_is_refused_by_the_name_of_the_part(pat
 
 
 def test_the_check_of_where_tokens_meet_reads_the_structure():
-    check_tokens_meet_in_attention(tiny("gpt2"), inputs_of("gpt2"))
-    check_tokens_meet_in_attention(tiny("bert_classifier"), inputs_of("bert_classifier"))
+    check_tokens_mix_in_attention(tiny("gpt2"), inputs_of("gpt2"))
+    check_tokens_mix_in_attention(tiny("bert_classifier"), inputs_of("bert_classifier"))
     config = transformers.JambaConfig(
         **{**CAUSAL, "num_hidden_layers": 2, "attn_layer_period": 2, "attn_layer_offset": 1},
         mamba_d_state=4,
@@ -215,7 +215,7 @@ def test_the_check_of_where_tokens_meet_reads_the_structure():
     )
     jamba = with_random_weights(transformers.JambaForCausalLM(config))
     with pytest.raises(ApportionError, match="JambaForCausalLM tokens meet in other ways"):
-        check_tokens_meet_in_attention(jamba, inputs_of("llama"))
+        check_tokens_mix_in_attention(jamba, inputs_of("llama"))
 
 
 @pytest.mark.parametrize("broken", [False, True])

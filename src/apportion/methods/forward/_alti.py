@@ -11,7 +11,7 @@ from torch import Tensor
 from apportion.core import progress
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
-from apportion.methods.forward._described import described, rows_read
+from apportion.methods.forward._decomposed import decomposed, rows_read
 from apportion.models.anatomy import Layer
 from apportion.task import AttributionTask
 
@@ -43,7 +43,7 @@ class ALTI(Method):
         return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
 
     def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
-        layers = described(task).layers
+        layers = decomposed(task).layers
         rows = rows_read(task)
         for layer in progress(reversed(layers), "following tokens", show=task.progress, total=len(layers)):
             rows = rows @ contributions(layer, layer.weights()).double().cpu()

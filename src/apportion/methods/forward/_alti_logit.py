@@ -15,7 +15,7 @@ from apportion.core import ApportionError, Ledger, progress
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods.forward._alti import contributions
-from apportion.methods.forward._described import described
+from apportion.methods.forward._decomposed import decomposed
 from apportion.models.anatomy import Anatomy, FrozenNorm, LinearOutput, linear_output
 from apportion.relevance import layer_label
 from apportion.task import AttributionTask
@@ -72,7 +72,7 @@ class ALTILogit(Method):
                     f"{self.name} divides logits and differences of logits, not {function.unit} ({function.label}); "
                     "leave out unit=, or use attnlrp, input-x-gradient or leave-one-out."
                 )
-        found = described(task)
+        found = decomposed(task)
         linear_outputs = _linear_outputs(task, found)
         books = _Books(len(linear_outputs), task.prompts[0].length)
         for t, one in enumerate(linear_outputs):

@@ -11,7 +11,7 @@ from torch import Tensor
 from apportion.core import ApportionError
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
-from apportion.methods.forward._attended import Attended, Attention, refuse_images
+from apportion.methods.forward._captured_attention import Attention, CapturedAttention, refuse_images
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
 from apportion.task import AttributionTask
 
@@ -51,7 +51,7 @@ class Chefer(Method):
         return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
 
     def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
-        seen = Attended(task)
+        seen = CapturedAttention(task)
         if len(task.prompts[0].parts) < 2:
             return sum_of([stack.laid(self._rows(stack, seen)) for stack in stacks_of(seen, self.name)])
         refuse_images(task.prompts[0], f"{self.name} of encoder-decoders")
@@ -63,7 +63,7 @@ class Chefer(Method):
             rows.append(row)
         return torch.stack(rows)
 
-    def _rows(self, stack: Stack, seen: Attended) -> Float[Tensor, "targets places"]:
+    def _rows(self, stack: Stack, seen: CapturedAttention) -> Float[Tensor, "targets places"]:
         rows = torch.stack([_one_stack(stack, seen, target) for target in range(len(stack.reading))])
         return rows if self.identity else rows - stack.reading
 
@@ -73,14 +73,14 @@ def weighted_attention(probabilities: Tensor, gradient: Tensor) -> Float[Tensor,
     return (probabilities[0].detach() * gradient).clamp(min=0).double().mean(0).cpu()
 
 
-def _one_stack(stack: Stack, seen: Attended, target: int) -> Float[Tensor, " places"]:
+def _one_stack(stack: Stack, seen: CapturedAttention, target: int) -> Float[Tensor, " places"]:
     calls, row = stack.calls(seen), stack.reading[target].clone()
     for call, gradient in zip(reversed(calls), reversed(stack.gradients(seen, target)), strict=True):
         row = row + row @ weighted_attention(call.probabilities, gradient)
     return row
 
 
-def _two_stacks(seen: Attended, target: int, start: Float[Tensor, " tokens"]) -> Float[Tensor, " features"]:
+def _two_stacks(seen: CapturedAttention, target: int, start: Float[Tensor, " tokens"]) -> Float[Tensor, " features"]:
     """Scores of the encoder's tokens and then of the decoder's."""
     source, decoded = seen.task.prompts[0].parts.values()
     encoder_calls, decoder_calls = _by_stack(seen)
@@ -109,7 +109,7 @@ def _normalised(relevance: Float[Tensor, "token token"]) -> Float[Tensor, "token
     return torch.where(total > 0, gained / total.where(total > 0, 1), 0) + identity
 
 
-def _by_stack(seen: Attended) -> tuple[list[Attention], list[Attention]]:
+def _by_stack(seen: CapturedAttention) -> tuple[list[Attention], list[Attention]]:
     """Calls in the encoder; and in the decoder, where each layer looks at its own tokens and then at the encoder's."""
     model = seen.task.head.model
     encoder = getattr(model, "get_encoder", lambda: None)()

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from apportion.core import ApportionError
-from apportion.methods.forward._attended import outputs_read
+from apportion.methods.forward._captured_attention import outputs_read
 from apportion.methods.forward._layer_inputs import reading_through
 from apportion.models.anatomy import Heads, anatomy, attention_through, in_evaluation, same, tolerance_of
 from apportion.task import AttributionTask

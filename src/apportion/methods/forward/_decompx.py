@@ -15,7 +15,7 @@ from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
 from apportion.methods._target_function import with_target_function
 from apportion.methods.backward import shares_of_tokens
-from apportion.methods.forward._attended import Attended, outputs_read, refuse_images
+from apportion.methods.forward._captured_attention import CapturedAttention, outputs_read, refuse_images
 from apportion.methods.forward._components import components_of_outputs
 from apportion.methods.forward._layer_inputs import first_layers, reading_through
 from apportion.relevance import CP_LRP, Leaf, Trace, record_forward
@@ -70,7 +70,7 @@ class DecompX(Method):
 
     def _of_example(self, task: AttributionTask) -> tuple[Tensor, Ledger]:
         refuse_images(task.prompts[0], self.name)
-        seen = Attended(task)
+        seen = CapturedAttention(task)
         _ = seen.reading  # refuses a model that mixes tokens in other ways than attention
         firsts = first_layers(seen)
         if self.bias == "absdot":

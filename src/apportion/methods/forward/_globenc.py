@@ -10,7 +10,7 @@ from torch import Tensor
 
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
-from apportion.methods.forward._attended import Attended
+from apportion.methods.forward._captured_attention import CapturedAttention
 from apportion.models.anatomy import Layer, anatomy
 from apportion.task import AttributionTask
 
@@ -41,7 +41,7 @@ class GlobEnc(Method):
         return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
 
     def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
-        seen = Attended(task)
+        seen = CapturedAttention(task)
         seen.self_attentions(self.name)
         rows = torch.stack(seen.reading)
         layers = anatomy(task.head.model, task.inputs).layers

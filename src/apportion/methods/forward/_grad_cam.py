@@ -13,7 +13,7 @@ from torch import Tensor
 from apportion.core import ApportionError
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
-from apportion.methods.forward._attended import Attended, layer_of, outputs_read
+from apportion.methods.forward._captured_attention import CapturedAttention, layer_of, outputs_read
 from apportion.methods.forward._layer_inputs import reading_through
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
 from apportion.task import AttributionTask
@@ -64,7 +64,7 @@ class AttentionGradCAM(Method):
         return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
 
     def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
-        seen = Attended(task)
+        seen = CapturedAttention(task)
         stacks = stacks_of(seen, self.name)
         for stack in stacks:
             count = len(stack.numbers)
@@ -77,7 +77,7 @@ class AttentionGradCAM(Method):
             return self._of_features(seen, stacks)
         return sum_of([stack.laid(self._of_attention(stack, seen)) for stack in stacks])
 
-    def _of_attention(self, stack: Stack, seen: Attended) -> Float[Tensor, "targets places"]:
+    def _of_attention(self, stack: Stack, seen: CapturedAttention) -> Float[Tensor, "targets places"]:
         attention = stack.calls(seen)[self.layer].probabilities[0].detach().double()
         rows = []
         for target, start in enumerate(stack.reading):
@@ -86,7 +86,7 @@ class AttentionGradCAM(Method):
             rows.append(start @ weighted.cpu())
         return torch.stack(rows)
 
-    def _of_features(self, seen: Attended, stacks: Sequence[Stack]) -> Float[Tensor, "targets features"]:
+    def _of_features(self, seen: CapturedAttention, stacks: Sequence[Stack]) -> Float[Tensor, "targets features"]:
         task = seen.task
         layers = [layer_of(stack.calls(seen)[self.layer].path) for stack in stacks]
         hidden: dict[int, Tensor] = {}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
-from apportion.methods.forward._attended import Attended
+from apportion.methods.forward._captured_attention import CapturedAttention
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
 from apportion.task import AttributionTask
 
@@ -39,11 +39,11 @@ class GradRollout(Method):
         return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
 
     def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
-        seen = Attended(task)
+        seen = CapturedAttention(task)
         return sum_of([stack.laid(_rows(stack, seen)) for stack in stacks_of(seen, self.name)])
 
 
-def _rows(stack: Stack, seen: Attended) -> Float[Tensor, "targets places"]:
+def _rows(stack: Stack, seen: CapturedAttention) -> Float[Tensor, "targets places"]:
     calls, rows = stack.calls(seen), []
     for target, row in enumerate(stack.reading):
         for call, gradient in zip(reversed(calls), reversed(stack.gradients(seen, target)), strict=True):

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from apportion.core import ApportionError
-from apportion.methods.forward._attended import Attended, layer_of
+from apportion.methods.forward._captured_attention import CapturedAttention, layer_of
 
 
-def first_layers(seen: Attended) -> list[str]:
+def first_layers(seen: CapturedAttention) -> list[str]:
     """The path of each stack's first layer: one for a model of one stack; for two, the encoder's comes first.
 
     Raises:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.methods.forward._attended import Attended, Attention, cut, layer_of
+from apportion.methods.forward._captured_attention import Attention, CapturedAttention, cut, layer_of
 from apportion.models.inputs import ContinuousInput, layout_of
 from apportion.relevance import NAME as VISUAL_TOKENS
 from apportion.relevance import Leaf
@@ -23,7 +23,7 @@ class Stack:
     """One stack of self-attention.
 
     Args:
-        numbers: Of its calls among `Attended.attentions`, first layer first.
+        numbers: Of its calls among `CapturedAttention.attentions`, first layer first.
         reading: Which rows of its last layer each target reads, as weights that sum to 1.
         features: For each place the number of the feature that it stands for; -1 for a place of the model's own, such
             as CLS and registers, and for one that holds the place of an image in a text.
@@ -35,11 +35,11 @@ class Stack:
     features: Int[Tensor, " places"]
     count: int
 
-    def calls(self, seen: Attended) -> list[Attention]:
+    def calls(self, seen: CapturedAttention) -> list[Attention]:
         """Its calls, first layer first."""
         return [seen.attentions[number] for number in self.numbers]
 
-    def gradients(self, seen: Attended, target: int) -> list[Tensor]:
+    def gradients(self, seen: CapturedAttention, target: int) -> list[Tensor]:
         """The derivative of a target by the probabilities of each of its calls, (head, query, key)."""
         found = seen.gradients(target)
         return [found[number] for number in self.numbers]
@@ -55,7 +55,7 @@ def sum_of(parts: Sequence[Float[Tensor, "targets features"]]) -> Float[Tensor, 
     return torch.stack(list(parts)).sum(0)
 
 
-def stacks_of(seen: Attended, method: str) -> list[Stack]:
+def stacks_of(seen: CapturedAttention, method: str) -> list[Stack]:
     """The stacks whose places are the prompt's features: one of a text or an image, two of a model of pairs.
 
     What each place stands for, and which places a target reads, is found by structure: nothing may come to a place past
@@ -89,7 +89,7 @@ def stacks_of(seen: Attended, method: str) -> list[Stack]:
     return found
 
 
-def _by_stack(seen: Attended) -> list[tuple[int, ...]]:
+def _by_stack(seen: CapturedAttention) -> list[tuple[int, ...]]:
     """Numbers of the calls that the targets depend on, by the list of layers that they stand in."""
     gradients = seen.backward(seen.outputs, [seed.sum(0) for seed in seen.task.target_values.seeds], _mixed(seen))
     found: dict[str, list[int]] = {}
@@ -100,11 +100,11 @@ def _by_stack(seen: Attended) -> list[tuple[int, ...]]:
     return [tuple(numbers) for numbers in found.values()]
 
 
-def _mixed(seen: Attended) -> list[Tensor]:
+def _mixed(seen: CapturedAttention) -> list[Tensor]:
     return [call.mixed for call in seen.attentions]
 
 
-def _stack(seen: Attended, method: str, numbers: tuple[int, ...]) -> Stack:
+def _stack(seen: CapturedAttention, method: str, numbers: tuple[int, ...]) -> Stack:
     calls = [seen.attentions[number] for number in numbers]
     places = calls[0].probabilities.shape[2]
     ground = _Ground.of(seen, method, calls[0], places)
@@ -131,7 +131,7 @@ def _heads_at(call: Attention, place: int) -> list[Tensor]:
     return [tensor[:, :, place] for tensor in (call.heads.query, call.heads.key, call.heads.value)]
 
 
-def _rows_read(seen: Attended, target: int, last: Attention) -> Float[Tensor, " places"]:
+def _rows_read(seen: CapturedAttention, target: int, last: Attention) -> Float[Tensor, " places"]:
     """The rows of a stack's last layer that a target depends on, as weights that sum to 1."""
     seeds = [seed[target] for seed in seen.task.target_values.seeds]
     pools = [output for output, _ in seen.pools]
@@ -152,7 +152,7 @@ def _rows_read(seen: Attended, target: int, last: Attention) -> Float[Tensor, " 
     return rows / rows.sum().clamp(min=1)
 
 
-def _read_by(last: Attention, seen: Attended) -> bool:
+def _read_by(last: Attention, seen: CapturedAttention) -> bool:
     """Whether an attention that pools looks at what comes from this stack."""
     outputs = [output for output, _ in seen.pools]
     (gradient,) = seen.backward(outputs, [torch.ones_like(output) for output in outputs], [last.mixed])
@@ -176,7 +176,7 @@ class _Ground:
     first: int
 
     @classmethod
-    def of(cls, seen: Attended, method: str, call: Attention, places: int) -> _Ground:
+    def of(cls, seen: CapturedAttention, method: str, call: Attention, places: int) -> _Ground:
         prompt = seen.task.prompts[0]
         own = [leaf for leaf in seen.trace.leaves.values() if leaf.role == "special tokens"]
         names = {*prompt.parts, *(continuous.name for continuous in prompt.continuous_inputs)}
@@ -200,7 +200,9 @@ class _Ground:
             f"{method} cannot tell apart; {OTHERS}."
         )
 
-    def reached(self, seen: Attended, outputs: Sequence[Tensor], seeds: Sequence[Tensor] | None = None) -> set[int]:
+    def reached(
+        self, seen: CapturedAttention, outputs: Sequence[Tensor], seeds: Sequence[Tensor] | None = None
+    ) -> set[int]:
         """The places that outputs depend on past all attention; -1 for what is the model's own."""
         seeds = [torch.ones_like(output) for output in outputs] if seeds is None else list(seeds)
         with cut(seen.attentions):
@@ -212,7 +214,7 @@ class _Ground:
         return found
 
 
-def _of_text(seen: Attended, leaves: Sequence[Leaf], part: str) -> tuple[list[Tensor], Tensor]:
+def _of_text(seen: CapturedAttention, leaves: Sequence[Leaf], part: str) -> tuple[list[Tensor], Tensor]:
     """Places of tokens, and of visual tokens where they are put among them; and the places' features."""
     prompt = seen.task.prompts[0]
     start, count = prompt.starts[part], prompt.parts[part]
@@ -239,7 +241,7 @@ def _of_text(seen: Attended, leaves: Sequence[Leaf], part: str) -> tuple[list[Te
     return found, features
 
 
-def _rows_of_visual_tokens(seen: Attended, held: int) -> Int[Tensor, " place"]:
+def _rows_of_visual_tokens(seen: CapturedAttention, held: int) -> Int[Tensor, " place"]:
     """The feature of each place that holds a visual token, in their order."""
     continuous = next(
         continuous for continuous in seen.task.prompts[0].continuous_inputs if continuous.name == VISUAL_TOKENS
@@ -250,7 +252,9 @@ def _rows_of_visual_tokens(seen: Attended, held: int) -> Int[Tensor, " place"]:
     return owner
 
 
-def _of_image(seen: Attended, method: str, continuous: ContinuousInput, call: Attention) -> tuple[Tensor, Tensor]:
+def _of_image(
+    seen: CapturedAttention, method: str, continuous: ContinuousInput, call: Attention
+) -> tuple[Tensor, Tensor]:
     """The place of each element of an image, whose patches stand last; and the places' features."""
     places = call.probabilities.shape[2]
     task = seen.task

@@ -15,7 +15,7 @@ from transformers import Cache
 from apportion.core import ApportionError, progress
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
-from apportion.methods.forward._attended import TOLERANCE, Attended, layer_of
+from apportion.methods.forward._captured_attention import TOLERANCE, CapturedAttention, layer_of
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
 from apportion.models.anatomy import Heads, attention_through, in_evaluation
 from apportion.task import TOKENS_AT_ONCE, AttributionTask
@@ -44,11 +44,11 @@ class ValueZeroing(Method):
         return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
 
     def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
-        seen = Attended(task)
+        seen = CapturedAttention(task)
         return sum_of([stack.laid(_rows(task, stack, seen)) for stack in stacks_of(seen, self.name)])
 
 
-def _rows(task: AttributionTask, stack: Stack, seen: Attended) -> Float[Tensor, "targets places"]:
+def _rows(task: AttributionTask, stack: Stack, seen: CapturedAttention) -> Float[Tensor, "targets places"]:
     attentions, rows = stack.calls(seen), stack.reading
     layers = _layers(task, [call.path for call in attentions])
     work = list(zip(layers, attentions, strict=True))[::-1]

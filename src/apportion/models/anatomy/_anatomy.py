@@ -14,9 +14,9 @@ from transformers.pytorch_utils import Conv1D
 
 from apportion.core import ApportionError
 from apportion.models.anatomy._attention import Heads
+from apportion.models.anatomy._capturing import OTHERS, Call, Captured, Frame, captured, same, tolerance_of
 from apportion.models.anatomy._frozen_norm import FrozenNorm, frozen_norm
-from apportion.models.anatomy._meeting import check_tokens_meet_in_attention
-from apportion.models.anatomy._watching import OTHERS, Call, Frame, Watched, same, tolerance_of, watched
+from apportion.models.anatomy._mixes_tokens import check_tokens_mix_in_attention
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Anatomy:
     """
 
     layers: Sequence[Layer]
-    watched: Watched
+    watched: Captured
 
     @property
     def output(self) -> Any:
@@ -165,8 +165,8 @@ def anatomy(model: nn.Module, inputs: Mapping[str, Any]) -> Anatomy:
     Raises:
         ApportionError: A part was not found, or the parts found do not rebuild what the model computed to 1e-4.
     """
-    layers, seen = watched(model, inputs, partial(_layer, type(model).__name__))
-    check_tokens_meet_in_attention(model, inputs)
+    layers, seen = captured(model, inputs, partial(_layer, type(model).__name__))
+    check_tokens_mix_in_attention(model, inputs)
     return Anatomy(layers, seen)
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from apportion.models.anatomy._watching import Call, same, tolerance_of
+from apportion.models.anatomy._capturing import Call, same, tolerance_of
 
 
 @dataclass(frozen=True)

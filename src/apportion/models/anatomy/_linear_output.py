@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from apportion.core import ApportionError
 from apportion.models.anatomy._anatomy import bias_of, matrix
+from apportion.models.anatomy._capturing import OTHERS, Call, Captured, tolerance_of
 from apportion.models.anatomy._frozen_norm import frozen_norm
-from apportion.models.anatomy._watching import OTHERS, Call, Watched, tolerance_of
 
 #: Functions that a head may apply without a module of its own; the one that rebuilds what follows is taken.
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -58,7 +58,7 @@ class _Way:
 
 
 def linear_output(
-    model: nn.Module, seen: Watched, logits: Float[Tensor, " outputs"], weights: Float[Tensor, " outputs"]
+    model: nn.Module, seen: Captured, logits: Float[Tensor, " outputs"], weights: Float[Tensor, " outputs"]
 ) -> LinearOutput:
     """Follow a weighted sum of outputs back to the last layer, through linear maps, norms and activations.
 
@@ -89,7 +89,7 @@ def linear_output(
     )
 
 
-def _unembedded(model: nn.Module, seen: Watched, logits: Tensor, weights: Tensor) -> _Way:
+def _unembedded(model: nn.Module, seen: Captured, logits: Tensor, weights: Tensor) -> _Way:
     """The first step back: the linear map that made the outputs, which may then have been scaled or capped."""
     cap: float = getattr(getattr(model, "config", None), "final_logit_softcapping", None) or 0.0
     for call in reversed(seen.calls):
@@ -132,7 +132,7 @@ def _row_of(tensor: Tensor, vector: Tensor) -> int | None:
     return best if off[best] <= tolerance_of(vector) * vector.double().norm() else None
 
 
-def _one_step(seen: Watched, way: _Way) -> bool:
+def _one_step(seen: Captured, way: _Way) -> bool:
     """Go back through the norm or linear map that gave what is read here."""
     for call in reversed(seen.calls):
         row = _row_of(call.output, way.vector)
@@ -167,7 +167,7 @@ def _through_norm(call: Call, row: int, way: _Way) -> bool:
     return True
 
 
-def _activation(seen: Watched, way: _Way) -> bool:
+def _activation(seen: Captured, way: _Way) -> bool:
     """Go back through an element-wise function by its slope act(z)/z."""
     for call in reversed(seen.calls):
         if call.output.shape[-1] != len(way.vector) or not call.output.is_floating_point():

@@ -24,7 +24,7 @@ IMAGES = ("pixel_values", "other_pixel_values", "pixel_values_videos")
 
 
 @dataclass(frozen=True)
-class Seen:
+class ImageContext:
     """What turns inputs into continuous_inputs.
 
     Args:
@@ -40,7 +40,7 @@ class Seen:
     images: tuple[Any, ...] = ()
 
 
-def with_continuous_inputs(prompt: Prompt, seen: Seen) -> Prompt:
+def with_continuous_inputs(prompt: Prompt, seen: ImageContext) -> Prompt:
     """The prompt with a continuous input for each input of images, whose features come before the tokens'.
 
     Raises:
@@ -70,7 +70,7 @@ def _with_placeholders(prompt: Prompt, model: nn.Module) -> Prompt:
     return replace(prompt, features=tuple(features))
 
 
-def _continuous_input(name: str, prompt: Prompt, seen: Seen, image: Any, first: int) -> ContinuousInput:
+def _continuous_input(name: str, prompt: Prompt, seen: ImageContext, image: Any, first: int) -> ContinuousInput:
     layout = layout_of(seen.model, name, dict(prompt.inputs))
     images = [shown(one, seen.processor) for one in layout.images(prompt.inputs[name])]
     held = sum(feature.kind == "placeholder" for feature in prompt.features)
@@ -99,7 +99,7 @@ def _continuous_input(name: str, prompt: Prompt, seen: Seen, image: Any, first: 
     )
 
 
-def _fitted(seen: Seen, image: Any, size: tuple[int, int]) -> tuple[AnyRegions, list[str]]:
+def _fitted(seen: ImageContext, image: Any, size: tuple[int, int]) -> tuple[AnyRegions, list[str]]:
     """Regions in the size that the model sees, and the names of masks."""
     if isinstance(seen.regions, str | int):
         return seen.regions, []

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from apportion.core import ApportionError
-from apportion.models.inputs._continuous_inputs import Seen, with_continuous_inputs
+from apportion.models.inputs._continuous_inputs import ImageContext, with_continuous_inputs
 from apportion.models.inputs._images import processed
 from apportion.models.inputs._mixed import (
     prompt_of_caption,
@@ -45,7 +45,7 @@ def prompts_given(
     for one in singles(prompt, model):
         made = replace(_read(one, model, processor, regions).to(device), form=one.form)
         if one.form not in ("own", "sound"):  # which come with their continuous_inputs
-            made = with_continuous_inputs(made, Seen(model, processor, regions, one.images))
+            made = with_continuous_inputs(made, ImageContext(model, processor, regions, one.images))
         found.append(with_sides(made) if one.form == "images" else made)
     return found
 

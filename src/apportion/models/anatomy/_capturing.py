@@ -71,7 +71,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Watched:
+class Captured:
     """What a watched pass left besides its layers.
 
     Args:
@@ -85,9 +85,9 @@ class Watched:
     last: Tensor
 
 
-def watched(
+def captured(
     model: nn.Module, inputs: Mapping[str, Any], on_layer: Callable[[Frame, Tensor], T]
-) -> tuple[list[T], Watched]:
+) -> tuple[list[T], Captured]:
     """Run a model once without a graph and describe each layer as it ends, so that only descriptions are kept.
 
     Args:
@@ -107,7 +107,7 @@ def watched(
     with _hooked(model, watch), in_evaluation(model), torch.no_grad(), attention_through(model, watch.attend):
         output = model(**inputs)
     assert watch.last is not None  # an attention outside of numbered layers was refused when it was called
-    return watch.layers, Watched(tuple(watch.frames[0].calls), output, watch.last)
+    return watch.layers, Captured(tuple(watch.frames[0].calls), output, watch.last)
 
 
 def same(one: Tensor, other: Tensor, tolerance: float = 0.0) -> bool:

@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.methods.forward._attended import Attended, refuse_images
+from apportion.methods.forward._captured_attention import CapturedAttention, refuse_images
 from apportion.models.anatomy import OTHERS, Anatomy, anatomy, same, tolerance_of
 from apportion.task import AttributionTask
 
 
-def described(task: AttributionTask) -> Anatomy:
+def decomposed(task: AttributionTask) -> Anatomy:
     """The anatomy of the model on a task of one example, once its outputs are known to be the model's own.
 
     Raises:
@@ -43,7 +43,7 @@ def rows_read(task: AttributionTask) -> Float[Tensor, "targets n"]:
     """For each target which rows of the last layer it reads, as weights that sum to 1."""
     rows = task.rows[0]
     if not all(rows):
-        return torch.stack(Attended(task).reading)
+        return torch.stack(CapturedAttention(task).reading)
     weights = torch.zeros(len(rows), task.prompts[0].length, dtype=torch.float64)
     for target, places in enumerate(rows):
         weights[target, list(places)] = 1 / len(places)

@@ -67,7 +67,7 @@ def layer_of(path: str) -> str:
     return ".".join(parts[: number + 1])
 
 
-class Attended:
+class CapturedAttention:
     """One example's forward pass through an attention that keeps its probabilities.
 
     Args:

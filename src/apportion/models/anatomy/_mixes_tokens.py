@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from apportion.core import ApportionError
 from apportion.models.anatomy._attention import Heads, attention_through
+from apportion.models.anatomy._capturing import OTHERS
 from apportion.models.anatomy._running import in_evaluation
-from apportion.models.anatomy._watching import OTHERS
 from apportion.relevance import token_embedding
 
 #: So many tokens tell; it is the model's structure that is asked, not what it makes of a text.
 FEW = 5
 
 
-def check_tokens_meet_in_attention(model: nn.Module, inputs: Mapping[str, Any]) -> None:
+def check_tokens_mix_in_attention(model: nn.Module, inputs: Mapping[str, Any]) -> None:
     """Refuse a model in which tokens meet elsewhere too, as in a recurrence or a convolution between attentions.
 
     With nothing coming back through attention, the values and outputs at the last of a few tokens must depend on the
