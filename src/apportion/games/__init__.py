@@ -1,7 +1,7 @@
 """Games over coalitions of features: maskers, payoffs and estimators."""
 
+from apportion.games._coalition_cache import CoalitionCache as CoalitionCache
 from apportion.games._game import CooperativeGame as CooperativeGame
-from apportion.games._kept import Kept as Kept
 from apportion.games._payoff import Payoff as Payoff
 from apportion.games._payoff import presence as presence
 from apportion.games._payoff import target_payoff as target_payoff

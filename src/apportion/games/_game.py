@@ -13,7 +13,7 @@ from torch import Tensor
 
 from apportion.core import ApportionError
 from apportion.core import progress as shown
-from apportion.games._kept import Kept
+from apportion.games._coalition_cache import CoalitionCache
 
 #: How many coalitions the payoff is asked for at once.
 AT_ONCE = 256
@@ -33,7 +33,7 @@ class CooperativeGame:
         budget: The most coalitions that may be evaluated; None for no limit.
         progress: Whether a progress bar may be shown.
         label: What the progress bar says.
-        kept: A file of what has been evaluated, which is gone on with and added to; None for none.
+        cache: A file of what has been evaluated, which is gone on with and added to; None for none.
 
     Raises:
         ApportionError: There is no player, or the file is of a game of other players.
@@ -47,7 +47,7 @@ class CooperativeGame:
         budget: int | None = None,
         progress: bool = False,
         label: str = "coalitions",
-        kept: Kept | None = None,
+        cache: CoalitionCache | None = None,
     ) -> None:
         if players < 1:
             raise ApportionError(f"a game needs at least 1 player to divide its payoff among; {players} were given.")
@@ -55,10 +55,10 @@ class CooperativeGame:
         self._payoff = payoff
         self._places: dict[bytes, int] = {}
         self._known: Tensor | None = None
-        self._kept = kept
+        self._cache = cache
         self._evaluated = torch.zeros(0, players, dtype=torch.bool)
-        if kept is not None and kept.found is not None:
-            self._learn(*kept.found)
+        if cache is not None and cache.found is not None:
+            self._learn(*cache.found)
 
     @property
     def evaluations(self) -> int:
@@ -108,14 +108,14 @@ class CooperativeGame:
 
     def _chunks(self, coalitions: Tensor) -> Iterator[Tensor]:
         """Evaluate coalitions some at a time; the rows of those that are done."""
-        at_once = AT_ONCE if self._kept is None else KEPT_AT_ONCE
+        at_once = AT_ONCE if self._cache is None else KEPT_AT_ONCE
         while len(coalitions):
             chunk, coalitions = coalitions[:at_once], coalitions[at_once:]
             start = time.perf_counter()
             self._learn(chunk, self._paid(chunk))
-            if self._kept is not None:
+            if self._cache is not None:
                 assert self._known is not None
-                self._kept.write(self._evaluated, self._known)
+                self._cache.write(self._evaluated, self._known)
             if time.perf_counter() - start < KEPT_SECONDS:
                 at_once = min(AT_ONCE, 2 * at_once)
             yield from chunk

@@ -19,7 +19,7 @@ from apportion.core import (
     group_feature,
     weights_fingerprint,
 )
-from apportion.games import AnyMasker, Kept, Masker, Players, players_of
+from apportion.games import AnyMasker, CoalitionCache, Masker, Players, players_of
 from apportion.metagame._absence import masker_of
 from apportion.metagame._attribution_payoff import attribution_payoff
 from apportion.metagame._restricted import restricted_payoff
@@ -79,7 +79,7 @@ class Game:
 
 
 @dataclass(frozen=True)
-class Moved:
+class MetaTarget:
     """A target of the metagame.
 
     Args:
@@ -109,20 +109,24 @@ def play(task: AttributionTask, method: Method, rules: Game, *, of: AnyOf = "aut
     """
     start, before, rules = time.perf_counter(), replace(task.passes), rules.among("tokens")
     players = players_of(task, 0, rules.players)
-    moved = moved_of(task, players, "players" if of == "auto" else of)
-    groups = [one.members for one in moved]
+    meta_targets = meta_targets_of(task, players, "players" if of == "auto" else of)
+    groups = [one.members for one in meta_targets]
     masker = masker_of(task, method, rules.masker)
     restricted = restricted_payoff(task, method, players, masker, groups, progress=progress)
     payoff = restricted or attribution_payoff(task, method, players, masker, groups)
     asked = len(task.targets)
-    kept = None if rules.path is None else Kept(rules.path, _told(task, method, masker, players, moved))
+    cache = (
+        None
+        if rules.path is None
+        else CoalitionCache(rules.path, _cache_key(task, method, masker, players, meta_targets))
+    )
     game = MetaGame(
         len(players.groups),
         payoff,
-        [one.player for one in moved] * asked,
+        [one.player for one in meta_targets] * asked,
         progress=progress,
         label="interactions",
-        kept=kept,
+        cache=cache,
     )
     # Of a restricted game every coalition is known once one is, and the third order needs them all.
     known = (restricted is not None and rules.budget == "auto") or rules.order == 3
@@ -135,7 +139,7 @@ def play(task: AttributionTask, method: Method, rules: Game, *, of: AnyOf = "aut
         backward=task.passes.backward - before.backward,
     )
     functions = zip(task.target_values.functions[0], task.target_values.values[0], strict=True)
-    prompt, count = task.prompts[0], len(moved)
+    prompt, count = task.prompts[0], len(meta_targets)
 
     def of_target(t: int, function: TargetFn, value: float) -> Interactions:
         mine = slice(t * count, (t + 1) * count)
@@ -145,8 +149,8 @@ def play(task: AttributionTask, method: Method, rules: Game, *, of: AnyOf = "aut
             main_effect=found.main_effect[mine],
             first_order=found.first_order[mine],
             sources=tuple(players.features[column] for column in players.columns),
-            features=tuple(one.feature for one in moved),
-            source_of=tuple(one.player for one in moved),
+            features=tuple(one.feature for one in meta_targets),
+            source_of=tuple(one.player for one in meta_targets),
             explained=(Explained(label=function.label, unit=function.unit, value=value),),
             index="metagame",
             method=method.name,
@@ -161,7 +165,7 @@ def play(task: AttributionTask, method: Method, rules: Game, *, of: AnyOf = "aut
     return Interactions.joined([of_target(t, function, value) for t, (function, value) in enumerate(functions)])
 
 
-def moved_of(task: AttributionTask, players: Players, targets: AnyOf) -> list[Moved]:
+def meta_targets_of(task: AttributionTask, players: Players, targets: AnyOf) -> list[MetaTarget]:
     """The targets of a metagame.
 
     Raises:
@@ -171,7 +175,7 @@ def moved_of(task: AttributionTask, players: Players, targets: AnyOf) -> list[Mo
     player_of = {members: player for player, members in enumerate(players.groups)}
     shown = [players.features[column] for column in players.columns]
     if targets == "players":
-        return [Moved(shown[k], members, k) for k, members in enumerate(players.groups)]
+        return [MetaTarget(shown[k], members, k) for k, members in enumerate(players.groups)]
     if targets == "features":
         named: Sequence[tuple[str | None, list[int]]] = [(None, [i]) for i in range(len(features))]
     elif targets == "patches":
@@ -182,7 +186,8 @@ def moved_of(task: AttributionTask, players: Players, targets: AnyOf) -> list[Mo
         raise ApportionError(f"of={targets!r} names nothing in this prompt; use 'players' or 'features'.")
     kind: FeatureKind = "word" if targets == "words" else "span"
     return [
-        Moved(group_feature(features, group, kind), tuple(group[1]), player_of.get(tuple(group[1]))) for group in named
+        MetaTarget(group_feature(features, group, kind), tuple(group[1]), player_of.get(tuple(group[1])))
+        for group in named
     ]
 
 
@@ -194,7 +199,9 @@ def _options(rules: Game) -> dict[str, object]:
     }
 
 
-def _told(task: AttributionTask, method: Method, masker: Masker, players: Players, moved: Sequence[Moved]) -> str:
+def _cache_key(
+    task: AttributionTask, method: Method, masker: Masker, players: Players, meta_targets: Sequence[MetaTarget]
+) -> str:
     """A fingerprint of all that a coalition's attributions depend on."""
     return fingerprint(
         {
@@ -209,6 +216,6 @@ def _told(task: AttributionTask, method: Method, masker: Masker, players: Player
             "method": [method.name, method.options, method],
             "masker": [masker.name, masker],
             "players": players.groups,
-            "divided": [one.members for one in moved],
+            "divided": [one.members for one in meta_targets],
         }
     )

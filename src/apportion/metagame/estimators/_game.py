@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from apportion.core import ApportionError, NonFiniteRelevance
-from apportion.games import CooperativeGame, Kept
+from apportion.games import CoalitionCache, CooperativeGame
 
 
 class MetaGame:
@@ -29,7 +29,7 @@ class MetaGame:
         budget: The most coalitions that may be evaluated; None for no limit.
         progress: Whether a progress bar may be shown.
         label: What the progress bar says.
-        kept: As in `CooperativeGame`.
+        cache: As in `CooperativeGame`.
 
     Raises:
         ApportionError: There is no player or no target, or a target is no player.
@@ -47,12 +47,12 @@ class MetaGame:
         budget: int | None = None,
         progress: bool = False,
         label: str = "coalitions",
-        kept: Kept | None = None,
+        cache: CoalitionCache | None = None,
     ) -> None:
         if not player_of or any(player is not None and not 0 <= player < players for player in player_of):
             raise ApportionError(f"the targets {list(player_of)} must be among the {players} players, or None.")
         self.players, self.player_of = players, tuple(player_of)
-        self.game = CooperativeGame(players, payoff, budget=budget, progress=progress, label=label, kept=kept)
+        self.game = CooperativeGame(players, payoff, budget=budget, progress=progress, label=label, cache=cache)
 
     @property
     def targets(self) -> int:

@@ -16,7 +16,7 @@ from apportion.core import ApportionError, write_atomically
 FORMAT = "apportion game 1"
 
 
-class Kept:
+class CoalitionCache:
     """A safetensors file of coalitions and what they are paid.
 
     Args:
@@ -52,13 +52,13 @@ class Kept:
     def _read(self) -> tuple[Tensor, Tensor]:
         try:
             with safetensors.safe_open(self.path, "pt") as file:
-                told = file.metadata() or {}
+                metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, safetensors.SafetensorError) as error:
             raise ApportionError(f"{str(self.path)!r} is not a game's file: {error}; give another path.") from error
-        if told.get("format") != FORMAT or tensors.keys() != {"coalitions", "paid"}:
+        if metadata.get("format") != FORMAT or tensors.keys() != {"coalitions", "paid"}:
             raise ApportionError(f"{str(self.path)!r} is not a game's file; give another path.")
-        if told["task"] != self.task:
+        if metadata["task"] != self.task:
             raise ApportionError(
                 f"{str(self.path)!r} holds the game of another task: the model, prompt, target, method, masker, "
                 "players and targets must be the same; give another path, or delete the file."
