@@ -25,7 +25,7 @@ from apportion.engine import (
 from apportion.evaluation import AnyMeasure, Evaluation, Recommendation, Run, as_data, as_measure, evaluate, recommend
 from apportion.explain._generation import Generation, generation_of
 from apportion.games import AnyMasker
-from apportion.metagame import METHOD_OF, AnyOf, Game, Index, check_index, neighbours, pair_of, play, play_words
+from apportion.metagame import METHOD_OF, AnyOf, Game, Index, check_index, pair_of, play, play_words, related_index
 from apportion.methods import AnyMethod, Propagation, as_method, method_names, required_options
 from apportion.methods.backward import pairwise
 from apportion.models import generated_ids
@@ -261,7 +261,7 @@ class Explainer(Engine):
         if index == "metagame":
             found = play(task, chosen, rules, of=of, progress=progress)
         else:
-            found = neighbours(task, chosen, rules, index, of=of, progress=progress)
+            found = related_index(task, chosen, rules, index, of=of, progress=progress)
         return replace(found, model=self.name)
 
     def _shows(self, prompt: Any) -> bool:

@@ -17,7 +17,7 @@ from apportion.metagame.estimators._game import MetaGame as MetaGame
 from apportion.metagame.estimators._permutations import permutations as permutations
 from apportion.metagame.estimators._regression import regression as regression
 from apportion.metagame.estimators._tree_proxy import tree_proxy as tree_proxy
-from apportion.metagame.indices._neighbours import METHOD_OF as METHOD_OF
-from apportion.metagame.indices._neighbours import Index as Index
-from apportion.metagame.indices._neighbours import check_index as check_index
-from apportion.metagame.indices._neighbours import neighbours as neighbours
+from apportion.metagame.indices._related import METHOD_OF as METHOD_OF
+from apportion.metagame.indices._related import Index as Index
+from apportion.metagame.indices._related import check_index as check_index
+from apportion.metagame.indices._related import related_index as related_index

@@ -46,7 +46,7 @@ class Interactions(OfTargets, Shown, Saved):
         features: The features whose attribution is divided.
         source_of: For each feature its index among the sources; None where it is never removed.
         explained: The target or targets of the first-order attribution.
-        index: What the values are: `"metagame"`, or one that is symmetric (see `metagame.neighbours`):
+        index: What the values are: `"metagame"`, or one that is symmetric (see `metagame.related_index`):
             `"shapley-taylor"`, `"shapley-interaction"`, `"integrated-hessians"`, or `"first-order-pairs"`, which are
             scores and no amounts.
         method: Name of the first-order method.

@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import apportion as ap
 from apportion.games import CooperativeGame, exact_shapley, players_of, shapley_interaction, shapley_taylor
 from apportion.games.values._coalitions import all_coalitions
-from apportion.metagame import Game, MetaGame, attribution_payoff, exact, neighbours
+from apportion.metagame import Game, MetaGame, attribution_payoff, exact, related_index
 from apportion.metagame import _restricted as restricted
 from apportion.metagame._restricted import restricted_shapley
 from apportion.metagame.indices._integrated_hessians import log_nodes
@@ -363,7 +363,7 @@ def test_nothing_is_kept_in_a_file() -> None:
     method = ap.Shapley()
     task = llama().prepare(IDS, [ap.Target(4)], [method])
     with pytest.raises(ap.ApportionError, match="has no use for path='kept'"):
-        neighbours(task, method, Game(path="kept"), "shapley-taylor", progress=False)
+        related_index(task, method, Game(path="kept"), "shapley-taylor", progress=False)
 
 
 def test_players_of_one_prompt_alone_have_no_pairs() -> None:

@@ -48,7 +48,7 @@ class _Found:
     options: Mapping[str, Any]
 
 
-def neighbours(
+def related_index(
     task: AttributionTask, method: Method, rules: Game, index: Index, *, of: AnyOf = "auto", progress: bool
 ) -> Interactions:
     r"""Another second order for all of a task's targets; every one is symmetric.
