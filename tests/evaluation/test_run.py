@@ -220,7 +220,7 @@ def test_other_data_in_the_same_folder_are_refused(explainer, tmp_path):
 
 def test_two_runs_do_not_write_to_one_folder(explainer, tmp_path):
     ran(explainer, path=tmp_path, limit=1)
-    with Evaluation.load(tmp_path).rows.taken(), pytest.raises(ap.ApportionError, match="another run is writing"):
+    with Evaluation.load(tmp_path).rows.locked(), pytest.raises(ap.ApportionError, match="another run is writing"):
         ran(explainer, path=tmp_path)
     assert len(ran(explainer, path=tmp_path)) == 4
 

@@ -15,7 +15,7 @@ from apportion.core import progress as track_progress
 from apportion.engine._padding import with_padding
 from apportion.methods import AnyMethod, Method, as_method, default_method
 from apportion.models import DualEncoder, Head, Pooling, kind_of_model, pair_encoder
-from apportion.models.inputs import AnyRegions, Prompt, prompts_given, recognised, tokenizer_of
+from apportion.models.inputs import AnyRegions, Prompt, parsed_prompts, recognised, tokenizer_of
 from apportion.relevance import token_embedding, usable_modules
 from apportion.results import Attribution, Cost, Explained
 from apportion.targets import AnyTarget, Similarity, Unit, as_targets
@@ -65,7 +65,7 @@ class Engine:
             ApportionError: A prompt is empty, of no known form, or does not fit the model.
         """
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-        prompts = prompts_given(prompt, self.model, self.processor, device=device, regions=regions)
+        prompts = parsed_prompts(prompt, self.model, self.processor, device=device, regions=regions)
         for one in prompts:
             self._check_ids(one)
         return prompts

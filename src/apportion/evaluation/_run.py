@@ -180,7 +180,7 @@ def evaluate(
     folder = _usable(Path(path))
     evaluation = Evaluation(path=folder, settings=settings, keep_alive=temporary)
     rows = evaluation.rows
-    with rows.taken():
+    with rows.locked():
         _keep_settings(folder, settings)
         rows.cut_torn_end()
         for item in _to_do(_shown(_distinct(data, limit), _total(data, limit), show=progress), rows):

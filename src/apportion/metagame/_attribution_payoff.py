@@ -88,7 +88,7 @@ def scores_of_variants(
         )
         asked.passes, asked.summands, asked.last_method = task.passes, method.summands, True
         changes = [variant.change for variant in some if variant.change is not None]
-        with changes[0].lent(task.head.model, changes) if changes else nullcontext():
+        with changes[0].applied_to(task.head.model, changes) if changes else nullcontext():
             shares = method.attribute(asked)
         if shares.features is not None:
             raise ApportionError(

@@ -213,7 +213,7 @@ class AttributionTask:
                 rows=[variants[i].rows for i in members],
             )
             changes = [change for i in members if (change := variants[i].change) is not None]
-            with changes[0].lent(self.head.model, changes) if changes else nullcontext():
+            with changes[0].applied_to(self.head.model, changes) if changes else nullcontext():
                 values[members] = task._values_without_graph()
             self.passes.forward += len(members)
         return values

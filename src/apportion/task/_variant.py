@@ -22,7 +22,7 @@ class Change(ABC):
         """Examples whose changes are of one kind run together."""
 
     @abstractmethod
-    def lent(self, model: nn.Module, changes: Sequence[Change]) -> AbstractContextManager[Any]:
+    def applied_to(self, model: nn.Module, changes: Sequence[Change]) -> AbstractContextManager[Any]:
         """The model with the changes of a batch, one an example, all of this kind; given back as it was."""
 
 

@@ -87,7 +87,7 @@ class Reordered(Change):
         return id(self.module), len(self.places)
 
     @contextmanager
-    def lent(self, model: nn.Module, changes: Sequence[Change]) -> Iterator[None]:
+    def applied_to(self, model: nn.Module, changes: Sequence[Change]) -> Iterator[None]:
         """The model with a shorter sequence for each example; its hook is taken away again."""
         places = torch.stack([change.places for change in changes if isinstance(change, Reordered)])
 

@@ -31,7 +31,7 @@ class DimmedTokens(Change):
         return self
 
     @contextmanager
-    def lent(self, model: nn.Module, changes: Sequence[Change]) -> Iterator[None]:
+    def applied_to(self, model: nn.Module, changes: Sequence[Change]) -> Iterator[None]:
         """The model with these tokens replaced; its method is given back as it was."""
         makers = [module for module in model.modules() if callable(getattr(module, MAKES, None))]
         if not makers:

@@ -1,8 +1,6 @@
 """How a prompt comes in: texts, chats, images, pairs and sound become features and tensors."""
 
 from apportion.models.inputs._continuous_input import ContinuousInput as ContinuousInput
-from apportion.models.inputs._given import prompts_given as prompts_given
-from apportion.models.inputs._given import text_without_image as text_without_image
 from apportion.models.inputs._images import as_image as as_image
 from apportion.models.inputs._images import image_processor_of as image_processor_of
 from apportion.models.inputs._images import names_picture as names_picture
@@ -12,6 +10,8 @@ from apportion.models.inputs._layout import layout_of as layout_of
 from apportion.models.inputs._layout import patch_cell as patch_cell
 from apportion.models.inputs._mixed import empty_text as empty_text
 from apportion.models.inputs._mixed import text_prompt as text_prompt
+from apportion.models.inputs._parsing import parsed_prompts as parsed_prompts
+from apportion.models.inputs._parsing import text_without_image as text_without_image
 from apportion.models.inputs._prompt import CONTINUOUS as CONTINUOUS
 from apportion.models.inputs._prompt import OTHER as OTHER
 from apportion.models.inputs._prompt import Form as Form

@@ -82,7 +82,7 @@ class Rows:
             yield first.item, first.fingerprint
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Let nobody else add rows meanwhile, or until the process ends, however it ends.
 
         Raises:

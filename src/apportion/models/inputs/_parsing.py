@@ -25,7 +25,7 @@ from apportion.models.inputs._regions import AnyRegions
 from apportion.models.inputs._sound import prompt_of_sound
 
 
-def prompts_given(
+def parsed_prompts(
     prompt: Any, model: nn.Module, processor: Any, *, device: torch.device, regions: AnyRegions = "patches"
 ) -> list[Prompt]:
     """Every prompt in what the user gave.
