@@ -26,14 +26,7 @@ _KEPT = (
 
 
 def generated_ids(
-    head: Head,
-    prompt: Prompt,
-    *,
-    max_new_tokens: int,
-    do_sample: bool,
-    temperature: float,
-    top_p: float,
-    seed: int,
+    head: Head, prompt: Prompt, *, max_new_tokens: int, do_sample: bool, temperature: float, top_p: float, seed: int
 ) -> tuple[int, ...]:
     """What the model writes after a prompt, up to and with the token that ends it.
 

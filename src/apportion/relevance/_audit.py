@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 #: For each promise: what makes it, the module classes it is about, and what their operations may be taken for.
 _PROMISES: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
-    (
-        "attention",
-        re.compile(r"Attention\d*$"),
-        frozenset({"attention", "product", "gate", "softmax"}),
-    ),
+    ("attention", re.compile(r"Attention\d*$"), frozenset({"attention", "product", "gate", "softmax"})),
     (
         "norm",
         re.compile(r"(?<!Batch)(?<!Weight)(?<!No)Norm(Gated|\dd|\dP|Plus1P)?$"),

@@ -5,16 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 Kind = Literal[
-    "linear",
-    "product",
-    "attention",
-    "norm",
-    "statistic",
-    "gate",
-    "activation",
-    "softmax",
-    "quotient",
-    "leaf",
+    "linear", "product", "attention", "norm", "statistic", "gate", "activation", "softmax", "quotient", "leaf"
 ]
 
 

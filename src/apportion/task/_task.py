@@ -181,9 +181,7 @@ class AttributionTask:
             return [originals[k] for k in used], [torch.stack(seeds[k]) for k in used]
 
         return TargetValues(
-            functions=functions,
-            values=[[value.item() for value in of_example] for of_example in values],
-            derive=derive,
+            functions=functions, values=[[value.item() for value in of_example] for of_example in values], derive=derive
         )
 
     def values_in_graph(self) -> Float[Tensor, "examples targets"]:

@@ -11,14 +11,7 @@ from torch import Tensor, nn
 
 from apportion.core import ApportionError, Feature, Pair
 from apportion.models.inputs._images import as_image, is_image, model_inputs, processed
-from apportion.models.inputs._prompt import (
-    OTHER,
-    Prompt,
-    check_text,
-    features_of_ids,
-    prompt_of_text,
-    tokenizer_of,
-)
+from apportion.models.inputs._prompt import OTHER, Prompt, check_text, features_of_ids, prompt_of_text, tokenizer_of
 from apportion.models.inputs._recognised import Recognised
 from apportion.models.inputs._tokens import token_prompts
 
