@@ -316,14 +316,14 @@ def test_too_many_players_or_too_small_a_budget_is_refused_before_anything_is_ev
     for estimator in (kernel_shap, leverage_shap):
         with pytest.raises(ApportionError, match=r"^budget=29 is too small for a regression[^\n]*at least 30[^\n]*$"):
             estimator(CooperativeGame(10, never), budget=29)
-    with pytest.raises(ApportionError, match=r"^budget=4 is too small: not every player[^\n]*$"):
+    with pytest.raises(ApportionError, match=r"^budget=4 is too small: some players are present[^\n]*$"):
         sampled_banzhaf(CooperativeGame(10, never), budget=4)
     with pytest.raises(ApportionError, match=r"^ablations=6 is too small: some of the 10 players[^\n]*$"):
         sparse_surrogate(CooperativeGame(10, never), ablations=6)
 
 
 def test_coalitions_that_do_not_tell_players_apart_are_refused():
-    with pytest.raises(ApportionError, match=r"^[^\n]*do not tell the 20 players apart; give 120 or more\.$"):
+    with pytest.raises(ApportionError, match=r"^[^\n]*do not determine the values of 20 players; give 120 or more\.$"):
         kernel_shap(CooperativeGame(20, Smooth(20)), budget=60, seed=9)
 
 

@@ -163,7 +163,7 @@ def test_frames_that_differ_have_a_mean_but_no_picture_to_blur() -> None:
     changed = (found != value).any(-1).all(-1)
     assert int(changed.sum()) == 4
     assert_close(found[changed], value.mean((0, 2))[:, None].expand_as(found[changed]))
-    with pytest.raises(ApportionError, match="holds several pixels, as films do"):
+    with pytest.raises(ApportionError, match="belong to one pixel, as in films"):
         without("blur", task, 0)
 
 

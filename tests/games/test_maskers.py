@@ -136,14 +136,14 @@ def test_the_attention_mask_is_the_model_s_own(name):
 
 def test_no_target_looks_at_nothing():
     asked = task(IDS, Target(5, position=1), with_tokenizer=False)
-    with pytest.raises(ApportionError, match="is not defined"):
+    with pytest.raises(ApportionError, match="the output is undefined"):
         without("attention-mask", asked, 0, 1)
     without("attention-mask", asked, 1, 2, 3, 4)
 
 
 def test_an_attention_mask_is_refused_where_tokens_meet_otherwise():
     with pytest.raises(
-        ApportionError, match=r"MambaForCausalLM would look past an attention mask .* use masker='delete'"
+        ApportionError, match=r"MambaForCausalLM does not obey an attention mask .* use masker='delete'"
     ):
         without("attention-mask", task(IDS, name="mamba"), 1)
 
@@ -160,7 +160,7 @@ def test_tokens_are_replaced_by_what_the_tokenizer_has():
         without("replace", task(IDS, with_tokenizer=False), 1)
     with pytest.raises(ApportionError, match="token id 96 is out of the vocabulary"):
         without("replace(96)", task(IDS), 1)
-    with pytest.raises(ApportionError, match="which no token replaces"):
+    with pytest.raises(ApportionError, match="not tokens; use masker"):
         without("replace(7)", task({"inputs_embeds": torch.randn(1, 3, 16, dtype=torch.float64)}), 1)
 
 

@@ -147,5 +147,5 @@ def test_who_plays_has_to_be_known_and_to_be_someone():
         ApportionError, match="'letters' names no parts of a prompt; use 'tokens', 'words', 'sentences'"
     ):
         players_of(task(TEXT), 0, "letters")
-    with pytest.raises(ApportionError, match="nothing can be left out"):
+    with pytest.raises(ApportionError, match="so none can be removed"):
         players_of(task(torch.tensor([[2, 2]])), 0)

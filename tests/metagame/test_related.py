@@ -126,7 +126,7 @@ def test_more_than_fourteen_players_are_refused_before_anything_is_evaluated() -
         raise AssertionError
 
     for index in (shapley_taylor, shapley_interaction):
-        with pytest.raises(ap.ApportionError, match=r"2\^15 coalitions of 15 players, and at most 14"):
+        with pytest.raises(ap.ApportionError, match=r"2\^15 coalitions of 15 players; at most 14"):
             index(CooperativeGame(15, payoff))
 
 

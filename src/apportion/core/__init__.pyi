@@ -1,4 +1,4 @@
-"""What every other part uses: features, ledgers, files, errors."""
+"""The basis of all other parts: features, ledgers, files, errors."""
 
 from ._entry_points import load_entry_points as load_entry_points
 from ._errors import ApportionError as ApportionError
@@ -24,6 +24,7 @@ from ._grouping import sentence_groups as sentence_groups
 from ._grouping import span_groups as span_groups
 from ._grouping import summed_into_words as summed_into_words
 from ._grouping import word_groups as word_groups
+from ._hooks import temporary_hooks as temporary_hooks
 from ._ledger import Ledger as Ledger
 from ._options import made_by_name as made_by_name
 from ._options import name_in as name_in

@@ -1,4 +1,4 @@
-"""Entry points: what installed packages bring along, such as methods and views."""
+"""Entry points: methods, views and the like that installed packages provide."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from apportion.core._errors import ApportionError
 
 @cache
 def load_entry_points(group: str) -> None:
-    """Import, once, what installed packages offer under a group, such as `apportion.methods`.
+    """Import, once, the modules that installed packages register under a group, such as `apportion.methods`.
 
     Raises:
         ApportionError: A package's module cannot be imported.
@@ -20,6 +20,6 @@ def load_entry_points(group: str) -> None:
             entry.load()
         except Exception as error:
             raise ApportionError(
-                f"{entry.value}, which a package offers as {group!r}, cannot be imported: {type(error).__name__}: "
-                f"{error}; mend or remove that package."
+                f"{entry.value}, which a package registers as {group!r}, cannot be imported: {type(error).__name__}: "
+                f"{error}; repair or remove that package."
             ) from error

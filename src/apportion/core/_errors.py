@@ -1,12 +1,12 @@
-"""What can go wrong, by name; every message says what was given, what fits and what to do."""
+"""The errors; every message says what was given, what fits and what to do."""
 
 
 class ApportionError(ValueError):
-    """Input that cannot be explained as asked."""
+    """The input does not fit, or cannot be explained in this way."""
 
 
 class UnknownOperation(ApportionError):
-    """The model uses an operation for which no rule is known, so its relevance cannot be propagated."""
+    """The model uses an operation without a known rule, so relevance cannot be propagated."""
 
 
 class NonFiniteRelevance(ApportionError):
@@ -14,4 +14,4 @@ class NonFiniteRelevance(ApportionError):
 
 
 class RuleNotApplied(ApportionError):
-    """A rule that the composite promises was never applied to this model."""
+    """A rule that the composite promises was not applied to this model."""

@@ -1,4 +1,4 @@
-"""A feature: one thing that a share of the target goes to, such as a token, a word or a patch of an image."""
+"""A feature: a part of the prompt that gets a share of the target, such as a token, a word or an image patch."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ FeatureKind = Literal["token", "word", "span", "patch", "pixel", "region", "fram
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """One receiver of relevance.
+    """A part of the prompt that receives relevance.
 
     Args:
-        label: The text as the reader should see it, with its leading space (`" dogs"`).
-        kind: What the feature is made of. A `"placeholder"` is a token that holds the place of an image in a text, an
-            `"input"` a number that is no place of anything, such as a diffusion model's pooled prompt.
-        positions: Its places along the model's sequence axis; a token has one, a word may have several. Of a patch,
+        label: The text to display, with its leading space (`" dogs"`).
+        kind: What the feature is. A `"placeholder"` is a token that holds the place of an image in a text, an `"input"`
+            a value without a place, such as a diffusion model's pooled prompt.
+        positions: Its positions along the model's sequence axis; a token has one, a word may have several. Of a patch,
             pixel, region or frame: its numbers in its picture's `owner`.
         part: Which input it belongs to: `"text"`, or `"source"` and `"decoder"` of an encoder-decoder,
             or `"answer"` for the tokens of an explained span; `"image"`, `"sound"` and the like.
         role: In a chat, who speaks: `"system"`, `"user"`, `"assistant"`, …
-        turn: In a chat, the number of the message, from 0.
-        template: Whether the tokenizer or its chat template put it there rather than the user.
-        start: Offset of its first character in the prompt's text, when the tokenizer tells it.
+        turn: In a chat, the index of the message.
+        template: Whether it was added by the tokenizer or its chat template.
+        start: Offset of its first character in the prompt's text, if the tokenizer provides it.
         end: Offset after its last character.
-        image: Which of the attribution's pictures it is a part of.
+        image: The index of its picture in the attribution.
     """
 
     label: str
@@ -41,7 +41,7 @@ class Feature:
 
     @property
     def of_text(self) -> bool:
-        """Whether it is a part of a text, so that its positions are places of tokens."""
+        """Whether it is a part of a text, so that its positions are those of tokens."""
         return self.image is None and self.kind in ("token", "word", "span", "placeholder")
 
     def to_dict(self) -> dict[str, Any]:

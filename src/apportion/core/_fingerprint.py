@@ -1,4 +1,4 @@
-"""Fingerprint: what tells whether two values that a run depends on are the same, also in another process."""
+"""Fingerprints: digests of the values that a run depends on, equal across processes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# So many numbers of each weight: training changes all of them.
+# The number of entries to read of each weight; training changes all of them.
 SAMPLED = 8
 
 
 def fingerprint(value: Any) -> str:
-    """A digest of plain values, tensors, dataclasses and what contains them.
-
-    Functions count by their names and other objects by their class, since what they hold cannot be told.
-    """
+    """A digest of values, tensors, dataclasses and containers of these; functions and other objects count by name."""
     digest = hashlib.blake2b(digest_size=8)
     for piece in _pieces(value):
         digest.update(len(piece).to_bytes(8, "little") + piece)
@@ -27,7 +24,7 @@ def fingerprint(value: Any) -> str:
 
 
 def weights_fingerprint(model: nn.Module) -> str:
-    """A digest of a few numbers of every weight, which tells a model from the same one trained further."""
+    """A digest of a few entries of every weight, which differs after further training."""
     return fingerprint({name: _sample(weight) for name, weight in model.state_dict().items()})
 
 

@@ -15,17 +15,17 @@ from apportion.core._errors import ApportionError
 from apportion.core._features import Feature, FeatureKind
 
 Group = tuple[str | None, list[int]]
-"""The features that belong together, with the name they were given, if any."""
+"""A name, if any, and the indices of the features of a group."""
 
 AnySpans = str | Sequence[str] | Mapping[str, str | Sequence[int]]
-"""Spans as users write them: a text, texts, or names with a text or indices of features."""
+"""Spans as users give them: a text, texts, or names with a text or indices of features."""
 
 Named = Literal["tokens", "words", "sentences", "paragraphs", "patches"]
 
 AnyFeatures = Named | Sequence[str] | Mapping[str, str | Sequence[int]]
-"""Parts of a prompt as users name them: `"tokens"` or `"patches"` (every feature by itself), `"words"`, `"sentences"`,
-`"paragraphs"`, or spans: texts that occur once, or names with such texts or indices of features. Parts of an image
-stay by themselves unless a span names them together; `regions` chooses what they are."""
+"""Parts of a prompt as users name them: `"tokens"` or `"patches"` (single features), `"words"`, `"sentences"`,
+`"paragraphs"`, or spans: texts that occur once, or names with such texts or indices of features. Parts of an image (see
+`regions`) stay single unless a span groups them."""
 
 _INSIDE_WORDS = "'’-_"
 _END_OF_SENTENCE = re.compile(r"[.!?…][\"'”’»)\]]*$")
@@ -33,7 +33,7 @@ _END_WITHOUT_SPACE = re.compile(r"[。！？][」』”’）]*$")
 
 
 def feature_groups(features: Sequence[Feature], named: AnyFeatures) -> list[Group]:
-    """The groups that users name; with spans, every feature outside stands by itself without a name.
+    """The named groups; with spans, every feature outside of them is a group without a name.
 
     Raises:
         ApportionError: The name is not known, or a span does not fit the prompt.
@@ -47,11 +47,7 @@ def feature_groups(features: Sequence[Feature], named: AnyFeatures) -> list[Grou
 
 
 def check_features(named: AnyFeatures) -> None:
-    """Reject an unknown name of parts.
-
-    Raises:
-        ApportionError: It is a text, but none of the names.
-    """
+    """Reject an unknown name of parts."""
     if isinstance(named, str) and named not in get_args(Named):
         names = ", ".join(map(repr, get_args(Named)))
         raise ApportionError(f"{named!r} names no parts of a prompt; use {names}, or spans of the prompt.")
@@ -60,21 +56,17 @@ def check_features(named: AnyFeatures) -> None:
 def word_groups(features: Sequence[Feature]) -> list[Group]:
     """The tokens of each word.
 
-    A token begins a word when it begins with white space, where letters or digits meet punctuation, or when it
-    belongs to another part, role or turn than the one before it; template tokens stay by themselves.
+    A word begins at white space, between letters or digits and punctuation, and where the part, role or turn changes;
+    template tokens stay single.
     """
-
-    def continues(group: list[Feature], here: Feature) -> bool:
-        return _continues_word(group[-1], here)
-
-    return _grouped(features, continues)
+    return _grouped(features, _continues_word)
 
 
 def sentence_groups(features: Sequence[Feature]) -> list[Group]:
     """The tokens of each sentence.
 
-    A sentence ends with a line break, or with `. ! ? …` before white space that no small letter follows; and where the
-    part, role or turn changes. White space belongs to the sentence before it; template tokens stay by themselves.
+    A sentence ends with a line break, with `. ! ? …` before white space that no lower-case letter follows, and where
+    the part, role or turn changes. White space belongs to the sentence before it; template tokens stay single.
     """
     return _grouped(features, _continues_sentence)
 
@@ -83,16 +75,16 @@ def paragraph_groups(features: Sequence[Feature]) -> list[Group]:
     """The tokens of each paragraph.
 
     A paragraph ends with an empty line, and where the part, role or turn changes. White space belongs to the paragraph
-    before it; template tokens stay by themselves.
+    before it; template tokens stay single.
     """
     return _grouped(features, _continues_paragraph)
 
 
 def span_groups(features: Sequence[Feature], spans: Mapping[str, str | Sequence[int]] | Sequence[str]) -> list[Group]:
-    """The features of each span, and every feature outside by itself, in reading order.
+    """The features of each span, and every other feature alone, in reading order.
 
     Args:
-        features: Of the prompt.
+        features: The features of the prompt.
         spans: Names with their features, given as a text that occurs once or as indices of features; or just texts.
 
     Raises:
@@ -107,9 +99,8 @@ def span_groups(features: Sequence[Feature], spans: Mapping[str, str | Sequence[
             if not 0 <= i < len(features):
                 raise ApportionError(f"span {name!r} names feature {i}; there are {len(features)}.")
             if i in taken:
-                raise ApportionError(
-                    f"span {name!r} shares {features[i].label!r} with span {taken[i]!r}; spans must not overlap."
-                )
+                shared = f"span {name!r} shares {features[i].label!r} with span {taken[i]!r}"
+                raise ApportionError(f"{shared}; spans must not overlap.")
             taken[i] = name
         chosen[name] = indices
     groups: list[Group] = [(None, [i]) for i in range(len(features)) if i not in taken]
@@ -122,7 +113,7 @@ def group_feature(features: Sequence[Feature], group: Group, kind: FeatureKind) 
     name, indices = group
     members = [features[i] for i in indices]
     alone = len(members) == 1 and name is None
-    # A word may be one token; a patch or the place of an image is no word.
+    # A word may be one token, but not a patch or the placeholder of an image.
     same = alone and (kind != "word" or members[0].kind not in ("token", "span"))
     return replace(
         members[0],
@@ -153,13 +144,14 @@ def _may_continue(before: Feature, here: Feature) -> bool:
     return not (here.start is not None and before.end is not None and here.start > before.end)
 
 
-def _continues_word(before: Feature, here: Feature) -> bool:
+def _continues_word(group: list[Feature], here: Feature) -> bool:
+    before = group[-1]
     if not here.label or not before.label:
         return True  # a piece of a character
     end, begin = before.label[-1], here.label[0]
     if begin.isspace() or end.isspace():
         return False
-    # Letters against punctuation; an apostrophe or a hyphen belongs to the word around it.
+    # An apostrophe or a hyphen belongs to the word around it.
     return end.isalnum() == begin.isalnum() or end in _INSIDE_WORDS or begin in _INSIDE_WORDS
 
 
@@ -183,7 +175,7 @@ def _continues_paragraph(group: list[Feature], here: Feature) -> bool:
 
 
 def find_text(features: Sequence[Feature], text: str, *, where: str = "the prompt") -> list[int]:
-    """The features that cover the one occurrence of `text` in the joined labels.
+    """The features that cover the only occurrence of `text` in the joined labels.
 
     Raises:
         ApportionError: It does not occur, or more than once.
@@ -206,7 +198,7 @@ def find_text(features: Sequence[Feature], text: str, *, where: str = "the promp
 
 
 def summed_into_words(features: Sequence[Feature]) -> tuple[Float[Tensor, "feature word"], tuple[Feature, ...]]:
-    """A matrix of ones where a feature belongs to a word, and the words; features of images stay as they are."""
+    """A matrix with ones where a feature belongs to a word, and the words; features of images stay single."""
     groups = word_groups(features)
     into = torch.zeros(len(features), len(groups), dtype=torch.float64)
     for k, (_, members) in enumerate(groups):
@@ -215,12 +207,7 @@ def summed_into_words(features: Sequence[Feature]) -> tuple[Float[Tensor, "featu
 
 
 def feature_index(feature: int | str, features: Sequence[Feature], what: str) -> int:
-    """The index of a feature that is named by its index or its label.
-
-    Args:
-        feature: Which.
-        features: One of these.
-        what: What they are called, for errors.
+    """The index of a feature given by index or label; errors call the features `what`.
 
     Raises:
         ApportionError: There is no such feature, or several have that label.

@@ -1,4 +1,4 @@
-"""The ledger: where every share of the target went, and what the numbers leave over."""
+"""The ledger: where every share of the target went, and the residual."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
 class Ledger(Shown, Saved):
     """The accounts of one attribution: `total` = sum of `lines` + `residual`.
 
-    Each line is computed from the run by itself; only the residual is what remains, so a residual near 0 says
-    that nothing was lost on the way.
+    Each line is computed separately, so a residual near 0 shows that nothing was lost.
 
     Args:
-        total: What was divided, in the target's unit.
+        total: The divided amount, in the target's unit.
         lines: Amount by name, such as `"tokens"`, `"positions"`, `"biases"`, `"softmax remainder, layer 3"`.
-        details: The finer entries that a line sums, by line: the single biases of `"biases"`, by parameter name.
+        details: The entries that a line sums, such as each bias of `"biases"`, by parameter name.
     """
 
     total: Float[Tensor, "*targets"]
@@ -37,35 +36,31 @@ class Ledger(Shown, Saved):
 
     @property
     def residual(self) -> Float[Tensor, "*targets"]:
-        """What no line accounts for; 0 up to rounding when the books balance."""
+        """The amount that no line accounts for; 0 up to rounding if the ledger balances."""
         return self.total - sum(self.lines.values(), torch.zeros_like(self.total))
 
     @property
     def relative_residual(self) -> Float[Tensor, "*targets"]:
-        """The residual's size against the largest amount in the books (the total or a line)."""
+        """The residual's size relative to the largest amount (the total or a line)."""
         amounts = torch.stack([self.total, *self.lines.values()]).abs()
         return self.residual.abs() / amounts.amax(0).clamp_min(torch.finfo(amounts.dtype).tiny)
 
     def __getitem__(self, index: int) -> Ledger:
-        """The accounts of one target, when several were explained at once."""
+        """The accounts of one of several targets."""
         return self._each(lambda amount: amount[index])
 
     @property
     def batched(self) -> Ledger:
-        """The accounts of one target as those of a list of one."""
+        """The accounts of one target as a list of one."""
         return self._each(lambda amount: amount[None])
 
     def summed(self, into: Float[Tensor, "target row"]) -> Ledger:
-        """The accounts of sums of targets.
-
-        Args:
-            into: How often each target is in each sum.
-        """
+        """The accounts of weighted sums of targets."""
         return self._each(lambda amount: into.T.to(amount) @ amount)
 
     @classmethod
     def joined(cls, ledgers: Sequence[Ledger]) -> Ledger:
-        """The accounts of several lists of targets as those of one list; a line that one of them lacks is 0 there."""
+        """The accounts of several lists of targets as one list; a line that one of them lacks is 0 there."""
         lines = list(dict.fromkeys(line for ledger in ledgers for line in ledger.lines))
         entries = {line: dict.fromkeys(n for x in ledgers for n in x.details.get(line, {})) for line in lines}
 
@@ -84,26 +79,19 @@ class Ledger(Shown, Saved):
         )
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Ledger:
-        """The same accounts with every amount changed alike."""
-        return Ledger(
-            total=change(self.total),
-            lines={name: change(amount) for name, amount in self.lines.items()},
-            details={
-                line: {name: change(amount) for name, amount in entries.items()}
-                for line, entries in self.details.items()
-            },
-        )
+        """The same accounts with every amount changed."""
+
+        def changed(amounts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: change(amount) for name, amount in amounts.items()}
+
+        details = {line: changed(entries) for line, entries in self.details.items()}
+        return Ledger(total=change(self.total), lines=changed(self.lines), details=details)
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas table with a row for each line and the residual, which sum to the total, for each target."""
-        rows = {**self.lines, "residual": self.residual}
-        return pandas_module().DataFrame(
-            [
-                {"target": target, "line": name, "amount": amount}
-                for name, amounts in rows.items()
-                for target, amount in enumerate(amounts.reshape(-1).tolist())
-            ]
-        )
+        amounts = {name: line.reshape(-1).tolist() for name, line in (*self.lines.items(), ("residual", self.residual))}
+        rows = [(target, name, x) for name, of_targets in amounts.items() for target, x in enumerate(of_targets)]
+        return pandas_module().DataFrame(rows, columns=["target", "line", "amount"])
 
     def to_dict(self) -> dict[str, Any]:
         """Total, lines and residual in JSON-ready values, without the lines' details."""

@@ -1,4 +1,4 @@
-"""Options in a name: what `name(option=value, …)` says and stands for, as on the command line."""
+"""Options in a name: `name(option=value, …)`, as on the command line."""
 
 from __future__ import annotations
 
@@ -16,12 +16,8 @@ T = TypeVar("T")
 def options_in(text: str, *, example: str) -> dict[str, Any]:
     """The options in `name(option=value, …)`, whose values are Python literals.
 
-    Args:
-        text: With its name.
-        example: What the error shows.
-
     Raises:
-        ApportionError: The text is not of this form.
+        ApportionError: The text does not have this form; the message shows `example`.
     """
     wrong = f"cannot read the options in {text!r}; write them like {example}."
     try:
@@ -34,21 +30,21 @@ def options_in(text: str, *, example: str) -> dict[str, Any]:
 
 
 def name_in(text: str) -> str:
-    """The name in `name(option=value, …)`, which may stand alone."""
+    """The name in `name(option=value, …)` or `name`."""
     return text.partition("(")[0].strip()
 
 
 def made_by_name(text: str, makers: Mapping[str, Callable[..., T]], *, what: str, example: str) -> T:
-    """What a name, perhaps with options, stands for.
+    """The object for a `"name"` or `"name(option=value, …)"`.
 
     Args:
-        text: `"name"` or `"name(option=value, …)"`.
+        text: The name.
         makers: By name, in the order in which an error lists them.
-        what: What is made, as an error calls it, such as `"method"`.
+        what: The kind of object for errors, such as `"method"`.
         example: As in `options_in`.
 
     Raises:
-        ApportionError: There is nothing of that name, or it has no such option or lacks one.
+        ApportionError: The name or an option is unknown, or an option is missing.
     """
     name = name_in(text)
     if name not in makers:

@@ -8,12 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Pair:
-    """Two things that a model compares, in any order: images or texts.
-
-    Args:
-        first: An image or a text.
-        second: An image or a text.
-    """
+    """Two images or texts that a model compares, in any order."""
 
     first: Any
     second: Any

@@ -1,4 +1,4 @@
-"""pandas, which tables are made with, and the error where it is missing."""
+"""pandas for tables, and the error if it is missing."""
 
 from __future__ import annotations
 

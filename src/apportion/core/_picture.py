@@ -1,4 +1,4 @@
-"""A picture: what the model saw of an image or a sound, and which feature each pixel belongs to."""
+"""A picture: an image or a sound as the model saw it, and the feature of each pixel."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ class Picture:
 
     Args:
         pixels: Red, green and blue.
-        owner: For each pixel the number of the feature that it belongs to, which is among that feature's `positions`;
-            -1 where it belongs to none.
-        label: As the reader should see it, such as `"image"` or `"image 2"`.
+        owner: For each pixel the number of its feature, which is among that feature's `positions`; -1 for none.
+        label: The name to display, such as `"image"` or `"image 2"`.
     """
 
     pixels: UInt8[Tensor, "height width 3"]
@@ -25,6 +24,6 @@ class Picture:
     label: str = "image"
 
     def painted(self, scores: Float[Tensor, " number"]) -> Float[Tensor, "height width"]:
-        """Scores by number laid over the pixels; NaN where a pixel belongs to no feature."""
+        """The score of each pixel's feature; NaN for pixels without a feature."""
         padded = torch.cat([scores, scores.new_full((1,), float("nan"))])
         return padded[self.owner.long()]  # -1 is the last

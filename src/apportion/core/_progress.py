@@ -12,14 +12,7 @@ T = TypeVar("T")
 
 
 def progress(steps: Iterable[T], doing: str, *, show: bool, total: int | None = None) -> Iterator[T]:
-    """The steps themselves, with a bar beside them.
-
-    Args:
-        steps: What is gone through.
-        doing: What the bar says, such as `"leave-one-out"`.
-        show: Whether the user wants bars.
-        total: How many steps there are, when `steps` cannot tell.
-    """
+    """The steps, with a progress bar that says `doing`; give `total` if `steps` has no length."""
     console = Console(stderr=True)
     yield from track(
         steps, doing, total=total, console=console, transient=True, disable=not (show and console.is_terminal)

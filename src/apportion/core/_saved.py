@@ -1,4 +1,4 @@
-"""Saved: results as files of one format, safetensors with a JSON header, and as JSON-ready values."""
+"""Saving results as safetensors files with a JSON header, and as JSON-ready values."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from apportion.core import _errors
 from apportion.core._errors import ApportionError
 from apportion.core._files import write_atomically
 
-#: Where a file's metadata hold the header, and the newest format. A new field with a default needs no new version.
+#: The key of the header in a file's metadata, and the newest format. A new field with a default needs no new version.
 KEY, VERSION = "apportion-result", 1
-# In the header, what stands in the place of a tensor.
+# Marks a tensor in the header.
 TENSOR = "$tensor"
 
 S = TypeVar("S", bound="Saved")
 
 
 class Saved:
-    """A frozen dataclass that a file can hold.
+    """A frozen dataclass that can be saved to a file.
 
     Its fields are tensors, JSON-ready values, errors, other dataclasses, and tuples and mappings of these. A field with
-    `metadata={"saved": False}` stays out.
+    `metadata={"saved": False}` is not saved.
     """
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the pictures in JSON-ready values, for the shell and for other programs."""
+        """All fields except pictures as JSON-ready values."""
         return {f.name: plain(getattr(self, f.name)) for f in _written(type(self)) if f.name != "pictures"}
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write one safetensors file whose metadata is a JSON header; whole or not at all."""
+        """Write a safetensors file with a JSON header in its metadata, completely or not at all."""
         return write(path, self)
 
     @classmethod
     def load(cls: type[S], path: str | os.PathLike[str]) -> S:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
             ApportionError: The file is missing, holds something else, or was written by a newer version.
@@ -62,13 +62,7 @@ def write(path: str | os.PathLike[str], result: Saved) -> Path:
 
 
 def read(path: str | os.PathLike[str], kind: type[S], **unsaved: Any) -> S:
-    """Read a result of a kind; see `Saved.load`.
-
-    Args:
-        path: Of the file.
-        kind: What it must hold.
-        unsaved: Values of the fields that no file keeps.
-    """
+    """Read a result of a kind; see `Saved.load`. `unsaved` are the values of fields that are not saved."""
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
@@ -76,27 +70,22 @@ def read(path: str | os.PathLike[str], kind: type[S], **unsaved: Any) -> S:
     except FileNotFoundError as error:
         raise ApportionError(f"there is no file {str(path)!r}.") from error
     except (OSError, safetensors.SafetensorError) as error:
-        raise ApportionError(
-            f"{str(path)!r} holds no {kind.__name__}: it is not a safetensors file ({error})."
-        ) from error
+        raise ApportionError(f"{str(path)!r} holds no {kind.__name__}: not a safetensors file ({error}).") from error
     if KEY not in metadata:
-        raise ApportionError(
-            f"{str(path)!r} is a safetensors file but holds no result; give one that {kind.__name__}.save wrote."
-        )
+        raise ApportionError(f"{str(path)!r} holds no result; give one that {kind.__name__}.save wrote.")
     header = json.loads(metadata[KEY])
-    if header["version"] > VERSION:
+    version, held = header["version"], header["kind"]
+    if version > VERSION:
         raise ApportionError(
-            f"{str(path)!r} has format {header['version']}; this apportion reads up to {VERSION}: update apportion."
+            f"{str(path)!r} has format {version}; this apportion reads up to {VERSION}: update apportion."
         )
-    if header["kind"] != kind.__name__:
-        raise ApportionError(
-            f"{str(path)!r} holds {header['kind']}, not {kind.__name__}; read it with {header['kind']}.load."
-        )
+    if held != kind.__name__:
+        raise ApportionError(f"{str(path)!r} holds {held}, not {kind.__name__}; read it with {held}.load.")
     return kind(**_fields_of(header["value"], kind, tensors), **unsaved)
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: tensors and tuples as lists, dataclasses and mappings as dictionaries."""
+    """A JSON-ready value: tensors and tuples as lists, dataclasses and mappings as dictionaries."""
     if isinstance(value, Tensor):
         return value.tolist()
     if hasattr(value, "to_dict"):
@@ -115,10 +104,10 @@ def _written(kind: type) -> list[Field[Any]]:
 
 
 def _encoded(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """A value in JSON, with its tensors put aside under names that say where they stand."""
+    """A JSON-ready value; its tensors are collected in `tensors`, named by their place in the result."""
     if isinstance(value, Tensor):
         free = next(n for k in count() if (n := f"{name}#{k}" if k else name) not in tensors)
-        # A copy, since tensors of one file must not share memory.
+        # A copy, since the tensors of a file must not share memory.
         tensors[free] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {TENSOR: free}
     if isinstance(value, ApportionError):
@@ -137,7 +126,7 @@ def _encoded(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _decoded(value: Any, hint: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The inverse of `_encoded`, by the type that a dataclass says its field has."""
+    """The inverse of `_encoded`, by the field's type hint."""
     if value is None:
         return None
     if isinstance(value, dict) and TENSOR in value:

@@ -1,4 +1,4 @@
-"""Shown: a result finds its view by its type, and knows nothing else about screens."""
+"""Showing results: a result finds its view by its type."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import matplotlib.figure
     from rich.console import RenderableType
 
-#: The entry points that bring views: `apportion.report`, and those of plugins.
+#: The group of entry points that provide views: `apportion.report`, and those of plugins.
 GROUP = "apportion.views"
 
 R = TypeVar("R")
@@ -26,13 +26,13 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class View(Generic[R]):
-    """How one kind of result is seen.
+    """How one kind of result is shown.
 
     Args:
-        terminal: What `rich.print` shows.
-        fragment: HTML for a notebook's output: needs no script, and its styles hold for itself alone.
-        page: One HTML file that asks nothing of the network.
-        figure: A matplotlib figure that belongs to no pyplot state, with the options that `plot` takes.
+        terminal: Makes the object that `rich.print` shows.
+        fragment: Makes HTML for a notebook's output, without scripts and with styles for itself only.
+        page: Makes a self-contained HTML page.
+        figure: Makes a matplotlib figure outside of pyplot, with the options of `plot`.
     """
 
     terminal: Callable[[R], RenderableType]
@@ -45,15 +45,15 @@ _VIEWS: dict[type, View[Any]] = {}
 
 
 def register_view(kind: type[R], view: View[R]) -> None:
-    """Show results of a kind, and of its subclasses that have no view of their own, by a view.
+    """Register the view of a kind of result, and of its subclasses without a view of their own.
 
         register_view(Spectrum, View(terminal=spectrum_lines, fragment=…, page=…, figure=…))
 
-    A package brings its views with an entry point of the group `apportion.views` that names the module.
+    A package provides its views by an entry point of the group `apportion.views` that names the module.
 
     Args:
         kind: The type of the results, a subclass of `Shown`.
-        view: How they are seen; a later view of the same type replaces an earlier one.
+        view: The view; it replaces an earlier view of the same type.
     """
     _VIEWS[kind] = view
 
@@ -62,7 +62,7 @@ def view_of(kind: type) -> View[Any]:
     """The view of a type of result.
 
     Raises:
-        ApportionError: No view of it, or of a class that it inherits from, is registered.
+        ApportionError: No view of the type or of a parent class is registered.
     """
     load_entry_points(GROUP)
     for base in kind.__mro__:
@@ -75,14 +75,10 @@ def view_of(kind: type) -> View[Any]:
 
 
 class Shown:
-    """A result that the terminal, a notebook, a page and a figure can show."""
+    """A result that can be shown in a terminal, a notebook, a page and a figure."""
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """A self-contained page.
-
-        Args:
-            path: Where to write the page; without it the page is only returned.
-        """
+        """A self-contained HTML page, which is also written to `path` if that is given."""
         page = view_of(type(self)).page(self)
         if path is not None:
             write_atomically(Path(path), page.encode())
@@ -107,7 +103,7 @@ class Shown:
 
 
 def _as_text(shown: Any) -> str:
-    """What the terminal shows as text, coloured only where stdout is a terminal and `NO_COLOR` is not set."""
+    """The text that the terminal shows, coloured only if stdout is a terminal and `NO_COLOR` is not set."""
     from rich.console import Console
 
     coloured = sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")

@@ -1,4 +1,4 @@
-"""What a game has evaluated, kept in a file, so that one that was interrupted goes on."""
+"""A cache file of evaluated coalitions, so that an interrupted game can be resumed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class CoalitionCache:
     """A safetensors file of coalitions and their payoffs.
 
     Args:
-        path: Of the file, which need not exist yet.
-        task: A fingerprint of all that the payoff depends on.
+        path: The file, which need not exist yet.
+        task: A fingerprint of everything that the payoff depends on.
 
     Raises:
-        ApportionError: The file holds another task's game, or is none.
+        ApportionError: The file holds the game of another task, or something else.
     """
 
     def __init__(self, path: str | os.PathLike[str], task: str) -> None:
@@ -35,21 +35,15 @@ class CoalitionCache:
 
     @property
     def found(self) -> tuple[Bool[Tensor, "coalitions players"], Float[Tensor, "coalitions outputs"]] | None:
-        """What the file held at first; None where there was no file."""
+        """The coalitions and payoffs that the file held at first; None if there was no file."""
         return self._found
 
     def write(
         self, coalitions: Bool[Tensor, "coalitions players"], payoffs: Float[Tensor, "coalitions outputs"]
     ) -> None:
-        """Replace the file, whole or not at all.
-
-        Args:
-            coalitions: All that were evaluated.
-            payoffs: Theirs.
-        """
+        """Replace the file atomically with all coalitions evaluated so far and their payoffs."""
         tensors = {"coalitions": coalitions.contiguous(), "payoffs": payoffs.contiguous()}
-        content = safetensors.torch.save(tensors, {"format": FORMAT, "task": self.task})
-        write_atomically(self.path, content)
+        write_atomically(self.path, safetensors.torch.save(tensors, {"format": FORMAT, "task": self.task}))
 
     def _read(self) -> tuple[Tensor, Tensor]:
         try:

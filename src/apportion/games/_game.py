@@ -15,10 +15,10 @@ from apportion.core import ApportionError
 from apportion.core import progress as shown
 from apportion.games._coalition_cache import CoalitionCache
 
-#: How many coalitions the payoff is asked for at once.
+#: How many coalitions are passed to the payoff at once.
 AT_ONCE = 256
 
-#: Where a game is kept in a file, how many at first; then twice as many as long as they take fewer seconds than these.
+#: With a cache the chunks start at this size and double while a chunk takes less than this many seconds.
 KEPT_AT_ONCE = 32
 KEPT_SECONDS = 10.0
 
@@ -27,16 +27,16 @@ class CooperativeGame:
     """A cooperative game whose payoff may be a vector; every distinct coalition is evaluated once.
 
     Args:
-        players: How many there are.
-        payoff: From coalitions (a row each, true where a player is present) to their payoffs, a row of outputs
-            each. NaN stands for what is not defined, and is passed on.
-        budget: The most coalitions that may be evaluated; None for no limit.
-        progress: Whether a progress bar may be shown.
-        label: What the progress bar says.
-        cache: A file of what has been evaluated, which is gone on with and added to; None for none.
+        players: The number of players.
+        payoff: Maps coalitions (a row each, true where a player is present) to payoffs (a row of outputs each). NaN
+            means undefined, and is passed on.
+        budget: The maximal number of coalitions to evaluate; None for no limit.
+        progress: Whether to show a progress bar.
+        label: The text of the progress bar.
+        cache: A file of evaluated coalitions, which is read first and extended.
 
     Raises:
-        ApportionError: There is no player, or the file is of a game of other players.
+        ApportionError: There is no player, or the cache holds a game with another number of players.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class CooperativeGame:
 
     @property
     def evaluations(self) -> int:
-        """How many distinct coalitions were evaluated until now, those in the file included."""
+        """How many distinct coalitions have been evaluated, those in the cache included."""
         return len(self._places)
 
     @cached_property
@@ -76,11 +76,11 @@ class CooperativeGame:
         return self.values(torch.ones(1, self.players, dtype=torch.bool))[0]
 
     def values(self, coalitions: Bool[Tensor, "coalitions players"]) -> Float[Tensor, "coalitions outputs"]:
-        """The payoffs of coalitions, in float64; only those never seen before are evaluated.
+        """The payoffs of coalitions, in float64; only new coalitions are evaluated.
 
         Raises:
-            ApportionError: The budget would be exceeded (then nothing is evaluated), the coalitions are of another
-                number of players, or the payoff does not give a row for each.
+            ApportionError: The budget would be exceeded (then nothing is evaluated), the coalitions have another number
+                of players, or the payoff does not return a row for each.
         """
         if coalitions.shape[1] != self.players or not len(coalitions):
             raise ApportionError(
@@ -97,17 +97,14 @@ class CooperativeGame:
     def _evaluate(self, missing: dict[bytes, int], coalitions: Tensor) -> None:
         needed = self.evaluations + len(missing)
         if self.budget is not None and needed > self.budget:
-            raise ApportionError(
-                f"{needed} coalitions are needed, but budget={self.budget} is the most that may be evaluated; raise it."
-            )
-        # Of similar size together, so that what the payoff runs at once is of similar length.
+            raise ApportionError(f"{needed} coalitions are needed, but budget={self.budget} allows fewer; raise it.")
+        # Sorted by size, so that the prompts of one batch have similar lengths.
         chosen = coalitions.cpu()[sorted(missing.values(), key=lambda i: int(coalitions[i].sum()))]
-        whole = shown(self._chunks(chosen), self.label, show=self.progress, total=len(chosen))
-        for row in whole:
-            del row
+        for _ in shown(self._chunks(chosen), self.label, show=self.progress, total=len(chosen)):
+            pass
 
     def _chunks(self, coalitions: Tensor) -> Iterator[Tensor]:
-        """Evaluate coalitions some at a time; the rows of those that are done."""
+        """Evaluate coalitions in chunks; yields each row that is done."""
         at_once = AT_ONCE if self._cache is None else KEPT_AT_ONCE
         while len(coalitions):
             chunk, coalitions = coalitions[:at_once], coalitions[at_once:]
@@ -123,7 +120,7 @@ class CooperativeGame:
     def _learn(self, coalitions: Tensor, payoffs: Tensor) -> None:
         if coalitions.shape[1] != self.players or len(coalitions) != len(payoffs):
             raise ApportionError(
-                f"what was kept is of {coalitions.shape[1]} players and the game of {self.players}; give another path."
+                f"the cache holds a game of {coalitions.shape[1]} players, not {self.players}; use another path."
             )
         self._known = payoffs if self._known is None else torch.cat([self._known, payoffs])
         self._evaluated = torch.cat([self._evaluated, coalitions])
@@ -142,5 +139,5 @@ class CooperativeGame:
 
 
 def _keys(coalitions: Tensor) -> list[bytes]:
-    """What tells coalitions of one game apart."""
+    """A hashable key for each coalition."""
     return [row.tobytes() for row in np.packbits(coalitions.cpu().numpy(), axis=1)]

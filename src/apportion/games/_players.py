@@ -1,4 +1,4 @@
-"""Players: the parts of a prompt that may be absent, and what is always present."""
+"""Players: the parts of a prompt that can be removed; all other parts are always present."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from apportion.task import AttributionTask
 
 @dataclass(frozen=True)
 class Players:
-    """Who plays: groups of the prompt's features; template tokens are always present and never play.
+    """The players of a game as groups of the prompt's features.
 
     Args:
-        groups: For each player the indices of the prompt's features.
-        features: What the result's scores belong to: players and what is always present, in reading order.
-        columns: For each player its index in `features`.
+        groups: For each player, the indices of its features.
+        features: The features of the result in reading order: the players, and the parts that are always present.
+        columns: For each player, its index in `features`.
     """
 
     groups: tuple[tuple[int, ...], ...]
@@ -28,18 +28,13 @@ class Players:
 
 
 def players_of(task: AttributionTask, example: int, players: AnyFeatures = "tokens") -> Players:
-    """Who plays in one of a task's prompts.
+    """The players of one of a task's prompts.
 
-    Template tokens, tokens that hold the place of an image, the answer that a `Span` explains, the mask token that the
-    target reads and the token that starts a decoder are always present.
-
-    Args:
-        task: With its targets.
-        example: Which of its prompts.
-        players: Parts of the prompt; of spans only these play, and everything outside is always present.
+    Template tokens, image placeholders, the answer that a `Span` explains, the mask token that the target reads and the
+    first token of a decoder are always present, as is everything outside of spans in `players`.
 
     Raises:
-        ApportionError: Nothing is left to play, or a span does not fit the prompt or holds nothing that can be absent.
+        ApportionError: No player is left, or a span does not fit the prompt or has no token that can be removed.
     """
     features = task.prompts[example].features
     always = _always_present(task, example)
@@ -50,10 +45,10 @@ def players_of(task: AttributionTask, example: int, players: AnyFeatures = "toke
         if name is not None and not playing:
             raise ApportionError(
                 f"the span {name!r} holds only tokens that are always present (of the template, the explained answer "
-                "or the mask that is read), so it cannot play."
+                "or the mask that is read), so it cannot be a player."
             )
         if playing and (name is not None or isinstance(players, str)):
-            # Within a group only what may be absent plays; the rest stands by itself.
+            # Only the removable features of a group form the player; the others stand by themselves.
             of_image = all(features[i].image is not None for i in playing)
             made: FeatureKind = "region" if of_image and name is not None else kind
             found.append((playing, group_feature(features, (name, playing), made), True))
@@ -64,7 +59,7 @@ def players_of(task: AttributionTask, example: int, players: AnyFeatures = "toke
     if not any(plays for _, _, plays in found):
         raise ApportionError(
             "every token of the prompt is always present (of the template, the explained answer or the mask that is "
-            "read), so nothing can be left out."
+            "read), so none can be removed."
         )
     return Players(
         groups=tuple(tuple(indices) for indices, _, plays in found if plays),
@@ -74,7 +69,7 @@ def players_of(task: AttributionTask, example: int, players: AnyFeatures = "toke
 
 
 def to_features(players: Players, values: Float[Tensor, "players targets"]) -> Float[Tensor, "targets features"]:
-    """Scores of features from values of players; what is always present gets exactly 0."""
+    """Scores of features from values of players; features that are always present get exactly 0."""
     scores = values.new_zeros(values.shape[1], len(players.features))
     scores[:, list(players.columns)] = values.T
     return scores

@@ -1,4 +1,4 @@
-"""Relevance propagation: rules on the recorded autograd graph of an ordinary forward pass."""
+"""Relevance propagation by rules on the recorded autograd graph of an ordinary forward pass."""
 
 from apportion.relevance._audit import Audit as Audit
 from apportion.relevance._audit import AuditRow as AuditRow
@@ -34,5 +34,5 @@ from apportion.relevance._treatment import unregister_rule as unregister_rule
 from apportion.relevance._vision import attnlrp_vision as attnlrp_vision
 from apportion.relevance._vision import vision_tower as vision_tower
 from apportion.relevance._visual_tokens import DEEP as DEEP
-from apportion.relevance._visual_tokens import MAKES as MAKES
 from apportion.relevance._visual_tokens import NAME as NAME
+from apportion.relevance._visual_tokens import visual_tokens_through as visual_tokens_through

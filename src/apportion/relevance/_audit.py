@@ -1,4 +1,4 @@
-"""The audit: what every node of a model's graph was taken for, and whether every promised rule was applied."""
+"""The audit: which rule each operation of the model followed, and whether every promised rule was applied."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from apportion.core import RuleNotApplied, Saved, Shown, pandas_module
 from apportion.relevance._composite import Composite
 from apportion.relevance._graph import Places
 from apportion.relevance._plan import Plan
+from apportion.relevance._treatment import Treatment
 
 if TYPE_CHECKING:
     import pandas
 
-#: For each promise: what makes it, the module classes it is about, and what their operations may be taken for.
+#: For each option that promises a rule: the classes of modules concerned, and the accepted kinds of their operations.
 _PROMISES: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
     ("attention", re.compile(r"Attention\d*$"), frozenset({"attention", "product", "gate", "softmax"})),
     (
@@ -33,7 +34,7 @@ _PROMISES: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
 
 @dataclass(frozen=True)
 class AuditRow:
-    """Nodes of one operation in one module that were treated alike."""
+    """Nodes of one operation in one module that follow the same rule."""
 
     module: str
     operation: str
@@ -47,11 +48,11 @@ class Audit(Shown, Saved):
     """A composite's rules as they were applied to a model.
 
     Args:
-        composite: The rules that were promised.
+        composite: The promised rules.
         rows: The nodes that relevance reaches, grouped by module, operation and rule.
-        reached: How many nodes relevance reaches.
-        recorded: How many nodes the graph has.
-        missing: Promises that were not kept, in words; empty when the audit passes.
+        reached: The number of nodes that relevance reaches.
+        recorded: The number of nodes of the graph.
+        missing: Descriptions of the rules that were not applied; empty if the audit passes.
     """
 
     composite: Composite
@@ -68,36 +69,33 @@ class Audit(Shown, Saved):
             name = plan.graph.names[i]
             if name == "AccumulateGrad":
                 continue
-            treatment = plan.treatments[i]
-            held = treatment is not None and not treatment.carries
-            if not plan.needed[i] and not held:
-                continue
-            kind, rule = ("linear", "derivative kept") if treatment is None else (treatment.kind, treatment.rule)
-            counts[places.path_of(node), name, kind, rule] += 1
+            treatment = plan.treatments[i] or Treatment.keep()
+            if plan.needed[i] or not treatment.carries:
+                counts[places.path_of(node), name, treatment.kind, treatment.rule] += 1
         rows = tuple(AuditRow(*key, count) for key, count in counts.items())
         missing = (*plan.missing, *_broken_promises(plan, composite, places))
         return cls(composite, rows, sum(plan.needed), len(plan.graph.nodes), missing)
 
     def check(self) -> Audit:
-        """Return itself, or raise when a promised rule was not applied.
+        """Return itself, or raise if a promised rule was not applied.
 
         Raises:
-            RuleNotApplied: A module that by its class is an attention, a norm or an activation ran, carries
-                relevance, and no operation in it was treated as such; or a rule for residual sums, for maps with
-                weights or for a softmax's temperature applies nowhere.
+            RuleNotApplied: An attention, norm or activation (by the class of its module) carries relevance, but no
+                operation in it was treated as such; or a rule for residual sums, for maps with weights or for a
+                softmax's temperature was applied nowhere.
         """
         if self.missing:
             more = f" (and {len(self.missing) - 3} more)" if len(self.missing) > 3 else ""
-            raise RuleNotApplied("; ".join(self.missing[:3]) + more + ". The audit's rows show what it was taken for.")
+            raise RuleNotApplied("; ".join(self.missing[:3]) + more + ". The audit's rows show the rules applied.")
         return self
 
     def to_frame(self) -> pandas.DataFrame:
-        """A pandas table of the rows: module, operation, what it was taken for, its rule, and how many nodes."""
+        """A pandas table of the rows: module, operation, kind, rule and number of nodes."""
         return pandas_module().DataFrame([vars(row) for row in self.rows])
 
 
 def _broken_promises(plan: Plan, composite: Composite, places: Places) -> list[str]:
-    """Modules that by their class are an attention, a norm or an activation, without an operation treated as one."""
+    """Descriptions of attentions, norms and activations (by class) without an operation treated as such."""
     kinds: dict[int, set[str]] = {}
     carrying: set[int] = set()
     for i, node in enumerate(plan.graph.nodes):
@@ -111,12 +109,10 @@ def _broken_promises(plan: Plan, composite: Composite, places: Places) -> list[s
             visit = places.visits[visit].parent
     broken = []
     for number in sorted(carrying):
-        visit_ = places.visits[number]
-        for promise, classes, accepted in _PROMISES:
-            rule = getattr(composite.at(visit_.path), promise)
-            if rule != "gradient" and classes.search(visit_.class_name) and not kinds.get(number, set()) & accepted:
-                broken.append(
-                    f"{composite.name} promises {promise} {rule}, but no operation of {visit_.path} "
-                    f"({visit_.class_name}) was taken for one"
-                )
+        path, name = places.visits[number].path, places.visits[number].class_name
+        for option, classes, accepted in _PROMISES:
+            rule = getattr(composite.at(path), option)
+            if rule != "gradient" and classes.search(name) and not kinds.get(number, set()) & accepted:
+                promise = f"{composite.name} promises {option} {rule}"
+                broken.append(f"{promise}, but no operation of {path} ({name}) was taken for one")
     return broken

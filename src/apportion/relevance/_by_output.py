@@ -1,4 +1,4 @@
-"""Relevance by output: what every dimension of an output gives to a few features, in as many passes as features."""
+"""Relevance by output: the relevance of a few features for every dimension of an output, one pass per feature."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from apportion.core import temporary_hooks
 from apportion.relevance._composite import Composite
-from apportion.relevance._hooks import attach
+from apportion.relevance._hooks import attach_all
 from apportion.relevance._trace import TARGETS_AT_ONCE, Propagated, Trace, _quiet_fallback
 
 
@@ -19,11 +20,10 @@ def relevance_by_output(
     composite: Composite,
     shares: Callable[[Propagated], Float[Tensor, "targets feature"]],
 ) -> Float[Tensor, "feature d_model"]:
-    r"""How much relevance each feature gets of a unit of relevance's seed at each dimension of the output.
+    r"""The relevance of each feature for a seed of 1 at each dimension of the output.
 
-    Under fixed rules relevance is linear in what it starts from: $R_i(s) = \sum_k s_k C_{ik}$. Sent back once with the
-    graph of the backward pass itself kept, a derivative of $R_i$ by $s$ is a row of C: one pass a feature instead of
-    one a dimension.
+    Under fixed rules relevance is linear in its seed: $R_i(s) = \sum_k s_k C_{ik}$. With the graph of the backward pass
+    kept, the derivative of $R_i$ by $s$ is a row of C: one pass per feature instead of one per dimension.
 
     Args:
         trace: The recorded forward pass.
@@ -36,17 +36,11 @@ def relevance_by_output(
     """
     plan, _ = trace._resolved_plan((output,), composite, ledger=False)
     seed = torch.zeros_like(output).requires_grad_(True)
-    handles: list[torch.utils.hooks.RemovableHandle] = []
     named = {name: leaf for name, leaf in trace.leaves.items() if leaf.role != "biases"}
-    try:
-        for i, treatment in enumerate(plan.treatments):
-            if treatment is not None and plan.needed[i]:
-                attach(i, plan.graph.nodes[i], treatment, None, handles)
+    with temporary_hooks() as handles:
+        attach_all(plan, None, handles)
         edges = [leaf.edge for leaf in named.values()]
         found = torch.autograd.grad(output, edges, seed, create_graph=True, allow_unused=True)
-    finally:
-        for handle in handles:
-            handle.remove()
     gradients = {name: g[None] for name, g in zip(named, found, strict=True) if g is not None}
     relevance = trace._relevance(gradients, 1)
     leaves = {name: trace.leaves[name] for name in relevance}

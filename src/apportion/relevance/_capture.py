@@ -1,4 +1,4 @@
-"""Values that autograd does not keep, read from a second forward pass: added constants and what operations ran with."""
+"""Values that autograd does not keep, from a second forward pass: added constants and arguments of operations."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from apportion.relevance._gamma import Operands
 
 
 class Capture(TorchDispatchMode):
-    """Watches a forward pass below autograd and keeps what was asked for.
+    """Watches a forward pass below autograd and keeps the requested values.
 
-    Autograd makes a node just before it runs the node's operation, and numbers nodes as it makes them; so the first
-    operation that is run after a node was made is the node's own, and the same pass gives the same numbers.
+    Autograd makes a node just before it runs the node's operation, and numbers nodes in this order; so the first
+    operation that runs after a node was made is the node's own, and the same pass gives the same numbers.
 
     Args:
         start: The number of the pass's first node.
-        constants: Numbers, from the pass's first node, of affine operations whose constant part is wanted.
-        operands: Numbers of operations whose arguments are wanted.
+        constants: Numbers (counted from `start`) of affine operations whose constant part to keep.
+        operands: Numbers of operations whose arguments to keep.
         dead: Numbers of nodes that carry no relevance although autograd follows them.
     """
 
@@ -31,12 +31,8 @@ class Capture(TorchDispatchMode):
         self, start: int, constants: Collection[int], operands: Collection[int], dead: Collection[int]
     ) -> None:
         super().__init__()
-        self.start = start
-        self.wanted_constants, self.wanted_operands, self.dead = (
-            frozenset(constants),
-            frozenset(operands),
-            frozenset(dead),
-        )
+        self.start, self.dead = start, frozenset(dead)
+        self.wanted_constants, self.wanted_operands = frozenset(constants), frozenset(operands)
         self.constants: dict[int, Tensor] = {}
         self.operands: dict[int, Operands] = {}
         self._last = -1
@@ -53,7 +49,7 @@ class Capture(TorchDispatchMode):
         return func(*args, **kwargs)
 
     def _constant_part(self, func: Any, args: Any, kwargs: Any) -> Tensor:
-        """What an affine operation gives when everything that carries relevance is 0."""
+        """The result of an affine operation when everything that carries relevance is 0."""
         args, kwargs = tree_map_only(Tensor, self._without_relevance, (args, kwargs))
         if func._schema.name.endswith("_") and isinstance(args[0], Tensor):
             args = (args[0].clone(), *args[1:])
@@ -70,7 +66,7 @@ class Capture(TorchDispatchMode):
 
 
 def _kept(value: Tensor) -> Tensor:
-    """A value as it is now; the model may overwrite it later, but not its weights."""
+    """A copy of a value, which the model may overwrite later; weights are not copied."""
     return value.detach().clone() if value.requires_grad else value
 
 

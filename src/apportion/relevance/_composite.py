@@ -1,4 +1,4 @@
-"""A composite: which rule each class of operation follows when relevance is propagated."""
+"""Composites: which rule each class of operation follows when relevance is propagated."""
 
 from __future__ import annotations
 
@@ -13,42 +13,41 @@ from apportion.relevance._treatment import rule_named
 
 @dataclass(frozen=True, kw_only=True)
 class Composite:
-    """A recipe of rules, as data: it can be printed, compared and saved, and holds no code.
+    """A set of rules as plain data, which can be printed, compared and saved.
 
     Args:
-        name: What the result calls it.
-        attention: `"gradient"`; `"uniform"`: half of a weighted sum's relevance to the values, half to the attention
-            weights, and half of what reaches the scores to queries and keys each (so ¼, ¼, ½ for a fused kernel);
+        name: The name in results.
+        attention: `"gradient"`; `"uniform"`: half of a weighted sum's relevance goes to the values, half to the
+            attention weights, and from the scores half each to queries and keys (so ¼, ¼, ½ for a fused kernel);
             `"values"`: the attention weights are held constant, all relevance goes to the values.
-        product: Where both factors carry relevance: `"gradient"` keeps each factor's derivative, `"uniform"` gives
-            1/2 to each, `"flat"` gives 1/N to each factor of a maximal chain of products, however it is associated.
+        product: If both factors carry relevance: `"gradient"` keeps each factor's derivative, `"uniform"` gives ½ to
+            each, `"flat"` gives 1/N to each factor of a maximal chain of products, whatever its association.
         gate: In a gated product such as SiLU(W x) · (V x), `"product"` treats both factors by `product`;
             `"cut"` holds the factor that passed an activation constant.
         activation: `"gradient"`, or `"identity"`: the slope f(z)/z (secant through 0); a gate inside a written-out
             activation (the tanh of GELU) is held constant.
-        norm: `"gradient"`, or `"frozen"`: the statistic that divides (standard deviation, root mean square) is held
-            constant.
+        norm: `"gradient"`, or `"frozen"`: the statistic (standard deviation, root mean square) is held constant.
         softmax: For a softmax outside attention, such as a router's: `"gradient"` or `"cut"`.
-        residual: Where a branch is added to what it was computed from: `"sum"` keeps the derivative; `"gamma"` favours,
-            in each element, the summand that has the sum's sign.
-        residual_gamma: By how much, from 0 (a plain sum) up.
-        linear: For maps with weights: `"epsilon"` keeps the derivative; `"gamma"` scales contributions that have the
-            pre-activation's sign by 1 + `gamma`; `"z-plus"` leaves only those; `"cut"` holds the map's result
-            constant, which is of use for some modules only (`within`).
+        residual: If a branch is added to its own input: `"sum"` keeps the derivative; `"gamma"` favours, in each
+            element, the summand with the sum's sign.
+        residual_gamma: How much to favour it, from 0 (a plain sum) up.
+        linear: For maps with weights: `"epsilon"` keeps the derivative; `"gamma"` scales contributions with the
+            pre-activation's sign by 1 + `gamma`; `"z-plus"` keeps only those; `"cut"` holds the map's result constant,
+            which is useful for some modules only (see `within`).
         gamma: For `linear="gamma"`, from 0 (the derivative) up.
-        query_share: For `attention="uniform"`, the part of a weighted sum's relevance that queries get, from 0 to 1.
-        key_share: The part that keys get; the values get the rest.
-        gate_share: For `product="uniform"` and `gate="product"`, the part that the factor that passed an activation
-            gets; the other gets the rest.
-        temperature: What scores are divided by, above 0, where a softmax's derivative is taken; its values stay.
-        overrides: Other composites for some layers or modules; the last that matches a place applies there.
+        query_share: For `attention="uniform"`, the share of a weighted sum's relevance for queries, from 0 to 1.
+        key_share: The share for keys; the values get the rest.
+        gate_share: For `product="uniform"` and `gate="product"`, the share of the factor that passed an activation; the
+            other gets the rest.
+        temperature: Divides the scores, above 0, in a softmax's derivative; its values do not change.
+        overrides: Other composites for some layers or modules; the last that matches applies.
 
-    For `attention`, `product`, `activation`, `norm` and `softmax` a rule of your own can be named; see `named_rule`.
+    `attention`, `product`, `activation`, `norm` and `softmax` also accept rules of your own; see `named_rule`.
 
     Source:
         AttnLRP: Achtibat et al. 2024, arXiv 2402.05602, eq. 8-16. CP-LRP: Ali et al. 2022, arXiv 2202.07304.
-        `flat`: an answer to the lack of implementation invariance shown by You et al. 2025, arXiv 2510.18810.
-        `residual="gamma"`: Berend, Achtibat et al. 2026. `linear`: Montavon et al. 2019, made to hold for inputs and
+        `flat`: for the lack of implementation invariance shown by You et al. 2025, arXiv 2510.18810.
+        `residual="gamma"`: Berend, Achtibat et al. 2026. `linear`: Montavon et al. 2019, extended to inputs and
         pre-activations of either sign. `temperature`: Edin et al. 2025, arXiv 2505.17630.
     """
 
@@ -79,8 +78,8 @@ class Composite:
                 raise ApportionError(f"{option}={given!r} is not known; use one of {', '.join(map(repr, choices))}.")
         if self.query_share + self.key_share > 1:
             raise ApportionError(
-                f"query_share={self.query_share} and key_share={self.key_share} are more than 1 together; the values "
-                "get what they leave."
+                f"query_share={self.query_share} and key_share={self.key_share} sum to more than 1; the values get the "
+                "rest, so give less."
             )
 
     def from_layer(self, layer: int, other: Composite) -> Composite:
@@ -90,13 +89,13 @@ class Composite:
     def within(
         self, other: Composite, *, modules: str = "*", first_layer: int = 0, last_layer: int | None = None
     ) -> Composite:
-        """This composite, but `other` in the modules whose path matches a pattern and in a range of layers.
+        """This composite, with `other` in the modules that match a pattern and in a range of layers.
 
         Args:
-            other: The composite to follow there; its own overrides are not taken over.
-            modules: A shell-style pattern for the module's path, such as `"*.mlp*"`.
+            other: The composite to follow there; its own overrides are ignored.
+            modules: A shell-style pattern of the module's path, such as `"*.mlp*"`.
             first_layer: The first layer of the range.
-            last_layer: The last layer of the range, included; None for all that follow.
+            last_layer: The last layer of the range, included; None for the model's last.
         """
         override = Override(
             composite=replace(other, overrides=()), modules=modules, first_layer=first_layer, last_layer=last_layer
@@ -114,7 +113,7 @@ class Composite:
 
     @property
     def reads_summands(self) -> bool:
-        """Whether a rule somewhere needs the summands of residual sums, which autograd does not keep."""
+        """Whether any rule needs the summands of residual sums, which autograd does not keep."""
         return any(c.residual != "sum" for c in (self, *(override.composite for override in self.overrides)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,7 +143,7 @@ class Composite:
 
 @dataclass(frozen=True, kw_only=True)
 class Override:
-    """Another composite for some places of the model; see `Composite.within`."""
+    """Another composite for a part of the model; see `Composite.within`."""
 
     composite: Composite
     modules: str = "*"
@@ -152,7 +151,7 @@ class Override:
     last_layer: int | None = None
 
     def matches(self, path: str) -> bool:
-        """Whether the module with this path is meant; a module outside all layers is meant by pattern only."""
+        """Whether it applies to the module with this path; outside of layers only if its range is unlimited."""
         if not fnmatchcase(path, self.modules):
             return False
         if self.first_layer == 0 and self.last_layer is None:
@@ -161,7 +160,7 @@ class Override:
         return layer is not None and self.first_layer <= layer and (self.last_layer is None or layer <= self.last_layer)
 
     def in_words(self) -> str:
-        """Where it applies and the name of what applies there."""
+        """Where it applies, and the name of the composite there."""
         last = "…" if self.last_layer is None else self.last_layer
         modules = "" if self.modules == "*" else f"modules {self.modules}, "
         return f"{modules}layers {self.first_layer}–{last}: {self.composite.name}"
@@ -171,17 +170,17 @@ class Override:
 
 
 def layer_index(path: str) -> int | None:
-    """The number of the layer that a module's path lies in: the first number among its parts."""
+    """The index of the layer that contains a module: the first number in its path."""
     return next((int(part) for part in path.split(".") if part.isdigit()), None)
 
 
 def is_layer(path: str) -> bool:
-    """Whether a module's path is that of a layer itself: the first number among its parts is the last part."""
+    """Whether a path is that of a layer itself: its first number is its last part."""
     return path.rpartition(".")[2].isdigit() and layer_index(path.rpartition(".")[0]) is None
 
 
 def layer_label(path: str) -> str:
-    """How accounts name a module's layer: `"layer 3"`, `"decoder layer 3"`, or the path outside all layers."""
+    """The name of a module's layer in ledgers: `"layer 3"`, `"decoder layer 3"`, or the path outside of layers."""
     layer = layer_index(path)
     if layer is None:
         return path or "model"
@@ -190,7 +189,7 @@ def layer_label(path: str) -> str:
     return f"layer {layer}" if stack is None else f"{stack.replace('_model', '')} layer {layer}"
 
 
-#: Rules that few composites change; a composite prints them only then.
+#: Options that are printed only if they differ from their defaults.
 _SELDOM = ("residual", "residual_gamma", "linear", "gamma", "query_share", "key_share", "gate_share", "temperature")
 
 
@@ -204,24 +203,16 @@ def _check_number(option: str, given: Any) -> None:
 
 GRADIENT = Composite(name="gradient")
 ATTNLRP = Composite(name="attnlrp", attention="uniform", product="uniform", activation="identity", norm="frozen")
-CP_LRP = Composite(
-    name="cp-lrp",
-    attention="values",
-    product="uniform",
-    gate="cut",
-    activation="identity",
-    norm="frozen",
-    softmax="cut",
-)
+CP_LRP = replace(ATTNLRP, name="cp-lrp", attention="values", gate="cut", softmax="cut")
 RES_LRP = replace(ATTNLRP, name="res-lrp", residual="gamma")
 GIM = replace(ATTNLRP, name="gim", activation="gradient", temperature=2.0)
 RELP = replace(CP_LRP, name="relp", gate="product")
 PA_LRP = replace(ATTNLRP, name="pa-lrp")
-#: Step, input matrix and output matrix of a selective scan all come from this projection, whatever the model.
+#: The step, input matrix and output matrix of a selective scan all come from this projection.
 MAMBA_LRP = replace(
     ATTNLRP,
     name="mamba-lrp",
     overrides=(Override(composite=replace(ATTNLRP, name="held constant", linear="cut"), modules="*.x_proj"),),
 )
-#: The composites that have a name of their own.
+#: The named composites.
 NAMED = {composite.name: composite for composite in (GRADIENT, ATTNLRP, CP_LRP, RES_LRP, GIM, RELP, PA_LRP, MAMBA_LRP)}

@@ -1,4 +1,4 @@
-"""Diagnosis: where a number first became NaN or infinite."""
+"""Diagnosis: where a value first became NaN or infinite."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from apportion.core import temporary_hooks
 from apportion.relevance._graph import Places
-from apportion.relevance._hooks import attach
+from apportion.relevance._hooks import attach_all
 from apportion.relevance._plan import Plan
 from apportion.relevance._treatment import Gradients
 
 
 def in_weights(model: nn.Module) -> str | None:
-    """A sentence that names a parameter with such a value, or None."""
+    """A sentence that names a non-finite parameter, or None."""
     for name, parameter in model.named_parameters():
         if parameter.is_floating_point() and not bool(parameter.isfinite().all()):
             return f"the parameter {name!r} holds NaN or infinite values; load the model's weights again."
@@ -23,9 +24,8 @@ def in_weights(model: nn.Module) -> str | None:
 
 
 def on_the_way_forward(model: nn.Module, run: Callable[[], Any]) -> str:
-    """A sentence that names the first module to return such a value, after running the model once more."""
+    """A sentence that names the first module to return a non-finite value when the model runs again."""
     found: list[str] = []
-    handles = []
 
     def watch(path: str) -> Callable[..., None]:
         def hook(module: nn.Module, arguments: Any, output: Any) -> None:
@@ -36,21 +36,16 @@ def on_the_way_forward(model: nn.Module, run: Callable[[], Any]) -> str:
 
         return hook
 
-    try:
-        for path, module in model.named_modules():
-            handles.append(module.register_forward_hook(watch(path)))
+    with temporary_hooks() as handles:
+        handles += [module.register_forward_hook(watch(path)) for path, module in model.named_modules()]
         run()
-    finally:
-        for handle in handles:
-            handle.remove()
     where = f", first in {found[0] or 'the model itself'}" if found else ""
     return f"the model's own output is NaN or infinite{where}; check its inputs, or try it in float32."
 
 
 def on_the_way_back(plan: Plan, places: Places, run: Callable[[], Any]) -> str:
-    """A sentence that names the first operation to pass such a gradient on, after going back once more."""
+    """A sentence that names the first operation to pass a non-finite gradient on in another backward pass."""
     found: list[int] = []
-    handles: list[Any] = []
 
     def watch(i: int) -> Callable[[Gradients, Gradients], None]:
         def hook(arguments: Gradients, results: Gradients) -> None:
@@ -59,18 +54,13 @@ def on_the_way_back(plan: Plan, places: Places, run: Callable[[], Any]) -> str:
 
         return hook
 
-    try:
+    with temporary_hooks() as handles:
+        attach_all(plan, None, handles)
         for i, node in enumerate(plan.graph.nodes):
             if plan.needed[i] and plan.graph.names[i] != "AccumulateGrad":
-                treatment = plan.treatments[i]
-                if treatment is not None:
-                    attach(i, node, treatment, None, handles)
                 handles.append(node.register_hook(watch(i)))
-        with contextlib.suppress(RuntimeError):  # the graph may be gone already
+        with contextlib.suppress(RuntimeError):  # the graph may have been freed
             run()
-    finally:
-        for handle in handles:
-            handle.remove()
     if not found:
         return "a share became NaN or infinite; try the model in float32."
     place = places.path_of(plan.graph.nodes[found[0]]) or "the model itself"

@@ -1,4 +1,4 @@
-"""The gamma rule: what has the sign of the sum that it is part of counts for more."""
+"""The gamma rule: contributions with the sign of their sum count more."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Operands = tuple[tuple[Any, ...], Mapping[str, Any]]
 def residual_sum(name: str, operands: Operands, gamma: float) -> Treatment:
     r"""A sum y = a + b shares each element's relevance by $w(z) = 1 + \gamma\,[z y > 0]$.
 
-    $R_a = w(a) a / (w(a) a + w(b) b) R_y$, and so for b. The denominator is at least as large as y and has its sign, so
-    nothing has to be stabilised; where y is 0 both summands keep the derivative.
+    $R_a = w(a) a / (w(a) a + w(b) b) R_y$, and likewise for b. The denominator is at least as large as y and has its
+    sign, so it needs no stabiliser; where y is 0 both summands keep the derivative.
 
     Source: Berend, Achtibat et al. 2026.
     """
@@ -33,7 +33,7 @@ def residual_sum(name: str, operands: Operands, gamma: float) -> Treatment:
         assert grad is not None
         added = b if scale == 1 else scale * b
         y = a + added
-        # In place and without masks, which are slow: a residual sum is passed in every layer.
+        # In place and without masks, which are slow, since every layer has a residual sum.
         to_a, to_b = ((z * y).gt_(0).mul_(gamma).add_(1) for z in (a, added))
         vanishes = y.clone().eq_(0)
         weighted = (to_a * a).addcmul_(to_b, added).add_(vanishes)
@@ -47,7 +47,7 @@ def residual_sum(name: str, operands: Operands, gamma: float) -> Treatment:
 def linear_map(
     node: Any, name: str, operands: Operands, source: int, *, gamma: float | None, path: str, constant: str
 ) -> Treatment:
-    r"""A map with weights, $z_j = \sum_i x_i w_{ij} + b_j$, shares relevance by what each contribution weighs.
+    r"""A map with weights, $z_j = \sum_i x_i w_{ij} + b_j$, shares relevance by its weighted contributions.
 
     $R_i = \sum_j v_{ij} x_i w_{ij} / (\sum_k v_{kj} x_k w_{kj} + v_j b_j) R_j$ with $v = 1 + \gamma$ for contributions
     that have the sign of $z_j$ and 1 for the others; for z⁺ 1 and 0. The bias is a contribution like any other.
@@ -55,20 +55,17 @@ def linear_map(
     Args:
         node: The map's node.
         name: Its operation.
-        operands: What it ran with.
+        operands: The arguments it ran with.
         source: Which of its arguments is x.
         gamma: γ, or None for the z⁺ rule.
-        path: Where it ran, for errors.
-        constant: The ledger's line for the share of a bias that no leaf stands for.
+        path: The path of its module, for errors.
+        constant: The ledger's line for the share of a bias that is no leaf.
     """
     given = _Map.of(name, operands, source, path)
 
     @cache
     def factors() -> tuple[Tensor | None, Tensor, Tensor]:
-        """What the gradient of z is multiplied by: for all contributions, and more for positive and for negative ones.
-
-        Computed from the run alone, so once for all targets.
-        """
+        """The factors of z's gradient for all, and additionally for positive and for negative contributions."""
         positive, total = given.positive_part(), given.total()
         matching = torch.where(total > 0, positive, (total - positive).clamp_max(0))
         if gamma is None:
@@ -116,7 +113,7 @@ def linear_map(
 
 
 def unknown_map(name: str, path: str) -> ApportionError:
-    """The refusal of a map with weights that the rules cannot take apart."""
+    """The error for a map with weights whose contributions are not known."""
     return ApportionError(
         f"the γ and z⁺ rules are not known for {name!r} in {path or 'the model itself'}; use linear='epsilon' "
         "there, or load a mixture of experts with experts_implementation='eager'."
@@ -125,25 +122,15 @@ def unknown_map(name: str, path: str) -> ApportionError:
 
 @dataclass(frozen=True, slots=True)
 class _Map:
-    """A linear map with weights as it ran.
+    """The values and products of a linear map with weights."""
 
-    Args:
-        x: What carries relevance.
-        weight: What it is multiplied by.
-        added: What is added to the product, in its place, or None.
-        added_at: Which argument that is.
-        beta: What that argument was multiplied by.
-        forward: The product of x and weights.
-        backward: The product of gradients and weights, in the shape of x.
-    """
-
-    x: Tensor
+    x: Tensor  # carries relevance
     weight: Tensor
-    added: Tensor | None
-    added_at: int | None
-    beta: float
-    forward: Callable[[Tensor, Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor], Tensor]
+    added: Tensor | None  # is added to the product
+    added_at: int | None  # the index of this argument
+    beta: float  # the factor of this argument
+    forward: Callable[[Tensor, Tensor], Tensor]  # from x and weights to their product
+    backward: Callable[[Tensor, Tensor], Tensor]  # from gradients and weights to gradients of x
 
     @classmethod
     def of(cls, name: str, operands: Operands, source: int, path: str) -> _Map:
@@ -169,7 +156,7 @@ class _Map:
         return product if self.added is None else product + self.added.clamp_min(0)
 
     def to_input(self, plain: Tensor | None, up: Tensor, down: Tensor) -> Tensor:
-        """Gradients of x: `plain` by all weights, `up` by positive contributions only, `down` by negative ones."""
+        """Gradients of x: `plain` through all weights, `up` through positive contributions, `down` through negative."""
         positive, negative = self.weight.clamp_min(0), self.weight.clamp_max(0)
         where_positive = self.backward(up, positive) + self.backward(down, negative)
         where_negative = self.backward(up, negative) + self.backward(down, positive)
@@ -193,13 +180,8 @@ def _convolution(arguments: tuple[Any, ...]) -> _Map:
         to_x: Tensor = torch.ops.aten.convolution_backward(grad, x, w, None, *how, [True, False, False])[0]
         return to_x
 
+    def forward(x: Tensor, w: Tensor) -> Tensor:
+        return torch.convolution(x, w, None, *how)
+
     added = None if bias is None else bias.reshape(-1, *[1] * (x.dim() - 2))
-    return _Map(
-        x,
-        weight,
-        added,
-        2 if bias is not None else None,
-        1.0,
-        lambda x, w: torch.convolution(x, w, None, *how),
-        backward,
-    )
+    return _Map(x, weight, added, None if bias is None else 2, 1.0, forward, backward)

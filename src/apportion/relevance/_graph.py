@@ -1,4 +1,4 @@
-"""The recorded autograd graph, as arrays: nodes from the leaves to the root, their inputs, and where they ran."""
+"""The recorded autograd graph as arrays: nodes from the leaves to the roots, their inputs and their modules."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Graph:
     Args:
         nodes: Each node after all of its inputs.
         names: Their operations, such as `"Addmm"`.
-        inputs: For each node, the index of the node behind each differentiable argument, or −1 where the argument
-            does not depend on any leaf.
+        inputs: For each node, the index of the node of each differentiable argument, or −1 if the argument depends on
+            no leaf.
         roots: Indices of the nodes that produced the outputs.
     """
 
@@ -61,7 +61,7 @@ class Graph:
 
     @property
     def consumers(self) -> list[list[tuple[int, int]]]:
-        """For each node, who uses its result: (consumer, which of the consumer's arguments)."""
+        """For each node, the uses of its result: (consuming node, index of its argument)."""
         if self._consumers is None:
             self._consumers = [[] for _ in self.nodes]
             for consumer, edges in enumerate(self.inputs):
@@ -73,7 +73,7 @@ class Graph:
 
 @dataclass(slots=True)
 class Visit:
-    """One call of a module during the forward pass, by the numbers of the first and after the last node it made."""
+    """One call of a module in the forward pass, with the numbers of its first node and of the first node after it."""
 
     path: str
     class_name: str
@@ -83,10 +83,7 @@ class Visit:
 
 
 class Places:
-    """In which module each node was made.
-
-    Autograd numbers its nodes as they are made, so a node belongs to the innermost call whose numbers enclose it.
-    """
+    """The module of each node: the innermost call whose numbers enclose its own; autograd numbers nodes in order."""
 
     def __init__(self, visits: Sequence[Visit]) -> None:
         self.visits = visits

@@ -1,4 +1,4 @@
-"""Hooks that make a node follow its treatment, and the accounts of what it absorbs."""
+"""Hooks that make nodes follow their treatments, and record the relevance that they absorb."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from apportion.relevance._treatment import Gradients, Treatment
 
 
 class Accounts:
-    """What nodes absorbed during one backward pass."""
+    """The relevance that nodes absorbed during one backward pass."""
 
     def __init__(self, places: Places) -> None:
         self.places = places
@@ -25,23 +25,28 @@ class Accounts:
         self.absorbed.append((i, line, _out_of_the_batch(amount.detach())))
 
     def entries(self, plan: Plan) -> list[tuple[str, str, Tensor]]:
-        found = []
-        for i, line, amount in self.absorbed:
-            place = self.places.path_of(plan.graph.nodes[i])
-            found.append((line, f"{place} {plan.graph.names[i]}".strip(), amount))
-        return found
+        nodes, names = plan.graph.nodes, plan.graph.names
+        return [(line, f"{self.places.path_of(nodes[i])} {names[i]}".strip(), x) for i, line, x in self.absorbed]
 
 
 def _out_of_the_batch(value: Tensor) -> Tensor:
-    """A value computed inside a batched backward pass, with the axis of targets in front."""
+    """A value from inside a batched backward pass, with the axis of targets in front."""
     if not _functorch.is_batchedtensor(value):
         return value
     axis = _functorch.maybe_get_bdim(value)
     return _functorch.get_unwrapped(value).movedim(axis, 0)
 
 
-def attach(i: int, node: Node, treatment: Treatment, accounts: Accounts | None, handles: list[RemovableHandle]) -> None:
-    """Hook a node so that its gradients follow the treatment."""
+def attach_all(plan: Plan, accounts: Accounts | None, handles: list[RemovableHandle]) -> None:
+    """Hook the nodes that relevance reaches so that their gradients follow their treatments."""
+    for i, treatment in enumerate(plan.treatments):
+        if treatment is not None and plan.needed[i]:
+            _attach(i, plan.graph.nodes[i], treatment, accounts, handles)
+
+
+def _attach(
+    i: int, node: Node, treatment: Treatment, accounts: Accounts | None, handles: list[RemovableHandle]
+) -> None:
     shares, derivative, in_place = treatment.shares, treatment.derivative, treatment.in_place
     absorbed = treatment.absorbed if accounts is not None else None
     if shares is None and derivative is None and absorbed is None:
@@ -52,18 +57,7 @@ def attach(i: int, node: Node, treatment: Treatment, accounts: Accounts | None, 
             return None
         passed = arguments if derivative is None else derivative(arguments, results)
         if shares is not None:
-            passed = tuple(
-                [
-                    g
-                    if g is None or share == 1
-                    else None
-                    if share is None
-                    else g.mul_(share)
-                    if in_place
-                    else g * share
-                    for g, share in zip(passed, shares, strict=False)
-                ]
-            )
+            passed = tuple([_share(g, share, in_place) for g, share in zip(passed, shares, strict=False)])
         if absorbed is not None:
             assert accounts is not None
             accounts.add(i, treatment.line, absorbed(passed, results))
@@ -72,13 +66,20 @@ def attach(i: int, node: Node, treatment: Treatment, accounts: Accounts | None, 
     handles.append(node.register_hook(hook))
 
 
+def _share(gradient: Tensor | None, share: float | None, in_place: bool) -> Tensor | None:
+    if gradient is None or share is None:
+        return None
+    if share == 1:
+        return gradient
+    return gradient.mul_(share) if in_place else gradient * share
+
+
 def attach_constant(
     i: int, plan: Plan, captured: Mapping[int, Tensor], accounts: Accounts, handles: list[RemovableHandle]
 ) -> None:
-    """Hook an affine node whose result holds a constant: the constant's share is itself times the gradient.
+    """Hook an affine node whose result contains a constant, which absorbs itself times the gradient.
 
-    What the model adds is one of its constants; what depends on the inputs, but passes no relevance under the
-    composite, is held constant by us, and has a line of its own.
+    Constants of the model and values that only the composite holds constant have separate lines in the ledger.
     """
     constant = captured.get(i)
     if constant is None or not bool((constant != 0).any()):

@@ -1,4 +1,4 @@
-"""The operations that autograd records, by class: what the engine knows about each before it sees a composite."""
+"""The operations that autograd records, by class."""
 
 from __future__ import annotations
 
@@ -34,32 +34,25 @@ LINEAR = _names("""
     ToMkldnn MkldnnLinear ToDense
     """)
 
+#: Operations that keep a tensor's values, apart from a scale.
+COPIES = _names("""
+    Alias Clone ToCopy Copy Cast View UnsafeView ReshapeAlias Reshape Transpose T Permute Expand Squeeze Unsqueeze
+    Flatten Unflatten NativeDropout Dropout
+    """)
+
 #: Maps with learned or data-dependent weights: they end the reach of an activation, a softmax or a chain of products.
 MATRIX = _names("Addmm Mm Bmm Baddbmm Addbmm Mv Addmv Dot Convolution MkldnnConvolution GroupedMm MkldnnLinear")
 
 #: Products, with the arguments that are multiplied with each other; the others are added.
 PRODUCTS: dict[str, tuple[int, ...]] = {
-    "Mul": (0, 1),
-    "Mm": (0, 1),
-    "Bmm": (0, 1),
-    "Mv": (0, 1),
-    "Dot": (0, 1),
-    "Vdot": (0, 1),
-    "Outer": (0, 1),
-    "Addmm": (1, 2),
-    "Addmv": (1, 2),
-    "Baddbmm": (1, 2),
-    "Addbmm": (1, 2),
-    "Addcmul": (1, 2),
-    "Convolution": (0, 1),
-    "MkldnnConvolution": (0, 1),
-    "GroupedMm": (0, 1),
+    **dict.fromkeys(_names("Mul Mm Bmm Mv Dot Vdot Outer Convolution MkldnnConvolution GroupedMm"), (0, 1)),
+    **dict.fromkeys(_names("Addmm Addmv Baddbmm Addbmm Addcmul"), (1, 2)),
 }
 
-#: What divides: standard deviations, norms and their parts.
+#: Divisors: standard deviations, norms and their parts.
 DIVISORS = _names("Rsqrt Sqrt Reciprocal LinalgVectorNorm Norm Var Std VarMean StdMean")
 
-#: What only scales or steers: decays, angles.
+#: Functions that only scale or steer other values: decays, angles.
 MODULATORS = _names("Exp Exp2 Log Log2 Log1P Sin Cos Logsumexp")
 
 #: Batch norms, which are affine in evaluation mode.
@@ -84,7 +77,12 @@ NORMS = _names("NativeLayerNorm NativeGroupNorm FusedRmsNorm NativeRmsNorm")
 
 QUOTIENTS = _names("Div Addcdiv LinalgSolveTriangular")
 
-#: Affine operations whose result may hold something that does not come from what is live: a bias, a mask, a pad.
+ATTENTIONS = _names("""
+    ScaledDotProductFlashAttentionForCpu ScaledDotProductFlashAttention ScaledDotProductEfficientAttention
+    ScaledDotProductCudnnAttention ScaledDotProductFusedAttentionOverrideable
+    """)
+
+#: Affine operations whose result may contain a constant: a bias, a mask, a pad.
 AFFINE = _names("""
     Add Sub Rsub Addmm Addmv Baddbmm Addbmm Addcmul Convolution MkldnnConvolution NativeLayerNorm NativeGroupNorm
     NativeBatchNorm CudnnBatchNorm Cat Stack Where SWhere MaskedFill MaskedScatter IndexPut IndexPutImpl IndexAdd
@@ -92,12 +90,12 @@ AFFINE = _names("""
     Minimum Fmax Fmin
     """)
 
-#: Nodes that transformers and torch make for operations registered at run time, by the beginning of their name.
+#: Prefixes of nodes that transformers and torch make for operations registered at run time.
 LINEAR_PREFIXES = ("GeneratedBackwardFor_transformers_grouped_mm", "GeneratedBackwardFor_aten_detach")
 
 
 def kind_of(name: str) -> Kind | None:
-    """The class of an operation, or None for one that the engine does not know."""
+    """The class of an operation, or None if it is unknown."""
     return _KINDS.get(name) or ("linear" if name.startswith(LINEAR_PREFIXES) else None)
 
 
@@ -110,15 +108,6 @@ _KINDS: dict[str, Kind] = {
     **dict.fromkeys(SOFTMAXES, "softmax"),
     **dict.fromkeys(NORMS, "norm"),
     **dict.fromkeys(QUOTIENTS, "quotient"),
-    **dict.fromkeys(
-        (
-            "ScaledDotProductFlashAttentionForCpu",
-            "ScaledDotProductFlashAttention",
-            "ScaledDotProductEfficientAttention",
-            "ScaledDotProductCudnnAttention",
-            "ScaledDotProductFusedAttentionOverrideable",
-        ),
-        "attention",
-    ),
+    **dict.fromkeys(ATTENTIONS, "attention"),
     "AccumulateGrad": "leaf",
 }

@@ -1,4 +1,4 @@
-"""One ordinary forward pass, recorded: the model is lent for its duration and given back as it was."""
+"""Recording one ordinary forward pass; the model is changed only as long as it runs."""
 
 from __future__ import annotations
 
@@ -13,36 +13,35 @@ import torch
 from torch import Tensor, nn
 from torch._C._autograd import _get_sequence_nr
 from torch.autograd.graph import get_gradient_edge
-from torch.utils.hooks import RemovableHandle
 
-from apportion.core import ApportionError
+from apportion.core import ApportionError, temporary_hooks
 from apportion.relevance._composite import is_layer
 from apportion.relevance._graph import Visit
-from apportion.relevance._leaf import Leaf, Role
+from apportion.relevance._leaf import Leaf, Role, cut_at
 from apportion.relevance._site import Site, site_watched, the_site
 from apportion.relevance._visual_tokens import visual_tokens_watched
 
-#: Computes something more from what a model returned.
+#: Computes the trace's output from the model's output.
 Then = Callable[[Any], Any]
 
-#: From the path of a module that embeds tokens (or the name of an input of embeddings), the name of the model's input
-#: that it looked up and what it returned, to what the model shall compute with instead, in the same shape.
+#: Maps the path of a module that embeds tokens (or the name of an input of embeddings), the name of the model's input
+#: that it looked up and its output to the embeddings to use instead, in the same shape.
 Embedded = Callable[[str, str, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What one forward pass left: its output, the leaves of its graph and the calls of its modules.
+    """A recorded forward pass: its output, the leaves of its graph and the calls of its modules.
 
     Args:
-        output: What the model returned.
-        leaves: What can receive relevance.
+        output: The model's output, or what `then` made of it.
+        leaves: The tensors that can receive relevance.
         visits: The calls of modules.
         start: The number of the first node.
-        rotary: Whether cosines and sines of rotary embeddings are among the leaves.
-        site: The output of a module whose gradient is wanted.
-        then: What was computed from the model's output, as part of the graph.
-        visual: Whether what the model makes of images before its language part reads it is among the leaves.
+        rotary: Whether cosines and sines of rotary embeddings are leaves.
+        site: The output of an inner module whose gradient is kept.
+        then: Computes the output from the model's output, as part of the graph.
+        visual: Whether visual tokens are leaves.
     """
 
     output: Any
@@ -70,20 +69,15 @@ def record_forward(
     """Run the model once, with its parameters frozen, its dropout off and its graph kept.
 
     Args:
-        model: Any module; it is given back as it was, also after an error.
+        model: Any module; it is restored, also after an error.
         inputs: Its keyword arguments. Integer tensors that an embedding looks up become tokens; floating-point
             tensors that take part become leaves of their own.
-        detail: Whether calls of all modules are told apart, or only those of layers, which is faster.
         around: Makes a context manager to run the forward pass in, from the number of the first node.
-        embedded: Puts other embeddings in the place of the tokens' own.
-        rotary: Whether cosines and sines of rotary embeddings become leaves as well.
-        site: Path or pattern of one module whose output is kept.
-        then: Computes something more from the model's output, as part of the graph; its result is the output.
-        visual: Whether relevance ends at visual tokens, what the model's language part reads of images.
+        detail, embedded, rotary, site, then, visual: As in `record`.
 
     Raises:
-        ApportionError: The model is compiled, or has no weights to compute with; `site` is not one module that runs
-            once; or the model makes no visual tokens.
+        ApportionError: The model is compiled or has no weights, `site` is not one module that runs once, or the model
+            makes no visual tokens.
     """
     modules = usable_modules(model)
     leaves: list[Leaf] = []
@@ -107,15 +101,13 @@ def record_forward(
 
 
 def usable_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """All modules of a model by path, refusing one that hides its operations or has no weights.
+    """All modules of a model by path; rejects a model that is compiled or has no weights.
 
     Raises:
-        ApportionError: It is no module, is compiled, or has parameters on the meta device.
+        ApportionError: It is not a module, is compiled, or has parameters on the meta device.
     """
     if not isinstance(model, nn.Module):
-        raise ApportionError(
-            f"the model is a {type(model).__name__}; give a torch module, such as a transformers model."
-        )
+        raise ApportionError(f"the model is a {type(model).__name__}; give a torch module, as of transformers.")
     modules = list(model.named_modules())
     for path, module in modules:
         if module._compiled_call_impl is not None or "_orig_mod" in module._modules:
@@ -136,7 +128,7 @@ def usable_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 @contextmanager
 def _frozen(modules: list[tuple[str, nn.Module]], leaves: list[Leaf]) -> Iterator[None]:
-    """The model in evaluation mode, following only the parameters that are added; then as it was."""
+    """The model in evaluation mode with gradients only for additive parameters; restored at the end."""
     training = [module for _, module in modules if module.training]
     changed: list[tuple[nn.Parameter, bool]] = []
     seen: set[nn.Parameter] = set()
@@ -167,10 +159,10 @@ def _frozen(modules: list[tuple[str, nn.Module]], leaves: list[Leaf]) -> Iterato
 
 @cache
 def _additive_role(last: str) -> Role | None:
-    """The role of a parameter that, by its name in its module, is added to what flows through the model.
+    """The role of a parameter that, by its name in its module, is added to hidden states.
 
-    Only a guess that saves time: a parameter that is not found here is met as a constant in the graph, and one that
-    is found here but does not arrive by addition gets no share.
+    Only a guess that saves time: other parameters are found as constants in the graph, and parameters that are not
+    added after all get no share.
     """
     if "bias" in last:
         return "biases"
@@ -184,8 +176,7 @@ def _additive_role(last: str) -> Role | None:
 @contextmanager
 def _watched(modules: list[tuple[str, nn.Module]], watch: _Watch, *, detail: bool) -> Iterator[None]:
     """The modules with hooks that note which nodes each call makes and cut the graph at the embeddings."""
-    handles: list[RemovableHandle] = []
-    try:
+    with temporary_hooks() as handles:
         for path, module in modules:
             is_token_module = module is watch.token_module
             if is_token_module or isinstance(module, nn.Embedding):
@@ -198,39 +189,27 @@ def _watched(modules: list[tuple[str, nn.Module]], watch: _Watch, *, detail: boo
                 handles.append(module.register_forward_pre_hook(enter, prepend=True))
                 handles.append(module.register_forward_hook(watch.leave))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
 def _watched_rotation(modules: list[tuple[str, nn.Module]], leaves: list[Leaf]) -> Iterator[None]:
-    """Cosines and sines as leaves: what a module returns as a pair of tensors whose squares sum to the same everywhere.
+    """Cosines and sines as leaves: pairs of tensors that a module returns and whose squares have a constant sum.
 
-    They must not depend on the inputs' values; each call makes leaves of its own.
+    They must not depend on the inputs' values; each call makes new leaves.
     """
-    handles: list[RemovableHandle] = []
 
     def turn(path: str) -> Callable[..., Any]:
         def hook(module: nn.Module, arguments: Any, output: Any) -> Any:
             if not _is_rotation(output):
                 return None
-            turned = []
-            for name, value in zip(("cos", "sin"), output, strict=True):
-                source = value.detach().requires_grad_(True)
-                edge = get_gradient_edge(source)
-                leaves.append(Leaf(f"{path}.{name}", "positions", source.detach(), edge, source))
-                turned.append(source.clone())
-            return tuple(turned)
+            named = zip(("cos", "sin"), output, strict=True)
+            return tuple([cut_at(value, leaves, f"{path}.{name}", "positions") for name, value in named])
 
         return hook
 
-    try:
+    with temporary_hooks() as handles:
         handles += [module.register_forward_hook(turn(path)) for path, module in modules]
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _is_rotation(output: Any) -> bool:
@@ -240,13 +219,13 @@ def _is_rotation(output: Any) -> bool:
     if cos.shape != sin.shape or cos.ndim < 2 or not cos.is_floating_point() or cos.requires_grad or sin.requires_grad:
         return False
     squares = cos.double() ** 2 + sin.double() ** 2
-    # Models compute angles in float32, whatever they return.
+    # Models compute angles in float32, whatever dtype they return.
     rounding = 8 * max(torch.finfo(cos.dtype).eps, torch.finfo(torch.float32).eps)
     return cos.numel() > 0 and bool(torch.allclose(squares, squares.flatten()[0], rtol=rounding, atol=0))
 
 
 class _Watch:
-    """What the hooks note down during one forward pass."""
+    """The state of the hooks during one forward pass."""
 
     def __init__(
         self, model: nn.Module, inputs: Mapping[str, Any], leaves: list[Leaf], embedded: Embedded | None
@@ -266,20 +245,14 @@ class _Watch:
         return hook
 
     def leave(self, module: nn.Module, arguments: Any, output: Any) -> None:
-        i = self._open.pop()
-        self.visits[i].end = _get_sequence_nr()
+        self.visits[self._open.pop()].end = _get_sequence_nr()
 
     def number(self, path: str) -> Callable[..., Any]:
-        """Cuts the graph behind the sines and cosines of a number, such as a diffusion model's time step."""
+        """A hook that cuts the graph after the sines and cosines of a number, such as a diffusion model's time step."""
 
         def hook(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
-            number = arguments[0] if arguments else None
-            ids = next(
-                (name for name in ("guidance", "timestep") if _comes_from(number, self.inputs.get(name))), "timestep"
-            )
-            source = output.detach().requires_grad_(True)
-            self.leaves.append(Leaf(path, "inputs", source.detach(), get_gradient_edge(source), source, ids))
-            return source.clone()
+            is_guidance = bool(arguments) and _comes_from(arguments[0], self.inputs.get("guidance"))
+            return cut_at(output, self.leaves, path, "inputs", "guidance" if is_guidance else "timestep")
 
         return hook
 
@@ -290,47 +263,43 @@ class _Watch:
             looked_up = next((a for a in (*arguments, *keywords.values()) if isinstance(a, Tensor)), None)
             ids = _matching_input(looked_up, self.inputs)
             if not is_token_module and _embedding_role(path.rpartition(".")[2]) == "positions":
-                ids = None  # some read only the shape of the ids
+                ids = None  # some use only the shape of the ids
             if ids is None and is_token_module and looked_up is not None and not looked_up.is_floating_point():
                 ids = next((name for name in ("input_ids", "decoder_input_ids") if name in self.inputs), None)
                 if ids is not None:
-                    _refuse_turned(looked_up, self.inputs[ids])
+                    _check_batch_first(looked_up, self.inputs[ids])
             role = "tokens" if ids is not None else _embedding_role(path)
             if ids is not None and self.embedded is not None:
                 output = self.embedded(path, ids, output.detach())
-            source = output.detach().requires_grad_(True)
-            self.leaves.append(Leaf(path, role, source.detach(), get_gradient_edge(source), source, ids))
-            # A copy, since some models add to their embeddings in place, which a leaf does not allow.
-            return source.clone()
+            return cut_at(output, self.leaves, path, role, ids)
 
         return hook
 
 
 def _comes_from(number: Any, given: Any) -> bool:
-    """Whether one number is another, up to the thousand that some models multiply it by."""
+    """Whether two numbers are equal, up to a factor of 1000 that some models use."""
     if not isinstance(number, Tensor) or not isinstance(given, Tensor) or number.shape != given.shape:
         return False
     return any(torch.allclose(number.double(), given.double() * factor) for factor in (1, 1000))
 
 
-def _refuse_turned(ids: Tensor, given: Any) -> None:
-    """Refuse a batch that the model turns to (token, example): where both are as many, nobody could tell."""
+def _check_batch_first(ids: Tensor, given: Any) -> None:
+    """Reject a batch that the model transposes to (token, example), since the axes could be confused."""
     if isinstance(given, Tensor) and given.ndim == 2 and len(given) > 1 and torch.equal(ids.T.to(given), given):
-        raise ApportionError("the model turns its batch about; explain one text at a time (batch_size=1).")
+        raise ApportionError("the model transposes its batch; explain one text at a time (batch_size=1).")
 
 
 def token_embedding(model: nn.Module) -> nn.Module | None:
-    """The module that looks up tokens, where the model tells."""
+    """The module that looks up tokens, if the model declares it."""
     try:
-        get: Any = model.get_input_embeddings  # a method of transformers' models
-        found = get()
+        found: Any = model.get_input_embeddings()  # type: ignore[operator]  # a method of transformers' models
     except (AttributeError, NotImplementedError):
         return None
     return found if isinstance(found, nn.Module) else None
 
 
 def _embedding_role(path: str) -> Role:
-    """The role of an embedding of something else than tokens, by its name."""
+    """The role of an embedding other than that of tokens, by its name."""
     name = path.lower()
     if "pos" in name or "wpe" in name or "relative" in name:
         return "positions"
@@ -338,13 +307,13 @@ def _embedding_role(path: str) -> Role:
 
 
 def _matching_input(ids: Tensor | None, inputs: Mapping[str, Any]) -> str | None:
-    """The name of the model's input that holds the same integers, if one does."""
+    """The name of the model's input with the same integers, or None."""
     if ids is None or ids.is_floating_point():
         return None
     given = {n: v for n, v in inputs.items() if n.endswith("input_ids") and isinstance(v, Tensor)}
     for name, value in given.items():
-        # The very tensor, or a view of some of it, such as one codebook of several. First of all, since two inputs may
-        # hold the same integers.
+        # The same tensor, or a view of it, such as one codebook of several. Checked first, since two inputs may hold
+        # the same integers.
         if value is ids or value.untyped_storage().data_ptr() == ids.untyped_storage().data_ptr():
             return name
     for name, value in given.items():
@@ -354,12 +323,10 @@ def _matching_input(ids: Tensor | None, inputs: Mapping[str, Any]) -> str | None
 
 
 def _input_leaf(name: str, value: Any, leaves: list[Leaf], embedded: Embedded | None) -> Any:
-    """Make a floating-point input a leaf of the graph; masks and integers pass as they are."""
+    """Make a floating-point input a leaf of the graph; masks and integers are not changed."""
     if not isinstance(value, Tensor) or not value.is_floating_point() or "mask" in name:
         return value
     role: Role = "tokens" if name.endswith("inputs_embeds") else "inputs"
     if embedded is not None:
         value = embedded(name, name, value.detach())
-    leaf = value.detach().requires_grad_(True)
-    leaves.append(Leaf(name, role, leaf.detach(), get_gradient_edge(leaf), leaf, name))
-    return leaf.clone()
+    return cut_at(value, leaves, name, role, name)

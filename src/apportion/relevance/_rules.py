@@ -13,7 +13,7 @@ from apportion.relevance._slopes import Slope, activation_values
 from apportion.relevance._temperature import tempered_attention, tempered_softmax
 from apportion.relevance._treatment import Absorbed, Derivative, Gradients, Treatment, inner
 
-#: The ledger's line for what plain derivatives of curved functions do not pass on.
+#: The ledger's line for relevance that plain derivatives of curved functions do not pass on.
 CURVATURE = "non-linearities"
 
 Node = Any
@@ -30,14 +30,13 @@ def fused_attention(
 ) -> Treatment:
     """A fused kernel of queries, keys and values (and perhaps a bias of the scores).
 
-    What comes out at q, k and v is less than what came in: the softmax keeps a share, its Taylor remainder around 0.
+    Queries, keys and values get less than the whole: the softmax absorbs its Taylor remainder around 0.
     Source: Achtibat et al. 2024, eq. 13-16; at another temperature Edin et al. 2025.
     """
     extra = max(0, len(live) - 3)
     if rule == "values":
-        return Treatment.divide(
-            (None, None, 1.0, *[None] * extra), "attention", "weights held constant, all to the values"
-        )
+        shares_of_values = (None, None, 1.0, *[None] * extra)
+        return Treatment.divide(shares_of_values, "attention", "weights held constant, all to the values")
     queries, keys, values = split
     uniform = (queries, keys, values, *[queries + keys] * extra)
     shares = uniform if rule == "uniform" else (1.0,) * (3 + extra)
@@ -71,10 +70,10 @@ def _at(temperature: float) -> str:
 
 
 def softmax(node: Node, name: str, kind: str, line: str, *, temperature: float = 1.0) -> Treatment:
-    """A softmax keeps its derivative, which is AttnLRP's rule; what it absorbs is computed from its result alone.
+    """A softmax keeps its derivative (AttnLRP's rule); the relevance it absorbs is computed from its result.
 
-    With y = log s = x − log Σ exp x, the log-sum-exp is the same in a row and the row's gradient sums to 0, so
-    Σ x·g = Σ y·g. That holds at any temperature of the derivative. Source: Achtibat et al. 2024, eq. 13.
+    With y = log s = x − log Σ exp x, the log-sum-exp is constant in a row and the row's gradient sums to 0, so
+    Σ x·g = Σ y·g, at any temperature of the derivative. Source: Achtibat et al. 2024, eq. 13.
     """
 
     def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
@@ -89,7 +88,7 @@ def softmax(node: Node, name: str, kind: str, line: str, *, temperature: float =
 
 
 def split_product(node: Node, name: str, factors: tuple[int, ...], split: tuple[float, float], kind: str) -> Treatment:
-    """A product of two live factors that get these parts of its relevance."""
+    """A product of two live factors that get these shares of its relevance."""
     words = "½ to each factor" if split == (0.5, 0.5) else f"{_part(split[0])} and {_part(split[1])} to the factors"
     return product(node, name, factors, dict(zip(factors, split, strict=True)), kind, words)
 
@@ -97,7 +96,7 @@ def split_product(node: Node, name: str, factors: tuple[int, ...], split: tuple[
 def product(
     node: Node, name: str, factors: tuple[int, ...], shares: dict[int, float | None], kind: str, rule: str
 ) -> Treatment:
-    """A product of live factors; what the shares leave of Σ factor·gradient is absorbed, nothing if they sum to 1."""
+    """A product of live factors; it absorbs what the shares leave of Σ factor·gradient, nothing if they sum to 1."""
     given = [shares.get(k, 1.0) for k in range(len(node.next_functions))]
     kept = sum(s for k, s in shares.items() if s is not None and k in factors)
     if math.isclose(kept, 1):
@@ -131,7 +130,7 @@ _SAVED_FACTORS = {
 
 
 def identity(slope: Slope) -> Treatment:
-    """An activation passes all its relevance: its slope is the secant through its value at 0."""
+    """An activation that passes all its relevance on: its slope is the secant through its value at 0."""
 
     def derivative(arguments: Gradients, results: Gradients) -> Gradients:
         return (slope.at().mul(_given(results[0])), *arguments[1:])
@@ -150,7 +149,7 @@ def identity(slope: Slope) -> Treatment:
 
 
 def curved_activation(node: Node, name: str) -> Treatment:
-    """An activation that keeps its derivative absorbs what its curve makes of z: Σ f(z)·g − Σ z·f′(z)·g."""
+    """An activation that keeps its derivative; it absorbs Σ f(z)·g − Σ z·f′(z)·g."""
 
     def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
         z, y = activation_values(name, node)
@@ -168,7 +167,7 @@ def frozen_norm(node: Node, name: str) -> Treatment:
 
 
 def curved_norm(node: Node, name: str) -> Treatment:
-    """A normalisation that keeps its derivative absorbs nearly everything, since scale does not matter to it."""
+    """A normalisation that keeps its derivative; it absorbs nearly everything, since scale does not affect it."""
     frozen = _FROZEN[name](node)
 
     def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
@@ -211,7 +210,7 @@ def _group_norm(node: Node) -> Derivative:
 
 
 def batch_norm(node: Node) -> Treatment:
-    """A batch norm in evaluation mode is affine.
+    """A batch norm in evaluation mode, which is affine.
 
     Its derivative is computed here because torch's own reads a gradient with unusual strides (a permuted result's) in
     the wrong order on CPU (seen in torch 2.13).
@@ -230,12 +229,8 @@ def batch_norm(node: Node) -> Treatment:
     return Treatment(kind="linear", rule="affine in evaluation mode", derivative=derivative)
 
 
-_FROZEN = {
-    "NativeLayerNorm": _layer_norm,
-    "FusedRmsNorm": _rms_norm,
-    "NativeRmsNorm": _rms_norm,
-    "NativeGroupNorm": _group_norm,
-}
+_FROZEN = {"NativeLayerNorm": _layer_norm, "FusedRmsNorm": _rms_norm, "NativeGroupNorm": _group_norm}
+_FROZEN["NativeRmsNorm"] = _rms_norm
 
 #: For functions that are homogeneous of degree p in their input, Σ x·g_in = p · Σ y·g_out.
 _DEGREES = {"Rsqrt": -0.5, "Sqrt": 0.5, "Reciprocal": -1.0}
@@ -259,7 +254,7 @@ def curved_statistic(node: Node, name: str) -> Treatment:
 
 
 def curved_quotient(node: Node, numerator: int) -> Treatment:
-    """A quotient of two live factors with its derivative kept: the denominator takes back what the numerator gets."""
+    """A quotient of two live factors that keeps its derivative: the denominator gets the negative of the numerator."""
 
     def absorbed(arguments: Gradients, results: Gradients) -> Tensor:
         return inner(node._saved_self, _given(arguments[numerator], node._saved_self))
@@ -268,12 +263,12 @@ def curved_quotient(node: Node, numerator: int) -> Treatment:
 
 
 def _log(y: Tensor) -> Tensor:
-    """log y, finite where y vanished: there the gradient vanished too."""
+    """log y, finite where y is 0, since the gradient is 0 there."""
     return y.clamp_min(torch.finfo(y.dtype).tiny).log()
 
 
 def _given(grad: Tensor | None, like: Tensor | None = None) -> Tensor:
-    """A gradient that is there; one that is not counts as 0."""
+    """The gradient, or zeros if there is none."""
     if grad is None:
         assert like is not None
         return torch.zeros_like(like)

@@ -1,4 +1,4 @@
-"""A site: the output of one module inside a model, where a gradient is wanted."""
+"""A site: the output of an inner module whose gradient is requested."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from apportion.core import ApportionError
+from apportion.core import ApportionError, temporary_hooks
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Site:
 
     Args:
         path: The module's path.
-        value: What it returned; the first tensor, where it returned several.
+        value: The (first) tensor that it returned.
         edge: Where its gradient arrives.
     """
 
@@ -31,10 +31,10 @@ class Site:
 
 @contextmanager
 def site_watched(modules: list[tuple[str, nn.Module]], pattern: str | None) -> Iterator[list[Site]]:
-    """The outputs of the one module that a path or pattern names, as it is called; none without a pattern.
+    """The outputs of the module that a path or pattern names, filled as it runs; empty without a pattern.
 
     Raises:
-        ApportionError: No module is meant, or several are.
+        ApportionError: The pattern matches no module, or several.
     """
     if pattern is None:
         yield []
@@ -52,19 +52,13 @@ def site_watched(modules: list[tuple[str, nn.Module]], pattern: str | None) -> I
             raise ApportionError(f"the output of {meant[0]!r} does not depend on the inputs; choose another module.")
         sites.append(Site(meant[0], value.detach().clone(), get_gradient_edge(value)))
 
-    handle = dict(modules)[meant[0]].register_forward_hook(hook)
-    try:
+    with temporary_hooks() as handles:
+        handles.append(dict(modules)[meant[0]].register_forward_hook(hook))
         yield sites
-    finally:
-        handle.remove()
 
 
 def the_site(pattern: str, sites: list[Site]) -> Site:
-    """The one output that was seen.
-
-    Raises:
-        ApportionError: The module did not run, or ran several times.
-    """
+    """The single output that was seen; rejects a module that did not run, or ran several times."""
     if len(sites) != 1:
         raise ApportionError(f"the module {pattern!r} ran {len(sites)} times in one pass; choose one that runs once.")
     return sites[0]

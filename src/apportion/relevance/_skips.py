@@ -1,4 +1,4 @@
-"""Skip connections, told from other sums by the structure of the graph alone."""
+"""Skip connections, distinguished from other sums by the structure of the graph."""
 
 from __future__ import annotations
 
@@ -7,41 +7,16 @@ from collections.abc import Collection, Sequence
 from torch import Tensor
 
 from apportion.relevance._graph import Graph
-from apportion.relevance._operations import MATRIX, Kind
-
-#: What leaves a tensor's numbers as they are, apart from a scale.
-_SAME = frozenset(
-    [
-        "Alias",
-        "Clone",
-        "ToCopy",
-        "Copy",
-        "Cast",
-        "View",
-        "UnsafeView",
-        "ReshapeAlias",
-        "Reshape",
-        "Transpose",
-        "T",
-        "Permute",
-        "Expand",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-        "Unflatten",
-        "NativeDropout",
-        "Dropout",
-    ]
-)
+from apportion.relevance._operations import COPIES, MATRIX, Kind
 
 
 class Skips:
-    """Finds the sums that add a branch to the very tensor that the branch was computed from: y = x + f(x).
+    """Finds the sums that add a branch to its own input: y = x + f(x).
 
-    Both summands must come from the inputs (positions that are added to tokens do not) and have the sum's shape; and
-    one of them, seen through casts, views and scales, must be an ancestor of the other by way of a map with weights or
-    an attention. So the two halves of a rotation, the state and the input of a recurrence, a polynomial inside an
-    activation, or the branches of parallel layers among themselves are no residual sums.
+    Both summands must come from the inputs (unlike positions that are added to tokens) and have the sum's shape; and
+    one of them, through casts, views and scales, must be an ancestor of the other by a path with a weighted map or an
+    attention. So the halves of a rotation, the state and input of a recurrence, a polynomial inside an activation, and
+    the branches of parallel layers are not residual sums.
 
     Args:
         graph: The recorded graph.
@@ -51,7 +26,7 @@ class Skips:
 
     def __init__(self, graph: Graph, inputs: Collection[Tensor], kinds: Sequence[Kind | None]) -> None:
         self.graph, self.kinds = graph, kinds
-        #: For each residual sum that was found, what its branch was computed from.
+        #: For each residual sum, the node that its branch was computed from.
         self.streams: dict[int, int] = {}
         self.from_inputs: list[bool] = []
         for node, edges in zip(graph.nodes, graph.inputs, strict=True):
@@ -72,7 +47,7 @@ class Skips:
             return False
         a, b = (self._origin(j) for j in edges)
         for stream, branch in ((a, b), (b, a)):
-            # A second branch from the same place joins after the first: (x + f(x)) + g(x).
+            # A second branch from the same tensor joins after the first: (x + f(x)) + g(x).
             for source in (stream, self.streams.get(stream, stream)):
                 if source < branch and self._leads(source, branch):
                     self.streams[i] = source
@@ -80,11 +55,10 @@ class Skips:
         return False
 
     def _origin(self, i: int) -> int:
-        """The node whose numbers a node only passes on."""
+        """The node whose values a node passes on unchanged, apart from a scale."""
         while True:
             sources = [j for j in self.graph.inputs[i] if j >= 0]
-            passes = self.graph.names[i] in _SAME or self._scales(i)
-            if len(sources) != 1 or not passes:
+            if len(sources) != 1 or not (self.graph.names[i] in COPIES or self._scales(i)):
                 return i
             i = sources[0]
 
@@ -96,7 +70,7 @@ class Skips:
         return constant is not None and constant.numel() == 1
 
     def _leads(self, ancestor: int, node: int) -> bool:
-        """Whether a node was computed from another by a branch; nodes are numbered after all of their inputs."""
+        """Whether a node was computed from another by a branch; nodes are numbered after their inputs."""
         waiting, seen = [node], {node}
         reached = False
         while waiting:

@@ -1,4 +1,4 @@
-"""Secant slopes (f(z) − f(0))/z of element-wise activations, in closed form where there is one."""
+"""Secant slopes (f(z) − f(0))/z of element-wise activations, in closed form if possible."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Slope:
     """The secant of an activation through its value at 0.
 
     Args:
-        at: (f(z) − f(0))/z at the node's input, given the saved result's or the captured input when there is one.
-        at_zero: f(0), which the identity rule leaves as a constant; 0 for most activations.
+        at: (f(z) − f(0))/z at the node's input.
+        at_zero: f(0), which the identity rule treats as a constant; 0 for most activations.
     """
 
     at: Callable[[], Tensor]
@@ -26,9 +26,9 @@ class Slope:
 
 
 def slope_of(name: str, node: Any, z: Tensor | None = None) -> Slope | None:
-    """The slope for an activation's node, or None when its input has to be given as `z`.
+    """The slope for an activation's node, or None if its input `z` is needed.
 
-    Autograd keeps only the result of tanh, sigmoid and expm1. Their input follows from it unless they saturate.
+    Autograd keeps only the result of tanh, sigmoid and expm1, from which the input follows unless they saturate.
     """
     if name in _FROM_RESULT:
         forward, inverse, zero, derivative = _FROM_RESULT[name]
@@ -42,7 +42,7 @@ def slope_of(name: str, node: Any, z: Tensor | None = None) -> Slope | None:
 
 
 def activation_values(name: str, node: Any) -> tuple[Tensor, Tensor]:
-    """An activation's input and result; a saturated input only as far as the result still tells."""
+    """An activation's input and result; a saturated input only as precisely as the result determines it."""
     if name in _FROM_RESULT:
         y = node._saved_result
         edge = torch.finfo(y.dtype).eps
@@ -63,7 +63,7 @@ def saved_axis(node: Any) -> int:
 
 
 def saturated(name: str, y: Tensor) -> bool:
-    """Whether the input can no longer be told from the result to five digits."""
+    """Whether the result no longer determines the input to five digits."""
     # An input of relative error e needs 1 − |y| > eps/e.
     room = torch.finfo(y.dtype).eps * 1e5
     low, high = _RANGES[name]
@@ -71,7 +71,7 @@ def saturated(name: str, y: Tensor) -> bool:
 
 
 def _secant(z: Tensor, y: Tensor, zero: float | Tensor, derivative: float | Tensor) -> Tensor:
-    """(y − f(0))/z, and f′(0) where z is so small that the quotient would be noise."""
+    """(y − f(0))/z, or f′(0) where z is so small that the quotient would be noise."""
     tiny = z.abs() < torch.finfo(z.dtype).eps ** 0.5
     return torch.where(tiny, derivative, (y - zero) / torch.where(tiny, 1.0, z))
 

@@ -1,4 +1,4 @@
-"""Structure: what can be read off a recorded graph alone, before any rule is chosen."""
+"""Structure: properties of a recorded graph that do not depend on the rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REACH = 16
 
 
 class Structure:
-    """A graph with the kinds of its nodes and which of them depend on the inputs.
+    """A graph with the kinds of its nodes, and whether they depend on the inputs.
 
     Args:
         graph: The recorded graph.
@@ -44,15 +44,14 @@ class Structure:
         return DEAD if variable is None else self.leaves.get(variable, DEAD)
 
     def same_source(self, value: int, gate: int) -> bool:
-        """Whether a gate is computed from the very value that it gates, as in x · sigmoid(x)."""
+        """Whether a gate is computed from the value that it gates, as in x · sigmoid(x)."""
         origin = value
         while True:
             sources = [j for j in self.inputs[origin] if j >= 0 and self.depends[j]]
             if len(sources) != 1 or self.names[origin] in MATRIX or self.kinds[origin] not in ("linear", "product"):
                 break
             origin = sources[0]
-        waiting = [gate]
-        seen: set[int] = set()
+        waiting, seen = [gate], set[int]()
         while waiting and len(seen) < 4 * _REACH:
             node = waiting.pop()
             if node == origin:
@@ -65,8 +64,7 @@ class Structure:
 
     def reaches(self, i: int, accept: Callable[[int], bool]) -> bool:
         """Whether a node's result, after linear maps of one argument, meets another live factor in a product."""
-        waiting = [(i, 0)]
-        seen: set[int] = set()
+        waiting, seen = [(i, 0)], set[int]()
         while waiting:
             node, depth = waiting.pop()
             if node in seen or depth > _REACH:
@@ -81,7 +79,7 @@ class Structure:
         return False
 
     def _meets(self, consumer: int, argument: int) -> bool | None:
-        """Whether an argument meets another live factor in its consumer; None where it only passes through."""
+        """Whether an argument meets another live factor in its consumer; None if it only passes through."""
         name, edges = self.names[consumer], self.inputs[consumer]
         if name in PRODUCTS and argument in PRODUCTS[name]:
             others = [edges[k] for k in PRODUCTS[name] if k < len(edges) and k != argument and edges[k] >= 0]
@@ -99,8 +97,7 @@ class Structure:
 
     def reaches_softmax(self, i: int) -> bool:
         """Whether a product's result becomes the argument of a softmax by linear maps: the scores of an attention."""
-        waiting = [i]
-        seen: set[int] = set()
+        waiting, seen = [i], set[int]()
         while waiting and len(seen) < 4 * _REACH:
             node = waiting.pop()
             if node in seen:

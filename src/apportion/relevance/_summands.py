@@ -1,4 +1,4 @@
-"""What sums ran with, kept by reference while the model runs: autograd does not keep it, and residual sums need it."""
+"""The summands of sums, kept by reference while the model runs, since autograd does not keep them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ _KERNELS = frozenset([_ADD.Tensor, torch.ops.aten.add_.Tensor, _SUB.Tensor, torc
 class Summands(TorchDispatchMode):
     """Watches a forward pass and keeps the summands of every sum of two tensors of one shape that both need a gradient.
 
-    Nothing is copied but what a sum overwrites, so one summand mostly costs nothing: the next operation keeps it for
-    its own derivative. A node has the number that `_capture.py` finds it by, of autograd's own count.
+    Only a summand that the sum overwrites is copied. Nodes have the numbers of `_capture.py`.
     """
 
     def __init__(self) -> None:
@@ -33,13 +32,13 @@ class Summands(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in _KERNELS and torch.is_grad_enabled() and _may_be_residual(*args[:2]):
-            # As they are, since below autograd a detached tensor would count its versions anew.
+            # Not detached, since below autograd a detached tensor would restart its version counter.
             operands = ((args[0].clone() if func._schema.is_mutable else args[0], *args[1:]), kwargs)
             self._kept[_get_sequence_nr() - 1] = operands, _version(operands)
         return func(*args, **kwargs)
 
     def of(self, nodes: Sequence[Node], sums: Collection[int]) -> dict[int, Operands]:
-        """What some nodes ran with, by their index; without those whose summands were overwritten since."""
+        """The operands of some nodes, by index, unless they have been overwritten."""
         found = {}
         for i in sums:
             operands, version = self._kept.get(nodes[i]._sequence_nr(), (None, 0))
@@ -49,7 +48,7 @@ class Summands(TorchDispatchMode):
         return found
 
     def forget(self, nodes: Sequence[Node], sums: Collection[int]) -> None:
-        """Give back the memory of sums that turned out to be no residual sums."""
+        """Free the summands of sums that are not residual sums."""
         for i in sums:
             self._kept.pop(nodes[i]._sequence_nr(), None)
 
@@ -60,6 +59,6 @@ def _may_be_residual(a: Any, b: Any) -> bool:
 
 
 def _version(operands: Operands) -> int:
-    """Grows when a summand is overwritten: torch counts that for a tensor and all its views."""
+    """A number that grows when a summand is overwritten; torch counts that for a tensor and all its views."""
     (a, b, *_), _ = operands
     return int(a._version + b._version)

@@ -1,4 +1,4 @@
-"""The derivative of a softmax at another temperature than its values."""
+"""The derivative of a softmax at a temperature other than that of its values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apportion.relevance._treatment import Derivative, Gradients
 def tempered_softmax(node: Any, temperature: float) -> Derivative:
     r"""A softmax passes $s^T_i (g_i - \sum_j s^T_j g_j)$ with $s^T = \mathrm{softmax}(x / T)$.
 
-    The factor 1/T of the inner derivative is left out, as in the authors' code. $s^T$ is found from the saved result,
+    The factor 1/T of the inner derivative is omitted, as in the authors' code. $s^T$ is computed from the saved result,
     since $\mathrm{softmax}(x / T) = \mathrm{softmax}(\log(s) / T)$.
 
     Source: Edin et al. 2025, arXiv 2505.17630.
@@ -32,9 +32,9 @@ def tempered_softmax(node: Any, temperature: float) -> Derivative:
 
 
 def tempered_attention(node: Any, temperature: float) -> Derivative:
-    """A fused kernel, computed again from the queries, keys and values that it saved; values keep their gradients.
+    """A fused kernel, recomputed from its saved queries, keys and values; values keep their gradients.
 
-    Holds the scores of all queries and keys at once, as an attention that is written out does.
+    It holds the scores of all queries and keys in memory.
     """
 
     def derivative(arguments: Gradients, results: Gradients) -> Gradients:
@@ -63,7 +63,7 @@ def _through(softened: Tensor, grad: Tensor, axis: int) -> Tensor:
 
 
 def _scores(node: Any, scores: Tensor) -> Tensor:
-    """Scores with what the kernel added to them or hid."""
+    """Scores with the kernel's bias and mask."""
     mask = getattr(node, "_saved_attn_mask", None)
     mask = getattr(node, "_saved_attn_bias", None) if mask is None else mask
     if node._saved_is_causal:

@@ -1,4 +1,4 @@
-"""A trace: one recorded forward pass, from which relevance is propagated as often as wanted."""
+"""A trace: one recorded forward pass, from which relevance can be propagated any number of times."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from apportion.core import ApportionError, Ledger, NonFiniteRelevance, RuleNotApplied
+from apportion.core import ApportionError, Ledger, NonFiniteRelevance, RuleNotApplied, temporary_hooks
 from apportion.relevance._audit import Audit
 from apportion.relevance._capture import Capture
 from apportion.relevance._composite import GRADIENT, Composite
 from apportion.relevance._diagnosis import in_weights, on_the_way_back, on_the_way_forward
 from apportion.relevance._gamma import Operands
 from apportion.relevance._graph import Graph, Node, Places
-from apportion.relevance._hooks import Accounts, attach, attach_constant
+from apportion.relevance._hooks import Accounts, attach_all, attach_constant
 from apportion.relevance._leaf import Leaf
 from apportion.relevance._plan import Plan, plan_treatments
 from apportion.relevance._recording import Embedded, Recording, Then, record_forward
@@ -29,7 +28,7 @@ from apportion.relevance._site import Site
 from apportion.relevance._structure import ADDED, LIVE
 from apportion.relevance._summands import SUMS, Summands
 
-#: How many targets go back in one batched pass, so that memory does not grow with their number.
+#: The most targets in one batched backward pass, so that memory does not grow with their number.
 TARGETS_AT_ONCE = 16
 
 
@@ -45,23 +44,21 @@ def record(
     visual: bool = False,
     summands: bool = False,
 ) -> Trace:
-    """Run a model once, as it is, and keep the graph; see `Trace`.
+    """Run a model once, unchanged, and keep the graph; see `Trace`.
 
-    The model computes exactly what it would compute anyway, and is given back before this returns: parameters'
-    `requires_grad`, training mode and hooks as they were, also after an error.
+    The model is restored before this returns, also after an error: parameters' `requires_grad`, training mode, hooks.
 
     Args:
         model: Any torch module whose operations autograd sees.
         inputs: Its keyword arguments.
         detail: Whether the names of all modules are kept; without, the trace is a little faster and knows only layers.
-        embedded: Puts other embeddings in the place of the tokens' own: from the module's path, the name of the input
-            that it looked up and what it returned, to a tensor of the same shape.
+        embedded: Replaces the embeddings of tokens: from the module's path, the name of the input that it looked up and
+            its output, to a tensor of the same shape.
         rotary: Whether the cosines and sines of rotary embeddings can receive relevance, as positions.
-        site: Path of a module, or a pattern that matches one, whose output's gradient is wanted.
-        then: Computes something more from the model's output, to which rules apply as to the model; its result is the
-            trace's output.
-        visual: Whether relevance ends at visual tokens, what a vision-language model's language part reads of images.
-        summands: Whether the summands of sums are kept, which a composite with `residual="gamma"` reads; without, they
+        site: Path of a module, or a pattern that matches one, whose output's gradient is kept.
+        then: Computes the trace's output from the model's output; rules apply to it as to the model.
+        visual: Whether relevance ends at visual tokens, the vectors that a language part reads of images.
+        summands: Whether the summands of sums are kept, which a composite with `residual="gamma"` needs; without, they
             come from a second forward pass.
 
     Raises:
@@ -84,15 +81,15 @@ def record(
 
 @dataclass(frozen=True, kw_only=True)
 class Propagated:
-    """What one backward pass under a composite gave.
+    """The result of one backward pass under a composite.
 
     Args:
         relevance: By leaf: an embedding's relevance per place (summed over its dimensions), or an input's or a
             parameter's per element; with an axis of targets in front.
         leaves: The leaves, by the same names.
-        ledger: The accounts, or None when they were not asked for.
-        gradients: By leaf the modified gradient that relevance is the product of, with an axis of targets in front; and
-            by the path of the trace's site the one that arrives there.
+        ledger: The ledger, or None if it was not requested.
+        gradients: By leaf, the modified gradient (relevance is the leaf's value times this), with an axis of targets in
+            front; and by the path of the trace's site, the gradient there.
     """
 
     relevance: Mapping[str, Float[Tensor, "targets ..."]]
@@ -102,7 +99,7 @@ class Propagated:
 
     @classmethod
     def joined(cls, pieces: Sequence[Propagated]) -> Propagated:
-        """The same for all targets of several passes over one trace."""
+        """The results of several passes over one trace, with the targets of all."""
         ledgers = [piece.ledger for piece in pieces if piece.ledger is not None]
         return cls(
             relevance=_along_targets([piece.relevance for piece in pieces]),
@@ -120,11 +117,11 @@ class Trace:
     """One recorded forward pass.
 
     Args:
-        model: The model that ran; used again only where a value has to be captured that autograd does not keep.
-        inputs: What it ran on.
-        recording: What the pass left.
-        embedded: What it put in the place of the tokens' own embeddings.
-        summands: What sums ran with, if that was kept.
+        model: The model; it runs again only to capture values that autograd does not keep.
+        inputs: Its keyword arguments.
+        recording: The recording of the pass.
+        embedded: Replaces the embeddings of tokens, as in `record`.
+        summands: The summands of sums, if they were kept.
     """
 
     def __init__(
@@ -137,7 +134,7 @@ class Trace:
     ) -> None:
         self.model, self.inputs, self.recording, self.embedded = model, inputs, recording, embedded
         self.summands = summands
-        #: How often the model ran again for values that autograd does not keep.
+        #: How often the model ran again to capture values.
         self.repeated = 0
         self._graphs: dict[tuple[Node, ...], Graph] = {}
 
@@ -148,7 +145,7 @@ class Trace:
 
     @cached_property
     def leaves(self) -> dict[str, Leaf]:
-        """Everything that can receive relevance, by a name of its own."""
+        """All leaves, by unique names."""
         named: dict[str, Leaf] = {}
         for leaf in self.recording.leaves:
             name, again = leaf.name, 2
@@ -159,7 +156,7 @@ class Trace:
 
     @cached_property
     def places(self) -> Places:
-        """In which module each node was made."""
+        """The module of each node."""
         return Places(self.recording.visits)
 
     def propagate(
@@ -171,55 +168,43 @@ class Trace:
         ledger: bool = True,
         keep_graph: bool = True,
     ) -> Propagated:
-        """Send relevance from the model's outputs back to its leaves.
+        """Propagate relevance from the model's outputs back to its leaves.
 
         Args:
             outputs: Tensors that the model returned.
             seeds: For each output the derivative of the targets by it, with an axis of targets in front; all targets
                 go back in one batched pass.
             composite: The rules to follow.
-            ledger: Whether to keep accounts.
+            ledger: Whether to keep a ledger.
             keep_graph: Whether relevance will be propagated from this trace again; without, memory is freed.
 
         Raises:
-            UnknownOperation: Relevance reaches an operation that no rule is known for.
+            UnknownOperation: Relevance reaches an operation without a known rule.
             RuleNotApplied: A rule of the composite applies nowhere.
             NonFiniteRelevance: A share became NaN or infinite; the message names the first operation.
         """
-        outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
-        seeds = (seeds,) if isinstance(seeds, Tensor) else tuple(seeds)
+        outputs, seeds = _tuple(outputs), _tuple(seeds)
         if len(seeds[0]) > TARGETS_AT_ONCE:
+            parts = ((some, keep_graph or more) for some, more in _some_at_once(seeds))
             return Propagated.joined(
-                [
-                    self.propagate(outputs, some, composite, ledger=ledger, keep_graph=keep_graph or more)
-                    for some, more in _some_at_once(seeds)
-                ]
+                [self.propagate(outputs, some, composite, ledger=ledger, keep_graph=keep) for some, keep in parts]
             )
         plan, captured = self._resolved_plan(outputs, composite, ledger=ledger)
         if not any(plan.needed):
-            root = plan.treatments[plan.graph.roots[0]]
+            root, name = plan.treatments[plan.graph.roots[0]], plan.graph.names[plan.graph.roots[0]]
             raise ApportionError(
-                f"nothing carries relevance under {composite.name}: the explained output is the result of "
-                f"{plan.graph.names[plan.graph.roots[0]]!r}, which is {root.rule if root else 'not live'}. "
-                "Explain what goes into it, such as the logits."
+                f"nothing carries relevance under {composite.name}: the explained output is the result of {name!r}, "
+                f"which is {root.rule if root else 'not live'}. Explain what goes into it, such as the logits."
             )
         if plan.missing:
-            raise RuleNotApplied(f"{'; '.join(plan.missing)}; attnlrp or input-x-gradient serve any model.")
+            raise RuleNotApplied(f"{'; '.join(plan.missing)}; attnlrp or input-x-gradient fit any model.")
         accounts = Accounts(self.places)
-        handles: list[RemovableHandle] = []
-        try:
-            for i, treatment in enumerate(plan.treatments):
-                if treatment is not None and plan.needed[i]:
-                    attach(i, plan.graph.nodes[i], treatment, accounts if ledger else None, handles)
-            if ledger:
-                for i in plan.constants:
-                    attach_constant(i, plan, captured, accounts, handles)
+        with temporary_hooks() as handles:
+            attach_all(plan, accounts if ledger else None, handles)
+            for i in plan.constants if ledger else ():
+                attach_constant(i, plan, captured, accounts, handles)
             gradients = self._backward(outputs, seeds, plan, keep_graph)
-        finally:
-            for handle in handles:
-                handle.remove()
-        targets = len(seeds[0])
-        relevance = self._relevance(gradients, targets)
+        relevance = self._relevance(gradients, len(seeds[0]))
         if not all(bool(amount.isfinite().all()) for amount in relevance.values()):
             raise NonFiniteRelevance(self._where_lost(outputs, seeds, plan))
         books = self._ledger(outputs, seeds, relevance, accounts, plan) if ledger else None
@@ -229,46 +214,39 @@ class Trace:
     def gradients(
         self, outputs: Tensor | Sequence[Tensor], seeds: Tensor | Sequence[Tensor], *, keep_graph: bool = True
     ) -> dict[str, Float[Tensor, "targets ..."]]:
-        """The plain derivative of the targets by every embedding of tokens and every input, without a rule.
+        """The plain derivative of the targets by every embedding of tokens and every input.
 
         Args:
-            outputs: As in `propagate`; so are `seeds` and `keep_graph`.
-            seeds: See there.
-            keep_graph: See there.
+            outputs, seeds, keep_graph: As in `propagate`.
 
         Returns:
-            By leaf, in the shape of its value with an axis of targets in front; 0 where nothing arrives.
+            By leaf, in the shape of its value with an axis of targets in front; 0 for leaves without a derivative.
 
         Raises:
             NonFiniteRelevance: A derivative is NaN or infinite; the message names the first operation.
         """
-        outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
-        seeds = (seeds,) if isinstance(seeds, Tensor) else tuple(seeds)
+        outputs, seeds = _tuple(outputs), _tuple(seeds)
         _roots(outputs)
         if len(seeds[0]) > TARGETS_AT_ONCE:
-            pieces = [
-                self.gradients(outputs, some, keep_graph=keep_graph or more) for some, more in _some_at_once(seeds)
-            ]
-            return _along_targets(pieces)
+            parts = ((some, keep_graph or more) for some, more in _some_at_once(seeds))
+            return _along_targets([self.gradients(outputs, some, keep_graph=keep) for some, keep in parts])
         tokens = {name: leaf for name, leaf in self.leaves.items() if leaf.role in ("tokens", "inputs")}
         found = self._gradients_of(tokens, outputs, seeds, keep_graph)
         if not all(bool(gradient.isfinite().all()) for gradient in found.values()):
-            raise NonFiniteRelevance(
-                self._where_lost(outputs, seeds, self._resolved_plan(outputs, GRADIENT, ledger=False)[0])
-            )
+            plan, _ = self._resolved_plan(outputs, GRADIENT, ledger=False)
+            raise NonFiniteRelevance(self._where_lost(outputs, seeds, plan))
         for name, leaf in tokens.items():
             if name not in found:
                 found[name] = leaf.value.new_zeros(len(seeds[0]), *leaf.value.shape)
         return found
 
     def audit(self, outputs: Tensor | Sequence[Tensor], composite: Composite) -> Audit:
-        """What every node of the graph was taken for under a composite, without propagating anything."""
-        outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
-        plan, _ = self._resolved_plan(outputs, composite, ledger=False)
+        """The rule that every node of the graph follows under a composite, without propagating anything."""
+        plan, _ = self._resolved_plan(_tuple(outputs), composite, ledger=False)
         return Audit.of(plan, composite, self.places)
 
     def _where_lost(self, outputs: Sequence[Tensor], seeds: Sequence[Tensor], plan: Plan) -> str:
-        """Where a number became NaN or infinite: in the weights, on the way forward, or on the way back."""
+        """Where a value became NaN or infinite: in the weights, on the way forward, or on the way back."""
         found = in_weights(self.model)
         if found is None and not all(bool(output.isfinite().all()) for output in outputs):
             found = on_the_way_forward(self.model, lambda: self._again(detail=True))
@@ -280,7 +258,7 @@ class Trace:
         )
 
     def _again(self, *, detail: bool, around: Callable[[int], Any] | None = None) -> None:
-        """The same forward pass once more."""
+        """Repeat the forward pass."""
         first = self.recording
         record_forward(
             self.model,
@@ -303,7 +281,7 @@ class Trace:
     def _resolved_plan(
         self, outputs: Sequence[Tensor], composite: Composite, *, ledger: bool
     ) -> tuple[Plan, Mapping[int, Tensor]]:
-        """The plan, and by node the constants that it needs; runs the model again where autograd kept too little."""
+        """The plan, and by node the constants that it needs; runs the model again if autograd did not keep them."""
         graph = self._graph(outputs)
         leaves = {leaf.variable: ADDED if leaf.added else LIVE for leaf in self.recording.leaves}
         inputs = [leaf.variable for leaf in self.recording.leaves if leaf.role in ("tokens", "inputs")]
@@ -319,9 +297,8 @@ class Trace:
         captures: list[Capture] = []
 
         def around(first: int) -> Capture:
-            captures.append(
-                Capture(first, [numbers[i] for i in constants], [numbers[i] for i in plan.unresolved], dead)
-            )
+            wanted = [numbers[i] for i in constants], [numbers[i] for i in plan.unresolved]
+            captures.append(Capture(first, *wanted, dead))
             return captures[0]
 
         self.repeated += 1
@@ -329,36 +306,29 @@ class Trace:
         (capture,) = captures
         operands = {i: capture.operands[numbers[i]] for i in plan.unresolved if numbers[i] in capture.operands}
         if len(operands) < len(plan.unresolved):
-            raise ApportionError(
-                "the model did not compute the same operations twice, so what they ran with cannot be read."
-            )
+            raise ApportionError("the model ran other operations when it was run again, so it cannot be explained.")
         if operands:
             again = plan_treatments(graph, leaves, composite, self.places, {**kept, **operands}, inputs)
             plan = replace(again, constants=plan.constants)
         return plan, {i: capture.constants[numbers[i]] for i in constants if numbers[i] in capture.constants}
 
     def _kept_operands(self, graph: Graph, composite: Composite) -> dict[int, Operands]:
-        """What the first pass kept of a graph's sums, where the composite has a rule for them."""
+        """The summands that the first pass kept, if the composite has a rule for residual sums."""
         if self.summands is None or not composite.reads_summands:
             return {}
         return self.summands.of(graph.nodes, [i for i, name in enumerate(graph.names) if name in SUMS])
 
     def _forget_plain_sums(self, plan: Plan, kept: Collection[int]) -> None:
-        """Give back what was kept of sums that are no residual sums, such as rotations."""
+        """Free the summands of sums that are not residual sums, such as rotations."""
         if self.summands is not None:
-            treatments = plan.treatments
-            plain = [i for i in kept if (treatment := treatments[i]) is None or treatment.kind != "residual"]
+            plain = [i for i in kept if (treatment := plan.treatments[i]) is None or treatment.kind != "residual"]
             self.summands.forget(plan.graph.nodes, plain)
 
     def _backward(
         self, outputs: Sequence[Tensor], seeds: Sequence[Tensor], plan: Plan, keep_graph: bool
     ) -> dict[str, Tensor]:
-        graph = plan.graph
-        reached = {
-            graph.nodes[i].variable
-            for i, needed in enumerate(plan.needed)
-            if needed and graph.names[i] == "AccumulateGrad"
-        }
+        leaves = [i for i, name in enumerate(plan.graph.names) if name == "AccumulateGrad" and plan.needed[i]]
+        reached = {plan.graph.nodes[i].variable for i in leaves}
         named: dict[str, Leaf | Site] = {name: leaf for name, leaf in self.leaves.items() if leaf.variable in reached}
         if self.recording.site is not None:
             named[self.recording.site.path] = self.recording.site
@@ -371,7 +341,7 @@ class Trace:
         seeds: Sequence[Tensor],
         keep_graph: bool,
     ) -> dict[str, Tensor]:
-        """Gradients of the targets by some leaves, as the graph with its hooks has them; none where none arrives."""
+        """Gradients of the targets by some leaves through the graph with its hooks, without leaves that get none."""
         if not named:
             return {}
         edges = [leaf.edge for leaf in named.values()]
@@ -426,10 +396,9 @@ class Trace:
         )
         assert isinstance(total, Tensor)
         total = total.cpu()
-        entries = [
-            (self.leaves[name].role, name, amount.flatten(1).sum(1)) for name, amount in relevance.items()
-        ] + accounts.entries(plan)
-        # All at once: one transfer from the device, not one an entry.
+        entries = [(self.leaves[name].role, name, amount.flatten(1).sum(1)) for name, amount in relevance.items()]
+        entries += accounts.entries(plan)
+        # All at once: one transfer from the device, not one per entry.
         amounts = torch.stack([amount.to(wide).expand(len(total)) for _, _, amount in entries]).cpu()
         details: dict[str, dict[str, Tensor]] = {}
         for (line, entry, _), amount in zip(entries, amounts, strict=True):
@@ -441,19 +410,20 @@ class Trace:
 
 def _roots(outputs: Sequence[Tensor]) -> list[Node]:
     """The nodes that computed the outputs."""
-    roots: list[Node] = []
-    for output in outputs:
-        if output.grad_fn is None:
-            raise ApportionError(
-                "the explained output does not depend on any embedding or input of the model "
-                "(it was detached, or computed without gradients), so nothing can be attributed."
-            )
-        roots.append(output.grad_fn)
-    return roots
+    if any(output.grad_fn is None for output in outputs):
+        raise ApportionError(
+            "the explained output does not depend on any embedding or input of the model "
+            "(it was detached, or computed without gradients), so nothing can be attributed."
+        )
+    return [output.grad_fn for output in outputs]
+
+
+def _tuple(tensors: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
 
 
 def _some_at_once(seeds: Sequence[Tensor]) -> Iterator[tuple[list[Tensor], bool]]:
-    """The seeds of some targets at a time, and whether more come after them."""
+    """The seeds in chunks of targets, each with whether more follow."""
     count = len(seeds[0])
     for start in range(0, count, TARGETS_AT_ONCE):
         end = start + TARGETS_AT_ONCE
@@ -462,7 +432,7 @@ def _some_at_once(seeds: Sequence[Tensor]) -> Iterator[tuple[list[Tensor], bool]
 
 @contextlib.contextmanager
 def _quiet_fallback() -> Iterator[None]:
-    """Without the warning that a kernel is run target by target where torch cannot batch it."""
+    """Suppress the warning that torch runs a kernel target by target since it cannot batch it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")
         yield

@@ -1,4 +1,4 @@
-"""A treatment: what one node of the graph was taken for, and what replaces its derivative."""
+"""A treatment: the class of one node of the graph, and the rule that replaces its derivative."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Treatment:
     """How relevance passes one node.
 
     Args:
-        kind: The class that the node was taken for, such as `"product"`.
-        rule: What happens, in words, for the audit.
-        shares: What each argument's gradient is multiplied by; None cuts it. Without shares all are kept.
+        kind: The class of the node, such as `"product"`.
+        rule: A description of the rule, for the audit.
+        shares: The factor of each argument's gradient; None cuts it. Without shares all gradients are kept.
         derivative: Replaces the gradients of the arguments before the shares apply; takes (gradients of the arguments
             as autograd computed them, gradients of the results).
-        absorbed: The relevance that does not come out at the arguments, from the gradients of the arguments as passed
-            on and those of the results.
-        line: The ledger's line for what is absorbed.
+        absorbed: The relevance that does not reach the arguments, from the gradients of the arguments as passed on and
+            those of the results.
+        line: The ledger's line for absorbed relevance.
         carries: Whether relevance passes at all; False for a node that is held constant.
-        in_place: Whether the shares may overwrite the gradients: only where autograd has just made them.
+        in_place: Whether the shares may overwrite the gradients; only if autograd has just made them.
     """
 
     kind: str
@@ -42,12 +42,12 @@ class Treatment:
 
     @classmethod
     def keep(cls, kind: str = "linear", rule: str = "derivative kept") -> Treatment:
-        """Relevance follows the ordinary derivative: right for what is linear in everything that carries relevance."""
+        """Relevance follows the ordinary derivative, as fits operations that are linear in everything live."""
         return cls(kind=kind, rule=rule)
 
     @classmethod
     def constant(cls, kind: str = "gate", rule: str = "held constant") -> Treatment:
-        """Nothing passes: the node's result counts as a constant."""
+        """Nothing passes: the node's result is treated as a constant."""
         return cls(kind=kind, rule=rule, carries=False)
 
     @classmethod
@@ -58,7 +58,7 @@ class Treatment:
 
     @classmethod
     def secant(cls, slope: Callable[[], Tensor], kind: str = "activation", rule: str = "f(z)/z") -> Treatment:
-        """An element-wise function of one argument passes all its relevance: `slope()` gives f(z)/z at its input."""
+        """An element-wise function passes all its relevance on: `slope()` returns f(z)/z at its input."""
 
         def derivative(arguments: Gradients, results: Gradients) -> Gradients:
             (grad,) = (g for g in results if g is not None)
@@ -69,14 +69,14 @@ class Treatment:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One node that a registered rule is asked about.
+    """One node, as a registered rule receives it.
 
     Args:
         node: The autograd node; for a custom `torch.autograd.Function` its `ctx`, with `saved_tensors`.
         name: The operation, without `Backward`.
-        module: Path of the module it ran in.
+        module: The path of its module.
         live: For each argument of the forward, whether it carries relevance.
-        options: The composite that applies at this place.
+        options: The composite that applies to this node.
     """
 
     node: Any
@@ -91,7 +91,7 @@ _REGISTERED: dict[str, OperationRule] = {}
 
 
 def register_rule(operation: str | type[torch.autograd.Function]) -> Callable[[OperationRule], OperationRule]:
-    """Teach the engine an operation that it does not know, such as a fused kernel.
+    """Register a rule for an unknown operation, such as a fused kernel.
 
     The decorated function gets an `Operation` and returns the `Treatment` for it:
 
@@ -113,13 +113,13 @@ def register_rule(operation: str | type[torch.autograd.Function]) -> Callable[[O
     return register
 
 
-#: Options of a composite whose rules can be given a name; see `named_rule`.
+#: Options of a composite that accept named rules.
 NAMEABLE = ("activation", "attention", "norm", "product", "softmax")
 _NAMED: dict[tuple[str, str], OperationRule] = {}
 
 
 def named_rule(option: str, name: str) -> Callable[[OperationRule], OperationRule]:
-    """Give a rule a name, so that composites can choose it: after this, `Composite(softmax="half")` is possible.
+    """Register a rule under a name for composites, such as `Composite(softmax="half")`.
 
         @named_rule("softmax", "half")
         def half(operation):
@@ -129,7 +129,7 @@ def named_rule(option: str, name: str) -> Callable[[OperationRule], OperationRul
         option: The composite's option: `"activation"`, `"attention"` (fused, or the products of a written-out one),
             `"norm"` (as one operation; written out it keeps its derivative), `"product"` (of two factors that both
             carry relevance) or `"softmax"`.
-        name: As composites write it.
+        name: The option's new value.
 
     Raises:
         ValueError: The option is none of these.
@@ -145,7 +145,7 @@ def named_rule(option: str, name: str) -> Callable[[OperationRule], OperationRul
 
 
 def rule_named(option: str, name: str) -> OperationRule | None:
-    """The rule of this name, where one was given it."""
+    """The rule that was registered under this name, or None."""
     return _NAMED.get((option, name))
 
 
@@ -155,7 +155,7 @@ def unregister_rule(operation: str | type[torch.autograd.Function]) -> None:
 
 
 def registered_rules() -> Mapping[str, OperationRule]:
-    """The rules that were registered, by operation."""
+    """The registered rules, by operation."""
     return _REGISTERED
 
 

@@ -1,4 +1,4 @@
-"""AttnLRP's recipe for vision transformers: gamma rules where ε would be noisy."""
+"""AttnLRP's recipe for vision models: gamma rules where ε would be noisy."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from apportion.relevance._composite import ATTNLRP, Composite, Override, layer_i
 def attnlrp_vision(model: nn.Module, *, mlp: float = 0.05, patches: float = 0.25) -> Composite:
     """AttnLRP with the γ-rule in a vision transformer's MLPs and its patch convolution, and ε elsewhere.
 
-    Which modules these are is read from the model's structure, not its name: the patch convolution is the first
-    convolution of images, and an MLP's maps are the linear layers inside layers but outside attentions.
+    The modules are found by structure, not by name: the patch convolution is the first convolution of images, and an
+    MLP's maps are the linear layers inside numbered layers but outside attentions.
 
     Args:
         model: A model with a vision transformer.
         mlp: γ of the MLPs' linear layers.
-        patches: γ of the convolution that makes patches.
+        patches: γ of the patch convolution.
 
     Raises:
         ApportionError: The model has no convolution of images, or no MLP in a numbered layer.
@@ -33,9 +33,7 @@ def attnlrp_vision(model: nn.Module, *, mlp: float = 0.05, patches: float = 0.25
     """
     convolutions = [path for path, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Conv3d)]
     if not convolutions:
-        raise ApportionError(
-            f"{type(model).__name__} has no convolution of images, so it is no vision transformer; use ATTNLRP."
-        )
+        raise ApportionError(f"{type(model).__name__} has no convolution of images; use ATTNLRP.")
     tower = _tower(convolutions[0], model)
     linears = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)]
     in_layers = [path for path in linears if layer_index(path) is not None and path.startswith(tower)]
@@ -43,7 +41,7 @@ def attnlrp_vision(model: nn.Module, *, mlp: float = 0.05, patches: float = 0.25
     maps = [path for path in in_layers if not any(path.startswith(f"{a}.") for a in attentions)]
     if not maps:
         raise ApportionError(
-            f"no linear layer of {type(model).__name__} lies in a numbered layer outside its attentions; "
+            f"no linear layer of {type(model).__name__} is in a numbered layer outside its attentions; "
             "name the MLPs yourself: ATTNLRP.within(composite, modules='*.mlp*')."
         )
     in_mlp = replace(ATTNLRP, name=f"γ {mlp:g}", linear="gamma", gamma=mlp)
@@ -54,9 +52,9 @@ def attnlrp_vision(model: nn.Module, *, mlp: float = 0.05, patches: float = 0.25
 
 
 def vision_tower(model: nn.Module) -> str | None:
-    """A pattern of the paths of the part that looks at images; `"*"` where that is the whole model, None without one.
+    """A pattern of the paths of the vision tower; `"*"` if that is the whole model, None if there is none.
 
-    It is the smallest part around the first convolution of images, or linear map of patches, that has layers.
+    It is the smallest part with layers around the first convolution of images or linear map of patches.
     """
     if "pixel_values" not in inspect.signature(model.forward).parameters:
         return None
@@ -68,12 +66,12 @@ def vision_tower(model: nn.Module) -> str | None:
 
 
 def _embeds(path: str, module: nn.Module) -> bool:
-    """Whether a linear map makes patches, as in models whose inputs are rows of patches already."""
+    """Whether a linear map embeds patches, as in models whose inputs are rows of patches."""
     return isinstance(module, nn.Linear) and "patch_embed" in path
 
 
 def _tower(convolution: str, model: nn.Module) -> str:
-    """The beginning of the paths of the vision tower: the smallest part around the convolution that has layers."""
+    """The prefix of the vision tower's paths: the smallest part with layers around the convolution."""
     parts = convolution.split(".")
     for depth in range(len(parts) - 1, 0, -1):
         path = ".".join(parts[:depth])
@@ -84,7 +82,7 @@ def _tower(convolution: str, model: nn.Module) -> str:
 
 
 def _patterns(meant: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Patterns with the layers' numbers left open, or the paths themselves where a pattern would match too much."""
+    """Patterns with a wildcard for the layers' numbers, or the paths themselves if a pattern would match too much."""
     found: list[str] = []
     for path in meant:
         pattern = re.sub(r"(?<=\.)\d+(?=\.)", "*", path, count=1)

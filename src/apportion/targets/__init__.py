@@ -1,4 +1,4 @@
-"""Targets: what is divided."""
+"""Targets: the numbers that are divided among the features."""
 
 from apportion.targets._any_target import AnyTarget as AnyTarget
 from apportion.targets._any_target import At as At

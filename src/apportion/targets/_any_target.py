@@ -1,4 +1,4 @@
-"""What every target has in common: which rows of the output it reads, and the number that it makes of them."""
+"""The base class of targets: which rows of the output a target reads, and the number it computes from them."""
 
 from __future__ import annotations
 
@@ -12,36 +12,30 @@ from torch import Tensor
 
 @runtime_checkable
 class NamedOutputs(Protocol):
-    """What targets ask of a model's outputs: where they stand, and what rows and columns are called."""
+    """The names and places of a model's outputs, as targets need them."""
 
     def length(self, prompt: Any) -> int:
         """How many rows the output has for a prompt."""
 
     def row(self, prompt: Any, position: int | str | None) -> tuple[int, ...]:
-        """The row that is read by default or at a position; empty where the output has one row."""
+        """The row that is read by default or at a position; empty if the output has one row."""
 
     def index(self, output: str | int, size: int) -> int:
-        """The column of an output given by name or id, among so many."""
+        """The column of an output given by name or id, below `size`."""
 
     def token_ids(self, text: str | tuple[int, ...]) -> list[int]:
         """The token ids of a text."""
 
     def label(self, index: int) -> str:
-        """Name of a column."""
+        """The name of a column."""
 
     def shown(self, index: int) -> str:
-        """Name of a column as it stands in a sentence."""
+        """The name of a column for use in a sentence."""
 
 
 @dataclass(frozen=True)
 class At:
-    """Where a target is read in a batch.
-
-    Args:
-        example: Index of the example.
-        column: Index of the target among all that are asked.
-        rows: The rows of the example's output that it reads.
-    """
+    """Where a target is read in a batch: the example, the target's index, and the rows of the output that it reads."""
 
     example: int
     column: int
@@ -53,10 +47,10 @@ class TargetFn:
     """A target as a function of one tensor of the model's output.
 
     Args:
-        value: From that tensor, or its examples in a tuple, to the number that is divided.
-        label: As the reader should see it.
-        unit: As the reader should see it.
-        linear: Whether the number is a weighted sum of outputs, so that nothing is lost in reading it.
+        value: Maps that tensor, or a tuple of its examples, to the number that is divided.
+        label: The name to display.
+        unit: The unit to display.
+        linear: Whether the number is a weighted sum of outputs, so that its derivative loses nothing.
     """
 
     value: Callable[[Any], Tensor]
@@ -68,16 +62,16 @@ class TargetFn:
 class AnyTarget(ABC):
     """A number that is read from the model's output and divided among the features.
 
-    A new kind of target is a subclass; a number that is computed from the output is best a `Computed`.
+    A new kind of target is a subclass; for a number that is computed from the output, subclass `Computed`.
     """
 
-    #: Whether it names outputs of the model, tokens or classes, and reads nothing but rows of its logits.
+    #: Whether it names outputs of the model, tokens or classes, and reads only rows of its logits.
     names_outputs: ClassVar[bool] = False
     #: Whether it is computed as a part of the model's graph.
     in_graph: ClassVar[bool] = False
-    #: Whether it is a function of all that the model returns, and so of one prompt at a time.
+    #: Whether it is a function of the model's whole output, and so of one prompt at a time.
     of_whole_output: ClassVar[bool] = False
-    #: Whether it adds tokens to the prompt, so that it has to be asked alone.
+    #: Whether it adds tokens to the prompt, so that it must be the only target.
     extends_prompt: ClassVar[bool] = False
 
     @abstractmethod
@@ -85,9 +79,9 @@ class AnyTarget(ABC):
         """The target as a function of the tensor of outputs, or of the whole output.
 
         Args:
-            head: The model's outputs.
+            head: The names of the model's outputs.
             at: Where it is read.
-            logits: The outputs, to find the most likely.
+            logits: The outputs, to find the most likely one.
 
         Raises:
             ApportionError: The model has no such output.
@@ -98,28 +92,28 @@ class AnyTarget(ABC):
         return []
 
     def rows(self, prompt: Any, head: NamedOutputs) -> tuple[int, ...]:
-        """The rows of the output that it reads; none where the output has one row or it reads the whole."""
+        """The rows of the output that it reads; none if the output has one row or it reads the whole output."""
         return ()
 
     def own_rows(self, rows: tuple[int, ...]) -> tuple[int, ...]:
-        """Those of its rows at which the model reads tokens of the target itself."""
+        """The rows among these whose input tokens belong to the target itself."""
         return ()
 
     def terms(self, rows: tuple[int, ...]) -> int:
-        """How many outputs it sums."""
+        """The number of outputs that it sums."""
         return 1
 
     def resolved(self, head: NamedOutputs, at: At, logits: Tensor) -> AnyTarget:
-        """The target with the most likely output filled in where none is named."""
+        """The target with the most likely output filled in if none is named."""
         return self
 
     @property
     def likelihood(self) -> Literal["probability", "log-probability"] | None:
-        """How it states a probability: as it is, as its logarithm, or not at all."""
+        """Whether it is a probability or the logarithm of one; None if neither."""
         return None
 
     def as_probability(self) -> AnyTarget | None:
-        """The same output, read as a probability; None where that has no meaning."""
+        """The same output, read as a probability; None if that has no meaning."""
         return None
 
     def against_each(self) -> list[AnyTarget]:
@@ -127,14 +121,14 @@ class AnyTarget(ABC):
         return []
 
     def likeliest(self) -> AnyTarget | None:
-        """The most likely output, read in the place of the named one; None where no output is named."""
+        """The most likely output instead of the named one; None if no output is named."""
         return None
 
     @property
     def single_place(self) -> Any:
-        """The place in the last layer that it reads, where it reads one or the mean of the patches; else None."""
+        """The place in the last layer that it reads, if it reads one or the mean of the patches; else None."""
         return None
 
     def to_dict(self) -> dict[str, Any] | None:
-        """The target as JSON has it; None where it cannot be written."""
+        """The target as JSON-ready values; None if it has none."""
         return None

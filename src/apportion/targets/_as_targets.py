@@ -1,4 +1,4 @@
-"""What users give as targets, as targets."""
+"""Targets from the arguments of users."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from apportion.targets._target import Target, Unit
 def as_targets(
     target: Any, contrast: str | int | Sequence[str | int] | None, unit: Unit, position: int | str | None
 ) -> list[AnyTarget]:
-    """The targets that `explain`'s arguments ask for.
+    """The targets for `explain`'s arguments.
 
     Raises:
-        ApportionError: One is of another type, options do not fit it, or it has to be asked alone.
+        ApportionError: A target has an unknown type, options do not fit it, or it must be the only one.
     """
     contrasts = () if contrast is None else (contrast,) if isinstance(contrast, str | int) else tuple(contrast)
     given = list(target) if isinstance(target, list | tuple) else [target]

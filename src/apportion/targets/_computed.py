@@ -1,4 +1,4 @@
-"""Computed targets: numbers made of a model's output inside its graph, so that rules apply to them too."""
+"""Computed targets: numbers computed from a model's output inside its graph, so that rules apply to them too."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Place = Literal["pooled", "cls", "mean"] | int | tuple[int, int]
 
 
 class Computed(AnyTarget):
-    """A number for each example, computed from the model's output as if the model itself did it.
+    """A number for each example, computed from the model's output as a part of the model's graph.
 
-    A function as a target is read outside the graph, by its derivative; that loses what is not linear, such as a norm
-    that divides: a cosine's derivative times its input is 0. What is computed inside the graph is accounted for.
+    A function as a target is read outside the graph, by its derivative, which loses what is not linear, such as a
+    norm that divides: a cosine's derivative times its input is 0. Inside the graph everything is accounted for.
     """
 
-    #: As the reader should see it.
+    #: The name to display.
     label: str = "computed"
     unit: str = "value"
 
     in_graph: ClassVar[bool] = True
 
     def as_function(self, head: NamedOutputs, at: At, logits: Any) -> TargetFn:
-        """The number that the graph holds already, by example and target."""
+        """The number that the graph already contains."""
         return TargetFn(lambda tensor: tensor[at.example][at.column], self.label, self.unit, linear=True)
 
     @abstractmethod
@@ -39,38 +39,33 @@ class Computed(AnyTarget):
         """The number of each example.
 
         Args:
-            output: Of the model, for the whole batch.
-            prompts: The examples, which tell where patches stand.
+            output: The model's output for the whole batch.
+            prompts: The examples, whose images have patches.
 
         Raises:
-            ApportionError: The output lacks what is needed.
+            ApportionError: The output does not have the required part.
         """
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model returned, and the numbers computed from it.
-
-    Args:
-        logits: By example and target.
-        output: The model's own.
-    """
+    """The numbers computed from a model's output, and that output."""
 
     logits: Float[Tensor, "examples targets"]
     output: Any
 
 
 def computed_outputs(targets: Sequence[AnyTarget], prompts: Sequence[Any]) -> Callable[[Any], Outputs] | None:
-    """What targets compute from the model's output inside its graph; None where they do not.
+    """A function for the targets that are computed inside the graph; None if there are none.
 
     Raises:
-        ApportionError: Some do and others do not.
+        ApportionError: Some targets are computed inside the graph and others are not.
     """
     computed = [target for target in targets if isinstance(target, Computed)]
     if not computed:
         return None
     if len(computed) < len(targets):
-        raise ApportionError("targets that are computed inside the graph cannot be mixed with others; ask twice.")
+        raise ApportionError("targets that are computed inside the graph cannot be mixed with others; call twice.")
     return lambda output: Outputs(torch.stack([one.values(output, prompts) for one in computed], 1), output)
 
 
@@ -80,10 +75,10 @@ class Cosine(Computed):
 
     Args:
         direction: A vector of the output's size, such as a probe's weights or a concept's mean.
-        of: Which vector of the output: `"pooled"` (what the model gives for the whole image or text), `"cls"` (the
+        of: Which vector of the output: `"pooled"` (the model's vector for the whole image or text), `"cls"` (the
             first place of the last layer), `"mean"` (over the patches of the last layer), a patch's number, or its
             row and column.
-        label: As the reader should see it.
+        label: The name to display.
     """
 
     direction: Tensor
@@ -99,8 +94,8 @@ class Cosine(Computed):
 
     @property
     def single_place(self) -> Place | None:
-        """Its place, where that is a patch or the mean of them."""
-        return _single(self.of)
+        """Its place, if that is a patch or the mean of them."""
+        return None if self.of in ("pooled", "cls") else self.of
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +105,8 @@ class Projection(Computed):
     Args:
         direction: A vector of the output's size.
         of: Which vector of the output, as in `Cosine`.
-        bias: What is added.
-        label: As the reader should see it.
+        bias: A number that is added.
+        label: The name to display.
     """
 
     direction: Tensor
@@ -128,8 +123,8 @@ class Projection(Computed):
 
     @property
     def single_place(self) -> Place | None:
-        """Its place, where that is a patch or the mean of them."""
-        return _single(self.of)
+        """Its place, if that is a patch or the mean of them."""
+        return None if self.of in ("pooled", "cls") else self.of
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,10 +141,10 @@ class Similarity(Computed):
 
 
 def encodings_of(output: Any) -> tuple[Float[Tensor, "examples d_model"], Float[Tensor, "examples d_model"]]:
-    """The two encodings that a model of pairs returns, as it returns them.
+    """The two encodings that a model of pairs returns.
 
     Raises:
-        ApportionError: It returned no two encodings.
+        ApportionError: It did not return two encodings.
     """
     names = [("first", "second"), ("image_embeds", "text_embeds"), ("video_embeds", "text_embeds")]
     for one, other in names:
@@ -157,7 +152,7 @@ def encodings_of(output: Any) -> tuple[Float[Tensor, "examples d_model"], Float[
         if isinstance(first, Tensor) and isinstance(second, Tensor):
             return first, second
     raise ApportionError(
-        f"the model returned no two encodings to compare ({type(output).__name__}); similarity is for models of "
+        f"the model did not return two encodings to compare ({type(output).__name__}); similarity is for models of "
         "pairs, such as CLIP, or for encoders with ap.Pair(text, text) or ap.Pair(image, image)."
     )
 
@@ -194,10 +189,10 @@ def vector_of(output: Any, of: Place, prompts: Sequence[Any]) -> Float[Tensor, "
 
 
 def patches_of(places: int, prompt: Any) -> tuple[int, int]:
-    """Rows and columns of the patches that stand last among a layer's places.
+    """Rows and columns of the patches, which are the last of a layer's places.
 
     Raises:
-        ApportionError: There are fewer places than patches and no square of them, so which is which is not known.
+        ApportionError: There are fewer places than patches, and they do not form a square.
     """
     grid = next((continuous.patches for continuous in prompt.continuous_inputs if continuous.patches is not None), None)
     if grid is not None and grid[0] * grid[1] <= places:
@@ -206,10 +201,6 @@ def patches_of(places: int, prompt: Any) -> tuple[int, int]:
     if side * side == places:
         return side, side
     raise ApportionError(f"the last layer has {places} places, which are not the image's patches; use of='pooled'.")
-
-
-def _single(of: Place) -> Place | None:
-    return None if of in ("pooled", "cls") else of
 
 
 def _unit(vector: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A function of the user's as the target."""
+"""A user's function as the target."""
 
 from __future__ import annotations
 
@@ -15,22 +15,14 @@ from apportion.targets._any_target import AnyTarget, At, NamedOutputs, TargetFn
 
 @dataclass(frozen=True)
 class Function(AnyTarget):
-    """A function from all that the model returns for one prompt to one number.
-
-    Args:
-        function: It returns a tensor of one element that depends on the output.
-    """
+    """A function from the model's whole output for one prompt to one number, a tensor that depends on the output."""
 
     function: Callable[[Any], Tensor]
 
     of_whole_output: ClassVar[bool] = True
 
     def as_function(self, head: NamedOutputs, at: At, logits: Any) -> TargetFn:
-        """The function's number.
-
-        Raises:
-            ApportionError: When it is read: it is no tensor of one number, or does not depend on the output.
-        """
+        """The function's number; reading it rejects other values, and numbers that do not depend on the output."""
         name = getattr(self.function, "__name__", type(self.function).__name__)
 
         def value(output: Any) -> Tensor:
@@ -40,9 +32,7 @@ class Function(AnyTarget):
                 given = shape or type(number).__name__
                 raise ApportionError(f"the target {name} returned {given}; it must return one number as a tensor.")
             if torch.is_grad_enabled() and not number.requires_grad:
-                raise ApportionError(
-                    f"the target {name} does not depend on the model's output, so it cannot be divided."
-                )
+                raise ApportionError(f"the target {name} must depend on the model's output to be divided.")
             return number.reshape(())
 
         return TargetFn(value, name, name)

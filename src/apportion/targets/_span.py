@@ -18,7 +18,7 @@ class Span(AnyTarget):
 
     Args:
         text: The continuation, or its token ids.
-        unit: What is summed: log-probabilities, whose sum is that of the whole continuation, or logits.
+        unit: The summed unit: log-probabilities, whose sum is that of the whole continuation, or logits.
     """
 
     text: str | tuple[int, ...]
@@ -38,7 +38,7 @@ class Span(AnyTarget):
             object.__setattr__(self, "text", tuple(self.text))
 
     def extension(self, head: NamedOutputs) -> list[int]:
-        """Its tokens but the last one, which is predicted but predicts nothing, so the model need not read it."""
+        """Its tokens except the last one, which the model predicts but does not need to read."""
         return head.token_ids(self.text)[:-1]
 
     def rows(self, prompt: Any, head: NamedOutputs) -> tuple[int, ...]:
@@ -47,7 +47,7 @@ class Span(AnyTarget):
         return tuple(range(length - len(head.token_ids(self.text)), length))
 
     def own_rows(self, rows: tuple[int, ...]) -> tuple[int, ...]:
-        """All but the first, since each row predicts the token after it."""
+        """All but the first row, since each row predicts the token after it."""
         return rows[1:]
 
     def terms(self, rows: tuple[int, ...]) -> int:
@@ -70,14 +70,14 @@ class Span(AnyTarget):
 
     @property
     def likelihood(self) -> Literal["log-probability"] | None:
-        """The sum of log-probabilities is the whole continuation's; a sum of logits states none."""
+        """The sum of log-probabilities is that of the whole continuation; a sum of logits is none."""
         return "log-probability" if self.unit == "log-probability" else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The span as JSON has it."""
+        """The span as JSON-ready values."""
         return {"target": {"span": self.text if isinstance(self.text, str) else list(self.text), "unit": self.unit}}
 
 
 def summed_unit(unit: str, count: int) -> str:
-    """The unit of a sum over tokens: log-probabilities add up to that of the span, other units are named as sums."""
+    """The unit of a sum over tokens: a log-probability for log-probabilities, else `"…, summed"`."""
     return unit if count == 1 or unit.startswith("log-probability") else f"{unit}, summed"

@@ -19,9 +19,9 @@ class Target(AnyTarget):
     """One output of the model, or its difference to others.
 
     Args:
-        output: A token or class, by name or id; None for the one that the model finds most likely.
+        output: A token or class, by name or id; None for the most likely one.
         contrast: Outputs whose mean is subtracted.
-        unit: What is read of each output.
+        unit: The unit of the outputs.
         position: For models with an output per token: which token's output, as an index or, for classifiers of
             tokens, as a word that occurs once. By default the last token, or the masked one.
     """
@@ -44,12 +44,12 @@ class Target(AnyTarget):
         return head.row(prompt, self.position)
 
     def resolved(self, head: NamedOutputs, at: At, logits: Tensor) -> Target:
-        """The target with its outputs as columns, the most likely one where none is named."""
+        """The target with its outputs as columns, the most likely one if none is named."""
         output, contrast = self._columns(head, logits[at.example][at.rows])
         return replace(self, output=output, contrast=contrast)
 
     def as_function(self, head: NamedOutputs, at: At, logits: Tensor) -> TargetFn:
-        """The output, less the mean of its contrasts.
+        """The output minus the mean of its contrasts.
 
         Raises:
             ApportionError: The model has no such output, or output and contrast are the same.
@@ -60,10 +60,9 @@ class Target(AnyTarget):
 
         def value(tensor: Any) -> Tensor:
             row: Tensor = tensor[at.example][at.rows]
-            if self.unit == "log-probability":
-                row = row.float().log_softmax(-1) if row.dtype.itemsize < 4 else row.log_softmax(-1)
-            elif self.unit == "probability":
-                row = row.float().softmax(-1) if row.dtype.itemsize < 4 else row.softmax(-1)
+            if self.unit != "logit":
+                row = row.float() if row.dtype.itemsize < 4 else row
+                row = row.log_softmax(-1) if self.unit == "log-probability" else row.softmax(-1)
             chosen = row[output]
             return chosen - row[list(contrast)].mean() if contrast else chosen
 
@@ -80,7 +79,7 @@ class Target(AnyTarget):
 
     @property
     def likelihood(self) -> Literal["probability", "log-probability"] | None:
-        """Its unit, where that is a probability's; a difference states none."""
+        """Its unit, if that is a probability or its logarithm; None for a difference."""
         return None if self.contrast or self.unit == "logit" else self.unit
 
     def as_probability(self) -> Target:
@@ -89,14 +88,12 @@ class Target(AnyTarget):
 
     def against_each(self) -> list[AnyTarget]:
         """The named output against each of its contrasts alone."""
-        if self.output is None:
-            return []
-        return [replace(self, contrast=(other,)) for other in self.contrast]
+        return [] if self.output is None else [replace(self, contrast=(other,)) for other in self.contrast]
 
     def likeliest(self) -> Target | None:
-        """The most likely output, read in the place of the named one."""
+        """The most likely output instead of the named one."""
         return None if self.output is None else replace(self, output=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """The target as JSON has it."""
+        """The target as JSON-ready values."""
         return {"target": self.output, "contrast": self.contrast, "unit": self.unit, "position": self.position}

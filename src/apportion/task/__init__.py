@@ -1,4 +1,4 @@
-"""A task: prompts and targets, with the forward pass that every method shares."""
+"""Tasks: prompts and targets, with the forward pass that all methods share."""
 
 from apportion.task._batching import TOKENS_AT_ONCE as TOKENS_AT_ONCE
 from apportion.task._batching import batches as batches

@@ -1,4 +1,4 @@
-"""Which prompts run together, and their inputs as one batch."""
+"""Batching: which prompts run together, and their inputs as one batch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from torch import Tensor
 from apportion.models import Head
 from apportion.models.inputs import CONTINUOUS, Prompt
 
-#: How many tokens run together where many changed prompts are read: enough to keep a processor busy.
+#: The most tokens in a batch of changed prompts: enough to keep a processor busy.
 TOKENS_AT_ONCE = 2048
 
-
-#: How much longer a prompt may be than the shortest that it runs together with, so that little is padding.
+#: How much longer a prompt may be than the shortest in its batch, so that there is little padding.
 ALIKE = 1.25
 
 
 def tokens_of(prompt: Prompt) -> int:
-    """How long a prompt is to run: its tokens or its patches, whichever are more."""
+    """The length of a prompt for batching: the number of its tokens or its patches, whichever is larger."""
     grids = [continuous.patches or (1, continuous.count) for continuous in prompt.continuous_inputs]
     return max([1, prompt.length, *(rows * columns for rows, columns in grids)])
 
@@ -70,9 +69,9 @@ def _stacked(prompts: Sequence[Prompt]) -> dict[str, Any]:
 def batches(head: Head, prompts: Sequence[Prompt], size: int) -> list[list[int]]:
     """Indices of prompts that may run together.
 
-    A causal model never looks at what follows, so padding on the right is harmless to it; other models get prompts of
-    equal length together, since not all of them hide padding completely. A classifier that finds the last token by the
-    padding behind it reads one text at a time while its configuration names no padding token.
+    Padding on the right does not affect causal models; other models get prompts of equal length, since not all of them
+    mask padding completely. A classifier that finds the last token by the padding after it reads one text at a time
+    unless its configuration names a padding token.
     """
     config = getattr(head.model, "config", None)
     one_by_one = head.kind.reads_padding and getattr(config, "pad_token_id", None) is None
@@ -83,8 +82,5 @@ def batches(head: Head, prompts: Sequence[Prompt], size: int) -> list[list[int]]
         alone = i if one_by_one or any(not continuous.batched for continuous in prompt.continuous_inputs) else -1
         key = (names, () if head.kind.looks_back else tuple(prompt.parts.values()), shapes, alone)
         groups.setdefault(key, []).append(i)
-    found = []
-    for members in groups.values():
-        ordered = sorted(members, key=lambda i: prompts[i].length)
-        found += [ordered[k : k + size] for k in range(0, len(ordered), size)]
-    return found
+    by_length = [sorted(members, key=lambda i: prompts[i].length) for members in groups.values()]
+    return [ordered[k : k + size] for ordered in by_length for k in range(0, len(ordered), size)]

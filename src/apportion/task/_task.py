@@ -1,4 +1,4 @@
-"""A task: prompts, targets, and the one forward pass that every method shares."""
+"""A task: prompts, targets, and the forward pass that all methods share."""
 
 from __future__ import annotations
 
@@ -24,12 +24,7 @@ from apportion.task._variant import Variant
 
 @dataclass
 class Passes:
-    """How much the model has run for a task, in examples.
-
-    Args:
-        forward: Forward passes.
-        backward: Backward passes, one a target.
-    """
+    """The number of examples that ran forward for a task, and backward (once per target)."""
 
     forward: float = 0
     backward: float = 0
@@ -37,12 +32,12 @@ class Passes:
 
 @dataclass(frozen=True)
 class TargetValues:
-    """What was read of one forward pass.
+    """The targets' values in one forward pass.
 
     Args:
         functions: For each example its targets, with names and units.
-        values: For each example the number of each target.
-        derive: Computes the outputs that the targets depend on and the seeds, when a method asks for them first.
+        values: For each example the value of each target.
+        derive: Computes the outputs that the targets depend on and the seeds, when they are first needed.
     """
 
     functions: list[list[TargetFn]]
@@ -68,12 +63,12 @@ class AttributionTask:
     """Targets to divide for a batch of prompts.
 
     Args:
-        head: The model and what its outputs are.
-        prompts: Examples that run together; shorter ones are padded on the right, where nothing explained looks.
-        targets: What is asked of each.
-        detail: Whether the trace tells all modules apart, or only layers.
-        rows: For each prompt and target the rows of the output to read, when the prompts are prepared already.
-        progress: Whether a method that takes long may show a progress bar.
+        head: The model and its outputs.
+        prompts: Examples that run together; shorter ones are padded on the right, which no target reads.
+        targets: The targets of each prompt.
+        detail: Whether the trace distinguishes all modules, or only layers.
+        rows: For each prompt and target the rows of the output to read, if the prompts are already prepared.
+        progress: Whether methods may show a progress bar.
     """
 
     def __init__(
@@ -87,9 +82,9 @@ class AttributionTask:
         progress: bool = False,
     ) -> None:
         self.head, self.targets, self.detail, self.progress = head, list(targets), detail, progress
-        #: Whether no other method will ask for the trace, so that its graph may be freed on the way back.
+        #: Whether no other method needs the trace, so that its graph may be freed in the backward pass.
         self.last_method = False
-        #: Whether the trace keeps the summands of sums, for methods that ask for them.
+        #: Whether the trace keeps the summands of sums, for methods that need them.
         self.summands = False
         self.passes = Passes()
         if rows is None:
@@ -97,7 +92,7 @@ class AttributionTask:
             self.rows = [[target.rows(prompt, head) for target in targets] for prompt in self.prompts]
         else:
             self.prompts, self.rows = list(prompts), [list(of_prompt) for of_prompt in rows]
-        #: What the targets compute from the model's output, where they do so inside the graph.
+        #: Computes the targets from the model's output, if they are computed inside the graph.
         self._then = computed_outputs(self.targets, self.prompts)
 
     @cached_property
@@ -111,32 +106,26 @@ class AttributionTask:
         return inputs
 
     def in_detail(self) -> AttributionTask:
-        """The same task, with a forward pass of its own that tells all modules apart."""
-        task = AttributionTask(
-            self.head, self.prompts, self.targets, detail=True, rows=self.rows, progress=self.progress
-        )
-        task.passes, task.summands = self.passes, self.summands
-        return task
+        """The same task, with a forward pass of its own that distinguishes all modules."""
+        return self._like(self.prompts, self.rows, detail=True)
 
     def about(self, targets: Sequence[AnyTarget]) -> AttributionTask:
-        """Another task about the same forward pass: other numbers, read where these are read."""
+        """A task with the same forward pass and other targets, read in the same places."""
         rows = [[of_prompt[0]] * len(targets) for of_prompt in self.rows]
         task = AttributionTask(self.head, self.prompts, targets, detail=self.detail, rows=rows)
         task.passes, task.trace = self.passes, self.trace
         return task
 
     def single(self, example: int) -> AttributionTask:
-        """The same task about one of the examples."""
+        """The same task for one of the examples."""
         if len(self.prompts) == 1:
             return self
-        task = AttributionTask(
-            self.head,
-            [self.prompts[example]],
-            self.targets,
-            detail=self.detail,
-            rows=[self.rows[example]],
-            progress=self.progress,
-        )
+        return self._like([self.prompts[example]], [self.rows[example]], detail=self.detail)
+
+    def _like(
+        self, prompts: Sequence[Prompt], rows: Sequence[Sequence[tuple[int, ...]]], *, detail: bool
+    ) -> AttributionTask:
+        task = AttributionTask(self.head, prompts, self.targets, detail=detail, rows=rows, progress=self.progress)
         task.passes, task.summands = self.passes, self.summands
         return task
 
@@ -146,33 +135,31 @@ class AttributionTask:
         return self.recorded(detail=self.detail, summands=self.summands)
 
     def recorded(self, **options: Any) -> Trace:
-        """A recorded forward pass of its own, with options of `record`."""
+        """Another recorded forward pass, with options of `record`."""
         self.passes.forward += len(self.prompts)
-        visual = self.prompts[0].at_visual_tokens
+        prompt = self.prompts[0]
         try:
-            return record(self.head.model, self.inputs, then=self._then, visual=visual, **options)
-        except ValueError as error:  # so models of images refuse a size that they do not take
-            if isinstance(error, ApportionError) or not self.prompts[0].continuous_inputs:
+            return record(self.head.model, self.inputs, then=self._then, visual=prompt.at_visual_tokens, **options)
+        except ValueError as error:  # models of images raise this for images of a wrong size
+            if isinstance(error, ApportionError) or not prompt.continuous_inputs:
                 raise
-            shapes = [
-                tuple(self.inputs[c.name].shape) for c in self.prompts[0].continuous_inputs if c.name in self.inputs
-            ]
+            shape = next(tuple(self.inputs[c.name].shape) for c in prompt.continuous_inputs if c.name in self.inputs)
             name, said = type(self.head.model).__name__, str(error).splitlines()[0]
-            raise ApportionError(f"{name} refuses an input of the shape {shapes[0]}: {said}") from error
+            raise ApportionError(f"{name} refuses an input of the shape {shape}: {said}") from error
 
     @cached_property
     def target_values(self) -> TargetValues:
-        """The targets' values and their derivatives by the outputs; the model's graph is not touched."""
+        """The targets' values and their derivatives by the outputs, without the model's graph."""
         source, originals, leaves = self._detached()
         functions = [[self._function(b, t, source) for t in range(len(self.targets))] for b in range(len(self.prompts))]
-        # Apart from each other, so that the derivative of one example does not fill a tensor of all.
+        # Unbound, so that the derivative of one example does not fill a tensor of all.
         given = source.unbind(0) if self._of_outputs else source
         values = [[function.value(given) for function in of_example] for of_example in functions]
 
         def derive() -> tuple[list[Tensor], list[Tensor]]:
             seeds: list[list[Tensor]] = [[] for _ in leaves]
             for of_target in zip(*values, strict=True):
-                # Examples do not touch each other, so the sum of their targets goes back to each alone.
+                # Examples are independent, so the derivative of the sum gives that of each.
                 total = sum(of_target[1:], of_target[0])
                 gradients = torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True)
                 for k, gradient in enumerate(gradients):
@@ -185,31 +172,25 @@ class AttributionTask:
         )
 
     def values_in_graph(self) -> Float[Tensor, "examples targets"]:
-        """The targets as part of the model's graph, for derivatives of a derivative."""
+        """The targets as part of the model's graph, for second derivatives."""
         output = self.trace.output
         source = self.head.logits(output).unbind(0) if self._of_outputs else output
         return torch.stack([torch.stack([one.value(source) for one in of]) for of in self.target_values.functions])
 
     @cached_property
     def resolved(self) -> list[list[AnyTarget]]:
-        """For each example its targets, with the most likely output filled in where none was named."""
+        """For each example its targets, with the most likely output filled in if none was named."""
         return [[self._resolved(b, t, asked) for t, asked in enumerate(self.targets)] for b in range(len(self.prompts))]
 
     def evaluate(self, example: int, variants: Sequence[Variant]) -> Float[Tensor, "variants targets"]:
-        """What an example's targets are for changed inputs: ordinary forward passes, batched, without a graph.
+        """An example's targets for changed inputs, from batched forward passes without a graph.
 
-        Args:
-            example: Which of the prompts was changed; its targets are fixed as it reads them unchanged.
-            variants: The changed inputs.
+        If no output is named, the most likely one of the unchanged prompt is the target of all variants.
         """
         values = torch.empty(len(variants), len(self.targets), dtype=torch.float64)
         for members in self.running_together(variants):
-            task = AttributionTask(
-                self.head,
-                [variants[i].prompt for i in members],
-                self.resolved[example],
-                rows=[variants[i].rows for i in members],
-            )
+            prompts, rows = [variants[i].prompt for i in members], [variants[i].rows for i in members]
+            task = AttributionTask(self.head, prompts, self.resolved[example], rows=rows)
             changes = [change for i in members if (change := variants[i].change) is not None]
             with changes[0].applied_to(self.head.model, changes) if changes else nullcontext():
                 values[members] = task._values_without_graph()
@@ -217,9 +198,9 @@ class AttributionTask:
         return values
 
     def running_together(self, variants: Sequence[Variant], *, tokens: int = TOKENS_AT_ONCE) -> Iterator[list[int]]:
-        """Indices of variants that run together: of like length, and about so many tokens.
+        """Indices of variants that run together: of similar length, with at most so many tokens.
 
-        A function of the user's as a target sees the output of one prompt.
+        For a user's function as a target, each variant runs alone.
         """
         most = None if self._of_outputs else 1
         kinds: dict[Hashable, list[int]] = {}
@@ -247,7 +228,7 @@ class AttributionTask:
 
     @cached_property
     def predictions(self) -> list[tuple[tuple[str, float], ...]]:
-        """For each example the most likely outputs where its first target reads."""
+        """For each example the most likely outputs at the place of its first target."""
         found: list[tuple[tuple[str, float], ...]] = []
         for b, rows in enumerate(self.rows):
             logits = getattr(getattr(self.trace.output, "output", self.trace.output), "logits", None)
@@ -260,14 +241,14 @@ class AttributionTask:
 
     @cached_property
     def _keep(self) -> int | None:
-        """How many rows at the end the model has to compute, where it can leave out the others."""
+        """How many rows at the end the model has to compute, if it can omit the others."""
         if not self.head.kind.looks_back or not self.head.accepts("logits_to_keep") or not self._of_outputs:
             return None
         longest = max(prompt.length for prompt in self.prompts)
         return longest - min(row for rows in self.rows for places in rows for row in places)
 
     def _in_logits(self, rows: tuple[int, ...], logits: Tensor) -> tuple[int, ...]:
-        """Rows of the text as rows of a tensor that holds only the last ones."""
+        """Rows of the text as rows of a tensor that contains only the last ones."""
         if not rows:
             return rows
         name = self.head.kind.rows_in(tuple(self.prompts[0].parts))
@@ -275,7 +256,7 @@ class AttributionTask:
         return tuple(row - left_out for row in rows)
 
     def _detached(self) -> tuple[Any, list[Tensor], list[Tensor]]:
-        """What the targets read, cut off from the model: the logits, or the whole output where a function wants it."""
+        """The detached logits, or the whole output if a target is a function of it, with originals and leaves."""
         if not self._of_outputs:
             return detached(self.trace.output)
         logits = self.head.logits(self.trace.output)
@@ -297,5 +278,5 @@ class AttributionTask:
 
     @property
     def _of_outputs(self) -> bool:
-        """Whether all targets read the model's logits, rather than being functions of its whole output."""
+        """Whether all targets read the logits, rather than the whole output."""
         return not any(target.of_whole_output for target in self.targets)

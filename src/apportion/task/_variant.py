@@ -1,4 +1,4 @@
-"""A changed input of a model, such as with tokens left out."""
+"""Variants: changed inputs of a model, such as with tokens removed."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from apportion.models.inputs import Prompt
 
 
 class Change(ABC):
-    """A change of what a model computes on its way, such as tokens taken out of its sequence."""
+    """A change inside the model's computation, such as tokens removed from its sequence."""
 
     @property
     @abstractmethod
     def kind(self) -> Hashable:
-        """Examples whose changes are of one kind run together."""
+        """Examples whose changes have the same kind run together."""
 
     @abstractmethod
     def applied_to(self, model: nn.Module, changes: Sequence[Change]) -> AbstractContextManager[Any]:
-        """The model with the changes of a batch, one an example, all of this kind; given back as it was."""
+        """The model with the changes of a batch, one per example and all of this kind; restored at the end."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One example changed for the model to read again, such as with tokens left out.
+    """A changed example, such as one with tokens removed.
 
     Args:
-        prompt: What the model reads.
-        rows: For each target the rows of the output that it reads now.
-        change: Of what the model computes with it; None for none.
-        kept: Which of the original features each of the prompt's is, -1 for one that was not there; None where the
-            prompt has the original ones.
+        prompt: The changed prompt.
+        rows: For each target, the rows of the output to read.
+        change: A change inside the model's computation, if any.
+        kept: For each feature of the prompt, the index of the original one, or -1 for a new one; None if they are the
+            original features.
     """
 
     prompt: Prompt

@@ -1,4 +1,4 @@
-"""Maskers: what the model reads in the place of absent features."""
+"""Maskers: how absent features are hidden from the model."""
 
 from apportion.games.maskers._drop_tokens import patch_sequence as patch_sequence
 from apportion.games.maskers._drop_tokens import whole_patches as whole_patches

@@ -1,4 +1,4 @@
-"""Dropped tokens: absent patches taken out of the sequence that a vision transformer reads."""
+"""Dropping tokens: absent patches are removed from the sequence of a vision transformer."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from apportion.core import ApportionError
+from apportion.core import ApportionError, temporary_hooks
 from apportion.games.maskers._image_masker import ImageMasker
+from apportion.games.maskers._same_values import as_before, rounding
 from apportion.models.anatomy import in_evaluation
 from apportion.models.inputs import ContinuousInput, layout_of
 from apportion.task import AttributionTask, Change, Variant
 
-#: At most so many tokens stand before the patches: a class token, distillation, registers.
+#: The most tokens before the patches: a class token, distillation, registers.
 MOST_BEFORE = 16
 
 
 @final
 @dataclass(frozen=True)
 class DropTokens(ImageMasker):
-    """The tokens of absent patches are taken out of the sequence, after they were embedded and given their positions.
+    """Removes the tokens of absent patches from the sequence, after their positions are added.
 
-    Nothing stands in for what is absent, as when a word is deleted. It fits plain stacks such as ViT, DeiT, DINOv2 and
-    the towers of CLIP and SigLIP: those for which the order of the patch tokens says nothing once they have their
-    positions, which is tried out. Whole patches are dropped, so a region must not share one with another.
+    Nothing replaces the absent patches, as when a word is deleted. It fits plain stacks such as ViT, DeiT, DINOv2 and
+    the towers of CLIP and SigLIP, where the order of the patch tokens no longer matters once their positions are added;
+    this is tested on the model. Only whole patches are dropped, so regions must not share a patch.
     """
 
     name = "drop-tokens"
@@ -40,7 +41,7 @@ class DropTokens(ImageMasker):
         """The variant with fewer tokens of the image.
 
         Raises:
-            ApportionError: The model is no plain stack, a patch is absent in part, or nothing would be left.
+            ApportionError: The model is not a plain stack, a patch is partly absent, or no token would be left.
         """
         if bool(present[: task.prompts[example].before_tokens].all()):
             return variant
@@ -57,13 +58,7 @@ class DropTokens(ImageMasker):
 
 @dataclass(frozen=True)
 class PatchSequence:
-    """Where a vision transformer's patches become a sequence.
-
-    Args:
-        module: Whose output it is, with positions.
-        before: How many tokens stand before the patches.
-        patches: How many patches there are.
-    """
+    """The sequence of a vision transformer's patches: the output of `module`, with `before` tokens before them."""
 
     module: nn.Module
     before: int
@@ -71,24 +66,19 @@ class PatchSequence:
 
 
 class Reordered(Change):
-    """Some of a sequence's tokens, in an order of their own.
-
-    Args:
-        module: Whose output the sequence is.
-        places: Of the tokens that are left.
-    """
+    """Keeps only some tokens of the sequence that a module returns, in a given order."""
 
     def __init__(self, module: nn.Module, places: Int[Tensor, " tokens"]) -> None:
         self.module, self.places = module, places
 
     @property
     def kind(self) -> Hashable:
-        """As many tokens run together."""
+        """Examples with the same number of tokens run together."""
         return id(self.module), len(self.places)
 
     @contextmanager
     def applied_to(self, model: nn.Module, changes: Sequence[Change]) -> Iterator[None]:
-        """The model with a shorter sequence for each example; its hook is taken away again."""
+        """The model with a shorter sequence for each example, as long as the context lasts."""
         places = torch.stack([change.places for change in changes if isinstance(change, Reordered)])
 
         def cut(module: nn.Module, arguments: Any, output: Any) -> Any:
@@ -97,38 +87,27 @@ class Reordered(Change):
             chosen = tokens[torch.arange(len(mine), device=tokens.device)[:, None], mine]
             return (chosen, *output[1:]) if isinstance(output, tuple) else chosen
 
-        handle = self.module.register_forward_hook(cut)
-        try:
+        with temporary_hooks() as handles:
+            handles.append(self.module.register_forward_hook(cut))
             yield
-        finally:
-            handle.remove()
 
 
-#: By task, since a model is tried out only once.
+#: For each task and example, so that a model is tested only once.
 _TRIED: WeakKeyDictionary[AttributionTask, dict[int, PatchSequence]] = WeakKeyDictionary()
 
 
 def patch_sequence(task: AttributionTask, example: int, doing: str) -> tuple[PatchSequence, ContinuousInput]:
-    """The sequence of patches of a plain stack, and the continuous input that they are of.
-
-    Args:
-        task: With its targets.
-        example: Which of its prompts.
-        doing: What needs it, for errors.
+    """The sequence of patches of a plain stack, and their continuous input; `doing` is what needs it, for errors.
 
     Raises:
-        ApportionError: There is no such sequence, the order of its tokens matters, or the target reads single ones.
+        ApportionError: There is no such sequence, the order of its tokens matters, or the target reads single tokens.
     """
     prompt, model = task.prompts[example], task.head.model
     refusal = f"{doing} needs a plain stack of patches (ViT, DeiT, DINOv2, CLIP, SigLIP), and "
     other = "; leave-one-out or occlusion with masker='mean' or 'blur' fit."
-    if (
-        len(prompt.continuous_inputs) != 1
-        or prompt.continuous_inputs[0].patches is None
-        or not prompt.continuous_inputs[0].batched
-    ):
+    continuous = prompt.continuous_inputs[0] if len(prompt.continuous_inputs) == 1 else None
+    if continuous is None or continuous.patches is None or not continuous.batched:
         raise ApportionError(f"{refusal}{type(model).__name__} has none for this prompt{other}")
-    continuous = prompt.continuous_inputs[0]
     for target in task.targets:
         if target.single_place is not None:
             raise ApportionError(f"{refusal}the target reads of={target.single_place!r}, whose place would move{other}")
@@ -138,9 +117,7 @@ def patch_sequence(task: AttributionTask, example: int, doing: str) -> tuple[Pat
         if found is None:
             raise ApportionError(f"{refusal}{type(model).__name__} makes no sequence of them{other}")
         if not _order_is_free(task, example, found):
-            raise ApportionError(
-                f"{refusal}in {type(model).__name__} the places of patches in the sequence count{other}"
-            )
+            raise ApportionError(f"{refusal}in {type(model).__name__} the order of the patches matters{other}")
         known[example] = found
     return known[example], continuous
 
@@ -151,11 +128,10 @@ def whole_patches(
     """For each of the model's patches whether it is present.
 
     Raises:
-        ApportionError: A patch is present in part.
+        ApportionError: A patch is partly present.
     """
     inputs = task.prompts[example].inputs
-    value = inputs[continuous.name]
-    there = continuous.present(present).expand(value.shape).to(torch.float32)
+    there = continuous.present(present).expand(inputs[continuous.name].shape).to(torch.float32)
     (image,) = layout_of(task.head.model, continuous.name, dict(inputs)).images(there)
     assert continuous.patches is not None
     rows, columns = continuous.patches
@@ -164,14 +140,14 @@ def whole_patches(
     shares = cells.transpose(1, 2).reshape(rows * columns, -1).mean(1)
     if bool(((shares > 0) & (shares < 1)).any()):
         raise ApportionError(
-            "a region covers a part of a patch, and only whole patches can be taken out; use regions='patches', or "
+            "a region covers a part of a patch, and only whole patches can be dropped; use regions='patches', or "
             "masker='mean' or 'blur'."
         )
     return shares > 0
 
 
 def _found(task: AttributionTask, example: int, continuous: ContinuousInput) -> PatchSequence | None:
-    """The outermost module that embeds patches and gives a sequence of them."""
+    """The outermost module that embeds patches and returns a sequence of them."""
     model = task.head.model
     assert continuous.patches is not None
     patches = continuous.patches[0] * continuous.patches[1]
@@ -182,28 +158,25 @@ def _found(task: AttributionTask, example: int, continuous: ContinuousInput) -> 
         if isinstance(tokens, Tensor) and tokens.ndim == 3 and 0 <= tokens.shape[1] - patches <= MOST_BEFORE:
             candidates.append(PatchSequence(module, tokens.shape[1] - patches, patches))
 
-    handles = [module.register_forward_hook(look) for module in model.modules() if _embeds(module)]
-    try:
+    with temporary_hooks() as handles:
+        handles += [module.register_forward_hook(look) for module in model.modules() if _embeds(module)]
         with in_evaluation(model), torch.no_grad():
             model(**task.single(example).inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
     task.passes.forward += 1
-    # What is inside ends first, so the last one that holds the first is the outermost.
+    # Inner modules return first, so the last one that contains the first is the outermost.
     around = [one for one in candidates if candidates[0].module in one.module.modules()]
     return around[-1] if around else None
 
 
 def _embeds(module: nn.Module) -> bool:
-    """Whether a module makes patches but holds no layers."""
+    """Whether a module makes patches but contains no layers."""
     inside = list(module.modules())
     convolves = any(isinstance(one, nn.Conv2d | nn.Conv3d) for one in inside[1:])
     return convolves and not any(isinstance(one, nn.ModuleList | nn.Sequential) for one in inside)
 
 
 def _order_is_free(task: AttributionTask, example: int, sequence: PatchSequence) -> bool:
-    """Whether the targets stay the same when the patch tokens change places, and can be read without one of them."""
+    """Whether the targets keep their values when the patch tokens are shuffled, and can be read without one of them."""
     prompt, rows = task.prompts[example], task.rows[example]
     shuffled = torch.randperm(sequence.patches, generator=torch.Generator().manual_seed(0))
     before = torch.arange(sequence.before)
@@ -212,7 +185,5 @@ def _order_is_free(task: AttributionTask, example: int, sequence: PatchSequence)
     try:
         values = task.evaluate(example, [Variant(prompt, rows, moved), Variant(prompt, rows, fewer)])
     except (ApportionError, AssertionError, IndexError, RuntimeError, TypeError, ValueError):
-        return False  # what follows counts on the number of tokens
-    known = torch.tensor(task.target_values.values[example], dtype=torch.float64)
-    dtype = next((p.dtype for p in task.head.model.parameters() if p.is_floating_point()), torch.float32)
-    return bool(((values[0] - known).abs() <= 1000 * torch.finfo(dtype).eps * (1 + known.abs())).all())
+        return False  # later modules expect the usual number of tokens
+    return as_before(task, example, values[0], 1000 * rounding(task))

@@ -1,4 +1,4 @@
-"""An image masker: how patches, pixels or regions of an image are made absent from what the model reads."""
+"""Image maskers: how absent patches, pixels or regions of an image are hidden from the model."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from apportion.models.inputs import ContinuousInput, Layout, layout_of
 from apportion.relevance import NAME as VISUAL_TOKENS
 from apportion.task import AttributionTask, Variant
 
-#: The side of an image, in pixels, that lengths in options are for; they grow and shrink with it.
+#: Lengths in options are for images with this side, in pixels; they are scaled with the image.
 SIDE = 224
 
-#: How far the residual of inpainting falls, as a part of the root of the dtype's rounding.
+#: The tolerance of inpainting, relative to the root of the dtype's rounding error.
 _SOLVED = 0.1
 
 
 class ImageMasker(Masker):
-    """One way to make features of images absent; a subclass has `changed`."""
+    """A way to hide features of images; a subclass implements `changed`."""
 
     def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
-        """What the model reads when only some features of its images are present.
+        """The prompt with some features of its images hidden.
 
         Raises:
-            ApportionError: A token is absent too, for which another masker has to stand beside this one.
+            ApportionError: A token is absent too, which needs a masker for text as well.
         """
         prompt = task.prompts[example]
         if not bool(present[prompt.before_tokens :].all()):
@@ -47,23 +47,23 @@ class ImageMasker(Masker):
     def changed(
         self, task: AttributionTask, example: int, variant: Variant, present: Bool[Tensor, " features"]
     ) -> Variant:
-        """A variant, whose tokens may have been changed before, with its absent parts of images made absent.
+        """A variant with its absent parts of images hidden as well.
 
         Args:
-            task: With its prompts and the rows that its targets read.
-            example: Which of the prompts.
-            variant: Of that prompt, whose images are as they were.
-            present: For each of the prompt's features, those of the images first, whether it is there.
+            task: The task, with its prompts.
+            example: The index of the prompt.
+            variant: A variant of that prompt, whose tokens may have been changed already.
+            present: For each feature of the prompt, those of the images first, whether it is present.
         """
 
 
 class Filled(ImageMasker):
-    """Absent pixels are replaced by others, in the model's own normalised input; a subclass has `stand_in`."""
+    """Replaces absent pixels in the model's own normalised input; a subclass implements `stand_in`."""
 
     def changed(
         self, task: AttributionTask, example: int, variant: Variant, present: Bool[Tensor, " features"]
     ) -> Variant:
-        """The variant with other pixels where a feature is absent."""
+        """The variant with its absent pixels replaced."""
         inputs, at, change = dict(variant.prompt.inputs), 0, variant.change
         for continuous in task.prompts[example].continuous_inputs:
             mine, at = present[at : at + continuous.count], at + continuous.count
@@ -81,17 +81,17 @@ class Filled(ImageMasker):
     def stand_in(
         self, task: AttributionTask, example: int, continuous: ContinuousInput, there: Bool[Tensor, "*axes"]
     ) -> Float[Tensor, "*axes"]:
-        """What stands where a pixel is absent, in the input's shape; what it holds elsewhere is not used.
+        """The values for absent pixels, in the input's shape; its values at present pixels are not used.
 
         Args:
-            task: With its prompts.
-            example: Which of them.
+            task: The task, with its prompts.
+            example: The index of the prompt.
             continuous: Which of its inputs.
             there: For each element whether it is present.
         """
 
     def dimmed(self, there: Bool[Tensor, " tokens"]) -> DimmedTokens:
-        """The change of the visual tokens, where these rather than pixels are absent.
+        """The change of visual tokens, if these rather than pixels are absent.
 
         Raises:
             ApportionError: This masker needs pixels.
@@ -105,10 +105,8 @@ class Filled(ImageMasker):
 @final
 @dataclass(frozen=True)
 class ZeroPixels(Filled):
-    """Absent pixels are 0 in the model's input: the processor's mean colour where it normalises, else black.
-
-    Of visual tokens: zeros in the place of the vector.
-    """
+    """Sets absent pixels to 0 in the model's input (the mean colour of a normalising processor, else black), or the
+    vectors of absent visual tokens to zeros."""
 
     name = "zero"
 
@@ -119,45 +117,42 @@ class ZeroPixels(Filled):
         return torch.zeros_like(task.prompts[example].inputs[continuous.name])
 
     def dimmed(self, there: Bool[Tensor, " tokens"]) -> DimmedTokens:
-        """Zeros for the absent ones."""
+        """Zeros for absent tokens."""
         return DimmedTokens(there, mean=False)
 
 
 @final
 @dataclass(frozen=True)
 class MeanColour(Filled):
-    """Absent pixels have the mean colour of their own image.
-
-    Of visual tokens: the mean of all of them.
-    """
+    """Gives absent pixels the mean colour of their image, or absent visual tokens the mean of all visual tokens."""
 
     name = "mean"
 
     def stand_in(
         self, task: AttributionTask, example: int, continuous: ContinuousInput, there: Bool[Tensor, "*axes"]
     ) -> Float[Tensor, "*axes"]:
-        """Each image's mean, by channel."""
+        """The mean of each image, by channel."""
         return _known(task, example, continuous, self, _means)
 
     def dimmed(self, there: Bool[Tensor, " tokens"]) -> DimmedTokens:
-        """The mean for the absent ones."""
+        """The mean for absent tokens."""
         return DimmedTokens(there, mean=True)
 
 
 @final
 @dataclass(frozen=True)
 class Blur(Filled):
-    """Absent pixels are those of the image blurred by a Gaussian; beyond its edges there is nothing to blur in.
+    """Replaces absent pixels by those of the image blurred with a Gaussian, which uses no pixels beyond the edges.
 
-    What is larger than the blur keeps its colour, so a large region is not gone but out of focus.
+    Regions larger than the blur keep their colour, so they are not hidden but out of focus.
 
     Args:
         kernel: Width of the window in pixels of an image of 224 × 224, odd, 3 or more.
         sigma: Standard deviation of the Gaussian, in the same pixels. Both are scaled with the image's side (the root
-            of height times width), to 3 pixels at least.
+            of height times width), to at least 3 pixels.
 
     Raises:
-        ApportionError: `kernel` is not odd or below 3, or `sigma` is not above 0.
+        ApportionError: `kernel` is even or below 3, or `sigma` is not above 0.
     """
 
     kernel: int = 51
@@ -166,13 +161,13 @@ class Blur(Filled):
     def __post_init__(self) -> None:
         if self.kernel < 3 or self.kernel % 2 == 0 or not self.sigma > 0:
             raise ApportionError(
-                f"a blur of kernel={self.kernel} and sigma={self.sigma} is not possible; give an odd kernel of 3 or "
-                "more and a sigma above 0."
+                f"a blur of kernel={self.kernel} and sigma={self.sigma} is not possible; "
+                "give an odd kernel of 3 or more and a sigma above 0."
             )
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """`blur`, with its options where they are not the usual ones."""
+        """`blur`, with its options unless they are the defaults."""
         return "blur" if self == Blur() else f"blur(kernel={self.kernel}, sigma={self.sigma})"
 
     def stand_in(
@@ -195,23 +190,22 @@ class Blur(Filled):
         both = torch.cat([planes, torch.ones_like(planes[:1])])
         both = F.conv2d(both, weights.reshape(1, 1, -1, 1), padding=(half, 0))
         both = F.conv2d(both, weights.reshape(1, 1, 1, -1), padding=(0, half))
-        # Divided by what of the window lies inside the image.
+        # Divided by the weight of the window inside the image.
         return (both[:channels] / both[channels:])[:, 0].permute(1, 2, 0)
 
 
 @final
 @dataclass(frozen=True)
 class Inpaint(Filled):
-    r"""Absent pixels are filled in from present ones: each is the weighted mean of its 8 neighbours.
+    r"""Fills absent pixels in from present ones: each is the weighted mean of its 8 neighbours.
 
-    The values solve $\sum_j w_{ij} (x_i - x_j) = 0$ for every absent pixel $i$, where $w_{ij}$ is 1 for a neighbour
-    beside and ½ for one across a corner; so the shape of what is absent shows little. Where a whole image is absent,
-    it is 0.
+    The values solve $\sum_j w_{ij} (x_i - x_j) = 0$ for every absent pixel $i$, where $w_{ij}$ is 1 for direct
+    neighbours and ½ for diagonal ones; so the shape of the absent region is hardly visible. A wholly absent image is 0.
 
     Args:
-        noise: Standard deviation of noise added to what is filled in, in the unit of the model's input; the paper adds
+        noise: Standard deviation of noise added to the filled pixels, in the unit of the model's input; the paper adds
             a little, so that a model cannot tell a pixel from its neighbours' mean.
-        seed: Of the noise.
+        seed: Seed of the noise.
 
     Raises:
         ApportionError: `noise` is below 0.
@@ -229,7 +223,7 @@ class Inpaint(Filled):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """`inpaint`, with its options where they are not the usual ones."""
+        """`inpaint`, with its options unless they are the defaults."""
         return "inpaint" if self == Inpaint() else f"inpaint(noise={self.noise}, seed={self.seed})"
 
     def stand_in(
@@ -245,14 +239,14 @@ class Inpaint(Filled):
     def of(
         self, image: Float[Tensor, "height width channel"], there: Bool[Tensor, "height width"]
     ) -> Float[Tensor, "height width channel"]:
-        """An image whose absent pixels are filled in."""
+        """An image with its absent pixels filled in."""
         gaps = ~there[..., None]
         if not bool(there.any()):
             filled = torch.zeros_like(image)
         elif bool(there.all()):
             return image
         else:
-            # No further than the frame around what is absent does the image count.
+            # Only the frame around the absent pixels matters.
             down, across = (_around(gaps.any(1 - axis)[:, 0]) for axis in (0, 1))
             filled = image.clone()
             filled[down, across] = _solved(torch.where(gaps, 0, image)[down, across], gaps[down, across])
@@ -272,7 +266,7 @@ def _around(gaps: Bool[Tensor, " line"]) -> slice:
 def _solved(
     known: Float[Tensor, "height width channel"], gaps: Bool[Tensor, "height width 1"]
 ) -> Float[Tensor, "height width channel"]:
-    """The gaps filled such that each is its neighbours' weighted mean, by conjugate gradients for all channels."""
+    """The image with each gap filled by its neighbours' weighted mean, by conjugate gradients for all channels."""
     inside = torch.where(gaps, 1.0, 0.0).to(known)
     degree = _sums(torch.ones_like(inside))
 
@@ -301,12 +295,12 @@ def _sums(image: Float[Tensor, "height width channel"]) -> Float[Tensor, "height
     return F.conv2d(image.permute(2, 0, 1)[:, None], weights[None, None], padding=1)[:, 0].permute(1, 2, 0)
 
 
-#: By task, so that an image is blurred once, not once a variant.
+#: For each task, so that an image is blurred once, not once per variant.
 _FOUND: WeakKeyDictionary[AttributionTask, dict[tuple[int, str, Masker | None], Tensor | Layout]] = WeakKeyDictionary()
 
 
 def _known(task: AttributionTask, example: int, continuous: ContinuousInput, masker: Masker, find: object) -> Tensor:
-    """What stands in for absent pixels, whichever are absent."""
+    """A replacement that does not depend on which pixels are absent, computed once per task."""
     known = _FOUND.setdefault(task, {})
     key = (example, continuous.name, masker)
     if key not in known:
@@ -329,29 +323,29 @@ def _layout(task: AttributionTask, example: int, continuous: ContinuousInput) ->
 
 
 def _images(layout: Layout, value: Tensor) -> list[Tensor]:
-    """The images in an input, once it is known that they hold all that it holds.
+    """The images in an input, from which it can be rebuilt.
 
     Raises:
-        ApportionError: Several elements stand at one pixel, as in the frames of a film.
+        ApportionError: Several elements belong to one pixel, as in the frames of a film.
     """
     images = layout.images(value)
     if not torch.equal(_as_input(layout, images, value), value):
         raise ApportionError(
-            "an element of this input holds several pixels, as films do, so it cannot be changed as an image; "
+            "several elements of this input belong to one pixel, as in films, so it cannot be changed as an image; "
             "use masker='mean' or 'zero'."
         )
     return images
 
 
 def _as_input(layout: Layout, images: Sequence[Tensor], value: Tensor) -> Tensor:
-    """Images in the form of the model's input; what is no pixel is as in `value`."""
+    """Images in the form of the model's input, with padding as in `value`."""
     pixels = torch.cat([image.flatten(0, 1) for image in images])
     place, channel = (index.to(value.device).expand(value.shape) for index in (layout.place, layout.channel))
     return torch.where(place >= 0, pixels[place.clamp_min(0), channel], value)
 
 
 def _means(layout: Layout, value: Tensor) -> Tensor:
-    """The mean of each image and channel, over all elements that are of it."""
+    """The mean over all elements of each image and channel, in the input's shape."""
     place, channel = (index.to(value.device).expand(value.shape).flatten() for index in (layout.place, layout.channel))
     ends = torch.tensor([height * width for height, width in layout.sizes], device=value.device).cumsum(0)
     channels = int(channel.max()) + 1

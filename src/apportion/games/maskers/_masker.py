@@ -1,4 +1,4 @@
-"""A masker: how features are made absent from what the model reads."""
+"""Maskers: how absent features are hidden from the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from apportion.models.inputs import Prompt, tokenizer_of
 from apportion.relevance import token_embedding
 from apportion.task import AttributionTask, Variant
 
-#: A token where nothing is left.
+#: The feature of a token that is inserted because no other is left.
 _STANDING_IN = Feature(label="", template=True)
 
 Token = Literal["auto", "mask", "unk", "pad", "eos"]
@@ -25,28 +25,28 @@ TOKENS: tuple[Token, ...] = ("mask", "unk", "pad", "eos")
 
 
 class Masker(ABC):
-    """One way to make features absent; a subclass has `variant`."""
+    """A way to hide features from the model; a subclass implements `variant`."""
 
-    #: As a result's options keep it.
+    #: The name in a result's options.
     name: str
-    #: Whether what stands before the first absent feature is read by a causal model as if nothing were absent.
+    #: Whether a causal model reads the tokens before the first absent feature as in the whole prompt.
     keeps_prefix: bool = False
 
     @abstractmethod
     def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
-        """What the model reads when only some features are present.
+        """The changed input when only some features are present.
 
         Args:
-            task: With its prompts and the rows that its targets read.
-            example: Which of the prompts.
-            present: For each of the prompt's features, over all its parts in turn, whether it is there.
+            task: The task, with its prompts.
+            example: The index of the prompt.
+            present: For each feature of the prompt, over all its parts in turn, whether it is present.
 
         Raises:
-            ApportionError: Features cannot be absent from this model or prompt in this way.
+            ApportionError: The masker does not fit the model or the prompt.
         """
 
     def resolved(self, task: AttributionTask) -> Masker:
-        """The masker that stands behind a choice left open, for this task's model and tokenizer."""
+        """The masker with its open choices made for this task's model and tokenizer."""
         return self
 
 
@@ -56,7 +56,7 @@ AnyMasker = str | Masker
 @final
 @dataclass(frozen=True)
 class Auto(Masker):
-    """Replacing by the mask token where the tokenizer has one, else deleting."""
+    """Replaces by the mask token if the tokenizer has one, else deletes."""
 
     name = "auto"
 
@@ -67,24 +67,24 @@ class Auto(Masker):
         return Replace("mask") if has_mask and of_ids else Delete()
 
     def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
-        """As the masker that stands behind it."""
+        """The variant of the masker that it resolves to."""
         return self.resolved(task).variant(task, example, present)
 
 
 @final
 @dataclass(frozen=True)
 class Delete(Masker):
-    """Absent tokens are removed and what follows moves up.
+    """Removes absent tokens; later tokens move up.
 
-    A target that is read at a removed token is read at the last one that is left before it. Where none is left, a token
-    that begins (or ends, or pads) a text stands in, since a model reads at least one.
+    A target at a removed token is read at the last remaining token before it. If none remains, a token that begins
+    (or ends, or pads) a text is inserted, since a model reads at least one.
     """
 
     name = "delete"
     keeps_prefix = True
 
     def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
-        """The prompt without its absent tokens, and where the targets are read now."""
+        """The prompt without its absent tokens, and the new rows of the targets."""
         prompt, rows = task.prompts[example], task.rows[example]
         inputs, parts = dict(prompt.inputs), dict(prompt.parts)
         read_part, left = _part_with_rows(task, prompt), list(range(prompt.before_tokens))
@@ -115,9 +115,9 @@ class Delete(Masker):
 @final
 @dataclass(frozen=True)
 class AttentionMask(Masker):
-    """Absent tokens keep their place, but no token attends to them.
+    """Keeps the places of absent tokens, but no token attends to them.
 
-    A target that is read at an absent token still sees that token's own embedding, which no attention mask can hide.
+    A target at an absent token still reads that token's own embedding, which an attention mask cannot hide.
     """
 
     name = "attention-mask"
@@ -136,8 +136,8 @@ class AttentionMask(Masker):
             last = _first_row(task, example) if part == read_part and head.kind.writes else None
             if not bool((kept if last is None else kept[: last + 1]).any()):
                 raise ApportionError(
-                    "with the attention mask 0 at every token that the target could look at, the model's output is not "
-                    "defined; use masker='delete' or 'replace', or begin the prompt with a token that always stays."
+                    "with the attention mask 0 at every token that the target can attend to, the output is undefined; "
+                    "use masker='delete' or 'replace', or begin the prompt with a token that is always present."
                 )
             ones = torch.ones(1, len(kept), dtype=torch.long, device=kept.device)
             mask = inputs.get(name, ones)
@@ -152,7 +152,7 @@ class AttentionMask(Masker):
 @final
 @dataclass(frozen=True)
 class Replace(Masker):
-    """Absent tokens are replaced by one that says little.
+    """Replaces absent tokens by a neutral one.
 
     Args:
         token: `"mask"`, `"unk"`, `"pad"` or `"eos"`; an id; or `"auto"`, the first of these that the tokenizer has.
@@ -169,7 +169,7 @@ class Replace(Masker):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """`replace`, with the token where one was chosen."""
+        """`replace`, with the token if one was chosen."""
         return "replace" if self.token == "auto" else f"replace({self.token})"
 
     def resolved(self, task: AttributionTask) -> Masker:
@@ -177,16 +177,16 @@ class Replace(Masker):
         if self.token != "auto":
             return self
         tokenizer = tokenizer_of(task.head.processor)
-        for token in TOKENS:
-            if getattr(tokenizer, f"{token}_token_id", None) is not None:
-                return Replace(token)
-        raise ApportionError(
-            "the masker 'replace' found no mask, unk, pad or eos token in the tokenizer; "
-            "name an id, such as 'replace(0)', or use 'delete'."
-        )
+        found = next((token for token in TOKENS if getattr(tokenizer, f"{token}_token_id", None) is not None), None)
+        if found is None:
+            raise ApportionError(
+                "the masker 'replace' found no mask, unk, pad or eos token in the tokenizer; "
+                "name an id, such as 'replace(0)', or use 'delete'."
+            )
+        return Replace(found)
 
     def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
-        """The prompt with another token where a feature is absent."""
+        """The prompt with its absent tokens replaced."""
         prompt = task.prompts[example]
         inputs, token = dict(prompt.inputs), self._id(task)
         for part, kept in _by_part(prompt, present).items():
@@ -194,7 +194,7 @@ class Replace(Masker):
                 continue
             if inputs[part].is_floating_point():
                 raise ApportionError(
-                    f"the prompt is embeddings ({part!r}), which no token replaces; use masker='zero' or 'delete'."
+                    f"the prompt is given as embeddings ({part!r}), not tokens; use masker='zero' or 'delete'."
                 )
             inputs[part] = torch.where(kept, inputs[part], token)
         return Variant(replace(prompt, inputs=inputs), task.rows[example])
@@ -221,46 +221,41 @@ class Replace(Masker):
 @final
 @dataclass(frozen=True)
 class ZeroEmbedding(Masker):
-    """Absent tokens have an embedding of zeros; their places stay."""
+    """Gives absent tokens an embedding of zeros."""
 
     name = "zero"
     keeps_prefix = True
 
     def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
-        """The prompt as embeddings, with zeros where a feature is absent."""
+        """The prompt as embeddings, with zeros for absent tokens."""
         return _embedded_variant(task, example, present, mean=False)
 
 
 @final
 @dataclass(frozen=True)
 class MeanEmbedding(Masker):
-    """Absent tokens have the mean embedding of the vocabulary (of the prompt, where it is given as embeddings)."""
+    """Gives absent tokens the mean embedding of the vocabulary (of the prompt, if it is given as embeddings)."""
 
     name = "mean"
     keeps_prefix = True
 
     def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
-        """The prompt as embeddings, with the mean where a feature is absent."""
+        """The prompt as embeddings, with the mean for absent tokens."""
         return _embedded_variant(task, example, present, mean=True)
 
 
 def _by_part(prompt: Prompt, present: Tensor) -> dict[str, Tensor]:
-    """For each input of tokens which of them are present.
-
-    Raises:
-        ApportionError: A part of an image is absent, which a masker of text leaves as it is.
-    """
+    """For each input of tokens, which of its tokens are present; rejects absent parts of images."""
     if not bool(present[: prompt.before_tokens].all()):
         raise ApportionError(
-            "a part of an image is absent, and this masker is for text; name one for images beside it, such as "
-            "'delete+mean'."
+            "a part of an image is absent, and this masker is for text; add one for images, such as 'delete+mean'."
         )
     pieces = present[prompt.before_tokens :].split(list(prompt.parts.values()))
     return {part: kept.to(prompt.inputs[part].device) for part, kept in zip(prompt.parts, pieces, strict=True)}
 
 
 def _part_with_rows(task: AttributionTask, prompt: Prompt) -> str:
-    """The input whose places the targets' rows are."""
+    """The input whose tokens the targets' rows refer to."""
     return task.head.kind.rows_in(tuple(prompt.parts))
 
 
@@ -269,7 +264,7 @@ def _first_row(task: AttributionTask, example: int) -> int | None:
 
 
 def _beside(prompt: Prompt, part: str) -> list[str]:
-    """The inputs that have one entry per token of this part, and the part itself."""
+    """The inputs that have one entry per token of this part, itself included."""
     decoder, length = part.startswith("decoder"), prompt.parts[part]
     return [
         name
@@ -297,7 +292,7 @@ def _cut(name: str, value: Tensor, columns: Tensor) -> Tensor:
 
 
 def _filler(head: Head, part: str) -> Any:
-    """The token, or its embedding, that stands alone where nothing is left."""
+    """The token (or its embedding) to insert if no other is left."""
     tokenizer, config = tokenizer_of(head.processor), getattr(head.model, "config", None)
     for name in ("bos_token_id", "cls_token_id", "eos_token_id", "pad_token_id"):
         for source in (tokenizer, config, getattr(config, "text_config", None)):
@@ -311,7 +306,7 @@ def _filler(head: Head, part: str) -> Any:
 
 
 def layers_without_attention(model: nn.Module) -> list[str]:
-    """The kinds of a model's layers in which tokens meet otherwise than by attention, as its configuration tells."""
+    """The kinds of layers that mix tokens in other ways than attention, according to the model's configuration."""
     config = getattr(model, "config", None)
     nested = [part for name in ("text_config", "vision_config") if (part := getattr(config, name, None)) is not None]
     configs = nested if nested and getattr(config, "num_attention_heads", None) is None else [config, *nested]
@@ -329,7 +324,7 @@ def _check_attention(head: Head, name: str) -> None:
         return
     why = f"its layers are of {', '.join(kinds)}" if kinds else f"its forward takes no {name!r}"
     raise ApportionError(
-        f"{type(head.model).__name__} would look past an attention mask ({why}); use masker='delete' or 'replace'."
+        f"{type(head.model).__name__} does not obey an attention mask ({why}); use masker='delete' or 'replace'."
     )
 
 
@@ -337,7 +332,7 @@ def _embedding(head: Head) -> nn.Module:
     module = token_embedding(head.model)
     if module is None:
         raise ApportionError(
-            f"{type(head.model).__name__} does not tell its token embedding; use masker='delete' or 'replace'."
+            f"the token embedding of {type(head.model).__name__} is not known; use masker='delete' or 'replace'."
         )
     return module
 
@@ -354,7 +349,7 @@ def _rows_of_embedding(head: Head) -> int:
     return weight.shape[0] if isinstance(weight, Tensor) else 2**31
 
 
-#: By task, so that each token's embedding and the mean of all are computed once, not once a variant.
+#: For each task, so that the embeddings of the tokens and their mean are computed once, not once per variant.
 _EMBEDDED: WeakKeyDictionary[AttributionTask, dict[tuple[int, str], Tensor]] = WeakKeyDictionary()
 
 
@@ -368,7 +363,7 @@ def _embedded_variant(task: AttributionTask, example: int, present: Tensor, *, m
             continue
         if not head.accepts(embeds):
             raise ApportionError(
-                f"{type(head.model).__name__} takes no {embeds!r}, so the maskers 'zero' and 'mean' do not fit; "
+                f"{type(head.model).__name__} takes no {embeds!r}, which the maskers 'zero' and 'mean' need; "
                 "use 'delete' or 'replace'."
             )
         values, absent = _embeddings(task, example, part, mean=mean)
@@ -381,7 +376,7 @@ def _embedded_variant(task: AttributionTask, example: int, present: Tensor, *, m
 def _embeddings(
     task: AttributionTask, example: int, part: str, *, mean: bool
 ) -> tuple[Float[Tensor, "1 tokens d_model"], Float[Tensor, " d_model"]]:
-    """The embeddings of a part's tokens, and the one of an absent token."""
+    """The embeddings of a part's tokens, and that of an absent token."""
     known = _EMBEDDED.setdefault(task, {})
     given = task.prompts[example].inputs[part]
     with torch.no_grad():
@@ -397,7 +392,7 @@ def _embeddings(
 
 
 def _mean_embedding(head: Head, ids: Tensor, *, at_once: int = 8192) -> Float[Tensor, " d_model"]:
-    """The mean over the vocabulary of what the embedding returns, which some models scale."""
+    """The mean over the vocabulary of the embedding module's outputs, which some models scale."""
     module, rows = _embedding(head), _rows_of_embedding(head)
     total = sum(
         module(torch.arange(first, min(first + at_once, rows), device=ids.device)[None])[0].double().sum(0)

@@ -1,4 +1,4 @@
-"""Maskers by name, alone or one for text and one for images."""
+"""Maskers by name: one, or one for text and one for images."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _OF_IMAGES: Mapping[str, Callable[..., ImageMasker]] = {"zero": ZeroPixels, "mea
 
 
 def as_masker(masker: AnyMasker) -> Masker:
-    """The masker of a name.
+    """The masker with a name.
 
-    `"replace(pad)"` and `"replace(0)"` say by which token, `"blur(sigma=10)"` has an option, and `"delete+blur"` names
-    one for text and one for images.
+    `"replace(pad)"` and `"replace(0)"` name the token, `"blur(sigma=10)"` sets an option, and `"delete+blur"` names
+    a masker for text and one for images.
 
     Raises:
-        ApportionError: There is no masker of that name, or two are named for the same thing.
+        ApportionError: There is no masker of that name, or both are for text or both for images.
     """
     if isinstance(masker, Masker):
         return masker

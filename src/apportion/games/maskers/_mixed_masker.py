@@ -1,4 +1,4 @@
-"""A mixed masker: text made absent in one way and images in another."""
+"""A mixed masker: one masker for text and one for images."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from apportion.core import ApportionError
 from apportion.games.maskers._image_masker import ImageMasker, MeanColour, ZeroPixels
 from apportion.games.maskers._masker import AttentionMask, Auto, Delete, Masker, MeanEmbedding, Replace, ZeroEmbedding
+from apportion.games.maskers._same_values import as_before, rounding
 from apportion.task import AttributionTask, Variant
 
 _OF_TEXT = (Auto, Delete, AttentionMask, Replace, ZeroEmbedding, MeanEmbedding)
@@ -21,11 +22,11 @@ _OF_TEXT = (Auto, Delete, AttentionMask, Replace, ZeroEmbedding, MeanEmbedding)
 @final
 @dataclass(frozen=True)
 class Mixed(Masker):
-    """Absent tokens are made absent by one masker, absent parts of images by another.
+    """Hides absent tokens by one masker and absent parts of images by another.
 
     Args:
-        text: For tokens.
-        image: For images.
+        text: The masker for tokens.
+        image: The masker for images.
     """
 
     text: Masker
@@ -33,11 +34,11 @@ class Mixed(Masker):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """Both names, that of the text's masker first."""
+        """Both names, that of the masker for text first."""
         return f"{self.text.name}+{self.image.name}"
 
     def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
-        """What the model reads when only some of its tokens and parts of images are present."""
+        """See `Masker.variant`."""
         prompt = task.prompts[example]
         variant = Variant(prompt, task.rows[example])
         words = present.clone()
@@ -48,47 +49,36 @@ class Mixed(Masker):
         return self.image.changed(task, example, variant, present)
 
     def _check(self, task: AttributionTask, example: int) -> None:
-        """Refuse embeddings in the place of tokens where the model then reads the image otherwise.
-
-        Raises:
-            ApportionError: The model takes token ids alone, or needs them to find the places of its images.
-        """
+        """Reject embeddings in place of token ids if the model needs the ids, as to find the places of its images."""
         if not isinstance(self.text, ZeroEmbedding | MeanEmbedding) or example in _CHECKED.setdefault(task, set()):
             return
-        everyone = torch.ones(len(task.prompts[example].features), dtype=torch.bool)
-        known = torch.tensor(task.target_values.values[example], dtype=torch.float64)
-        model = task.head.model
-        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+        all_present = torch.ones(len(task.prompts[example].features), dtype=torch.bool)
         try:
-            (found,) = task.evaluate(example, [self.text.variant(task, example, everyone)])
-            same = bool(((found - known).abs() <= torch.finfo(dtype).eps ** 0.5 * (1 + known.abs())).all())
+            (found,) = task.evaluate(example, [self.text.variant(task, example, all_present)])
+            same = as_before(task, example, found, rounding(task) ** 0.5)
         except (ApportionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
             same = False
         if not same:
             raise ApportionError(
-                f"{type(model).__name__} cannot read embeddings in the place of words beside an image, so the masker "
-                f"{self.text.name!r} does not fit its text; use masker='delete+{self.image.name}'."
+                f"{type(task.head.model).__name__} cannot read embeddings in place of tokens beside an image, so the "
+                f"masker {self.text.name!r} does not fit its text; use masker='delete+{self.image.name}'."
             )
         _CHECKED[task].add(example)
 
 
-#: By task the examples that were read as embeddings and gave what they should.
+#: For each task, the examples whose embeddings gave the same values as their token ids.
 _CHECKED: WeakKeyDictionary[AttributionTask, set[int]] = WeakKeyDictionary()
 
 
 def in_prompt(masker: Masker, task: AttributionTask) -> Masker:
-    """The masker that serves a task's prompts: of their text, of their images, or of both.
+    """The masker for a task's prompts: for their text, their images, or both.
 
-    What a masker of one kind leaves open, the other's default fills: for images the mean colour of the image, which
-    hides every region whatever its size (a blur leaves the colour of what is larger than itself) and fits every model.
-    `"zero"` and `"mean"` are of both kinds.
-
-    Args:
-        masker: As the user chose it; one of the user's own is taken as it is.
-        task: With its prompts.
+    A masker for text alone is completed by the mean colour for images, which hides regions of every size (a blur keeps
+    the colour of regions larger than itself) and fits every model; one for images is completed by `"auto"` for text.
+    `"zero"` and `"mean"` are for both. A masker class of the user's own is used as it is.
 
     Raises:
-        ApportionError: It is for images and there are none, or for text and there is none.
+        ApportionError: The masker is for images and there are none, or for text and there is none.
     """
     prompt = task.prompts[0]
     text, image = _text_of(masker), _image_of(masker)

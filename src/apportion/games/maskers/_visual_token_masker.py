@@ -1,4 +1,4 @@
-"""Dimmed visual tokens: what a language model reads of an image, with some of its tokens saying nothing."""
+"""Dimmed visual tokens: some tokens of an image replaced by zeros or the mean before the language part reads them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from apportion.core import ApportionError
-from apportion.relevance import MAKES
+from apportion.relevance import DEEP, visual_tokens_through
 from apportion.task import Change
 
 
 class DimmedTokens(Change):
-    """Visual tokens replaced on their way from the vision tower to the language part, in every layer that reads them.
+    """Replaces visual tokens between the vision tower and the language part, in every layer that reads them.
 
     Args:
         there: For each visual token whether it stays.
-        mean: Whether the others become the mean of all, rather than zeros.
+        mean: Whether the others become the mean of all tokens, rather than zeros.
     """
 
     def __init__(self, there: Tensor, *, mean: bool) -> None:
@@ -27,36 +27,21 @@ class DimmedTokens(Change):
 
     @property
     def kind(self) -> Hashable:
-        """Each runs by itself, since the images of several examples are not told apart."""
+        """Each runs alone, since the model does not separate the images of several examples."""
         return self
 
     @contextmanager
     def applied_to(self, model: nn.Module, changes: Sequence[Change]) -> Iterator[None]:
-        """The model with these tokens replaced; its method is given back as it was."""
-        makers = [module for module in model.modules() if callable(getattr(module, MAKES, None))]
-        if not makers:
-            raise ApportionError(
-                f"{type(model).__name__} makes no visual tokens; use regions='patches', whose pixels can be absent."
-            )
-        maker = makers[-1]  # the innermost; the others call it
-        make = getattr(maker, MAKES)
+        """The model with these tokens replaced, as long as the context lasts."""
 
-        def changed(*arguments: Any, **keywords: Any) -> Any:
-            output = make(*arguments, **keywords)
-            if getattr(output, "pooler_output", None) is not None:
-                output["pooler_output"] = self._replaced(output.pooler_output)
-            if getattr(output, "deepstack_features", None) is not None:
-                output["deepstack_features"] = [self._replaced(one) for one in output.deepstack_features]
-            return output
+        def changed(value: Any, name: str) -> Any:
+            return [self._replaced(one) for one in value] if name == DEEP else self._replaced(value)
 
-        setattr(maker, MAKES, changed)
-        try:
+        with visual_tokens_through(model, changed):
             yield
-        finally:
-            delattr(maker, MAKES)
 
     def _replaced(self, value: Any) -> Any:
-        """All images' tokens, as one tensor or one of each image."""
+        """The tokens of all images, as one tensor or one for each image."""
         several = isinstance(value, list | tuple)
         pieces = list(value) if several else [value]
         rows = torch.cat([piece.reshape(-1, piece.shape[-1]) for piece in pieces])

@@ -1,4 +1,4 @@
-"""Values of games: exact or from samples."""
+"""Values of games, exact or estimated from samples."""
 
 from apportion.games.values._coalitions import all_coalitions as all_coalitions
 from apportion.games.values._coalitions import coalitions_of_size as coalitions_of_size

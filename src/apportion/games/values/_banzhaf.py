@@ -1,4 +1,4 @@
-"""Banzhaf values from random coalitions, each of which counts for every player."""
+"""Banzhaf values from random coalitions, each of which is used for every player."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def sampled_banzhaf(game: CooperativeGame, *, budget: int, seed: int = 0) -> Est
     r"""Banzhaf values by maximum sample reuse.
 
     Coalitions are drawn uniformly, each player present with probability ½. A player's value is the mean payoff of the
-    coalitions with it less the mean payoff of those without it, so that every coalition serves all players. The
+    coalitions with it minus the mean payoff of those without it, so every coalition is used for all players. The
     standard errors are those of a difference of two means.
 
     Args:
-        game: Its players and payoff.
-        budget: How many coalitions may be evaluated; the full and the empty one take two of them apart.
-        seed: Of the random coalitions.
+        game: The game.
+        budget: How many coalitions may be evaluated, two of which are the full and the empty one.
+        seed: Seed of the random coalitions.
 
     Raises:
-        ApportionError: The budget is so small that a player is hardly ever present, or hardly ever absent.
+        ApportionError: The budget is so small that a player is present or absent in fewer than two coalitions.
 
     Source:
         Wang and Jia 2023, arXiv 2205.15466, eq. 5.
@@ -33,26 +33,20 @@ def sampled_banzhaf(game: CooperativeGame, *, budget: int, seed: int = 0) -> Est
     present = drawn.sum(0)
     if int(torch.minimum(present, len(drawn) - present).min()) < 2:
         raise ApportionError(
-            f"budget={budget} is too small: not every player is in two and out of two of the {len(drawn)} coalitions "
-            "drawn; give 32 or more."
+            f"budget={budget} is too small: some players are present or absent in fewer than two of the {len(drawn)} "
+            "coalitions drawn; give 32 or more."
         )
     payoffs = game.values(drawn)
     with_it, error_with = _mean(drawn, payoffs)
     without, error_without = _mean(~drawn, payoffs)
-    return Estimate(
-        values=with_it - without,
-        standard_errors=(error_with**2 + error_without**2).sqrt(),
-        empty=game.empty,
-        full=game.full,
-        evaluations=game.evaluations,
-    )
+    return Estimate.of(game, with_it - without, (error_with**2 + error_without**2).sqrt())
 
 
 def _mean(chosen: Tensor, payoffs: Tensor) -> tuple[Tensor, Tensor]:
     """The mean payoff of the coalitions chosen for each player, with its standard error."""
     chosen = chosen.double()
     count = chosen.sum(0)[:, None]
-    # About the overall mean, so that the squares do not cancel when all payoffs are large.
+    # Centred at the overall mean, so that the squares do not cancel when all payoffs are large.
     centre = payoffs.mean(0)
     mean = chosen.T @ (payoffs - centre) / count
     squares = chosen.T @ (payoffs - centre) ** 2 / count

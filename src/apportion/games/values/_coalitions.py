@@ -1,4 +1,4 @@
-"""Coalitions: all of them, or some drawn at random."""
+"""Coalitions: all of them, or random ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def permutations(players: int, count: int, generator: torch.Generator) -> Tensor
 def coalitions_of_size(
     players: int, size: int, count: int, generator: torch.Generator
 ) -> Bool[Tensor, "coalitions players"]:
-    """Random coalitions of one size, independent of each other, so that one may come twice."""
+    """Random coalitions of one size, drawn independently, so some may be equal."""
     members = permutations(players, count, generator)[:, :size]
     return torch.zeros(count, players, dtype=torch.bool).scatter_(1, members, True)
 
@@ -32,7 +32,7 @@ def coalitions_of_size(
 def distinct_coalitions_of_size(
     players: int, size: int, count: int, generator: torch.Generator
 ) -> Bool[Tensor, "coalitions players"]:
-    """Random coalitions of one size, all different; every set of so many is equally likely."""
+    """Random coalitions of one size, all different; every set of `count` coalitions is equally likely."""
     there_are = math.comb(players, size)
     if 2 * count >= there_are:
         everyone = list(combinations(range(players), size))

@@ -1,4 +1,4 @@
-"""Exact values: every coalition is evaluated."""
+"""Exact values, from all coalitions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apportion.games._game import CooperativeGame
 from apportion.games.values._coalitions import all_coalitions
 from apportion.games.values._estimate import Estimate
 
-#: The most players whose coalitions are all evaluated, 65 536 of them.
+#: The most players for exact values, which take 65 536 coalitions.
 MOST_PLAYERS_EXACT = 16
 
 
@@ -48,29 +48,23 @@ def exact_banzhaf(game: CooperativeGame) -> Estimate:
 
 
 def _exact(game: CooperativeGame, weights: Sequence[float]) -> Estimate:
-    """The weighted sum of each player's contributions, with a weight for every size of the coalition joined."""
+    """The weighted sum of each player's contributions, with a weight for each size of the coalition it joins."""
     n = game.players
     if n > MOST_PLAYERS_EXACT:
         raise ApportionError(
-            f"exact values of {n} players take 2^{n} coalitions, and at most {MOST_PLAYERS_EXACT} players are "
-            "possible; use an estimator that draws coalitions, or fewer players such as words or sentences."
+            f"exact values of {n} players take 2^{n} coalitions; at most {MOST_PLAYERS_EXACT} players are possible. "
+            "Use an estimator that draws coalitions, or fewer players such as words or sentences."
         )
     coalitions = all_coalitions(n)
     payoffs = game.values(coalitions)
     weight = torch.tensor([*weights, 0.0], dtype=torch.float64)[coalitions.sum(1)]
-    return Estimate(
-        values=torch.stack([_contribution(payoffs, weight, player) for player in range(n)]),
-        standard_errors=None,
-        empty=game.empty,
-        full=game.full,
-        evaluations=game.evaluations,
-    )
+    return Estimate.of(game, torch.stack([_contribution(payoffs, weight, player) for player in range(n)]), None)
 
 
 def _contribution(
     payoffs: Float[Tensor, "coalitions outputs"], weight: Float[Tensor, " coalitions"], player: int
 ) -> Float[Tensor, " outputs"]:
-    # In the order of `all_coalitions`, those without and those with a player alternate in blocks of 2^player.
+    # In the order of `all_coalitions`, coalitions without and with a player alternate in blocks of 2^player.
     without, joined = payoffs.reshape(-1, 2, 2**player, payoffs.shape[1]).unbind(1)
     joining = weight.reshape(-1, 2, 2**player)[:, 0]
     return torch.einsum("ab,abo->o", joining, joined - without)

@@ -1,4 +1,4 @@
-"""Interaction indices: what pairs of players have together beyond what each has by itself."""
+"""Interaction indices: what pairs of players contribute together beyond their single contributions."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from apportion.core import ApportionError
 from apportion.games._game import CooperativeGame
 from apportion.games.values._coalitions import all_coalitions
 
-#: The most players whose pairs are found from all coalitions, 16 384 of them.
+#: The most players for interaction indices, which take 16 384 coalitions.
 MOST_PLAYERS_OF_PAIRS = 14
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairEstimate:
-    """What an interaction index of order 2 gives to players and to pairs of them.
+    """The values of players and of pairs by an interaction index of order 2.
 
     Args:
-        singles: What each player has by itself, players by outputs.
-        pairs: What each pair has together, once for both orders; 0 on the diagonal.
-        shapley: The players' Shapley values. Here each is its single and half of all its pairs.
+        singles: The value of each player alone.
+        pairs: The value of each pair, the same in both orders; 0 on the diagonal.
+        shapley: The players' Shapley values: each single plus half of its pairs.
         empty: The payoff with no player.
         evaluations: How many distinct coalitions were evaluated.
     """
@@ -38,9 +38,9 @@ class PairEstimate:
 def shapley_taylor(game: CooperativeGame) -> PairEstimate:
     r"""The Shapley–Taylor index of order 2.
 
-    With the dividends m of the game, a single is $f(\{i\}) - f(\emptyset) = m(\{i\})$, and a pair has
-    $\sum_{S \ni i, j} m(S) / \binom{|S|}{2}$: whatever more than two players have together is divided equally among
-    their pairs. Singles and pairs sum to $f(N) - f(\emptyset)$.
+    With the dividends m of the game, a single is $f(\{i\}) - f(\emptyset) = m(\{i\})$ and a pair is
+    $\sum_{S \ni i, j} m(S) / \binom{|S|}{2}$: the dividend of more than two players is divided equally among their
+    pairs. Singles and pairs sum to $f(N) - f(\emptyset)$.
 
     Raises:
         ApportionError: There are more than `MOST_PLAYERS_OF_PAIRS` players.
@@ -57,11 +57,10 @@ def shapley_taylor(game: CooperativeGame) -> PairEstimate:
 def shapley_interaction(game: CooperativeGame) -> PairEstimate:
     r"""The Shapley interaction index of pairs, with singles that make it efficient.
 
-    A pair has $\sum_{S \subseteq N \setminus \{i, j\}} \frac{|S|!\,(n-|S|-2)!}{(n-1)!} \Delta_{ij} f(S)$ with the
+    A pair is $\sum_{S \subseteq N \setminus \{i, j\}} \frac{|S|!\,(n-|S|-2)!}{(n-1)!} \Delta_{ij} f(S)$ with the
     second difference $\Delta_{ij} f(S) = f(S \cup \{i, j\}) - f(S \cup i) - f(S \cup j) + f(S)$; in dividends,
-    $\sum_{S \ni i, j} m(S) / (|S| - 1)$. These alone do not sum to anything in particular. A single is the player's
-    Shapley value less half of its pairs, so that singles and pairs sum to $f(N) - f(\emptyset)$ (n-Shapley values of
-    order 2, also called k-SII).
+    $\sum_{S \ni i, j} m(S) / (|S| - 1)$. A single is the player's Shapley value minus half of its pairs, so that
+    singles and pairs sum to $f(N) - f(\emptyset)$ (n-Shapley values of order 2, also called k-SII).
 
     Raises:
         ApportionError: There are more than `MOST_PLAYERS_OF_PAIRS` players.
@@ -76,11 +75,7 @@ def shapley_interaction(game: CooperativeGame) -> PairEstimate:
 
 
 def dividends_of(payoffs: Float[Tensor, "coalitions outputs"]) -> Float[Tensor, "coalitions outputs"]:
-    r"""Harsanyi dividends, what a coalition has beyond all smaller ones: $m(S) = f(S) - \sum_{T \subset S} m(T)$.
-
-    Args:
-        payoffs: The payoff of every coalition, in the order of `all_coalitions`.
-    """
+    r"""Harsanyi dividends $m(S) = f(S) - \sum_{T \subset S} m(T)$, from payoffs in the order of `all_coalitions`."""
     dividends = payoffs.clone()
     for player in range(len(payoffs).bit_length() - 1):
         without, joined = dividends.view(-1, 2, 2**player, payoffs.shape[1]).unbind(1)
@@ -91,11 +86,11 @@ def dividends_of(payoffs: Float[Tensor, "coalitions outputs"]) -> Float[Tensor, 
 def _all_dividends(
     game: CooperativeGame,
 ) -> tuple[Float[Tensor, "coalitions players"], Float[Tensor, "coalitions 1"], Float[Tensor, "coalitions outputs"]]:
-    """Who is in every coalition, how many are, and its dividend."""
+    """The members, size and dividend of every coalition."""
     if game.players > MOST_PLAYERS_OF_PAIRS:
         raise ApportionError(
-            f"this index takes all 2^{game.players} coalitions of {game.players} players, and at most "
-            f"{MOST_PLAYERS_OF_PAIRS} players are possible; use fewer, such as words or spans."
+            f"this index takes all 2^{game.players} coalitions of {game.players} players; at most "
+            f"{MOST_PLAYERS_OF_PAIRS} players are possible. Use fewer, such as words or spans."
         )
     coalitions = all_coalitions(game.players)
     members = coalitions.double()
@@ -105,7 +100,7 @@ def _all_dividends(
 def _paired(
     members: Float[Tensor, "coalitions players"], shares: Float[Tensor, "coalitions outputs"]
 ) -> Float[Tensor, "players players outputs"]:
-    """The sum of the shares of all coalitions that both are in; 0 on the diagonal."""
+    """For each pair the sum of the shares of all coalitions that contain it; 0 on the diagonal."""
     pairs = torch.stack([(members * share[:, None]).T @ members for share in shares.T], -1)
     return pairs * ~torch.eye(members.shape[1], dtype=torch.bool)[:, :, None]
 

@@ -1,4 +1,4 @@
-"""Pairs of a coalition and its complement, drawn for a regression that finds Shapley values."""
+"""Pairs of a coalition and its complement, drawn for the regression of Shapley values."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from apportion.games.values._coalitions import coalitions_of_size, distinct_coal
 
 @dataclass(frozen=True)
 class Pairs:
-    """Coalitions that stand for themselves and their complements.
+    """Coalitions, each of which also represents its complement.
 
     Args:
-        coalitions: The smaller one of each pair.
-        weights: What each counts in the regression.
-        strata: For each the number of the group that it was drawn from.
-        drawn: For each group which share of it was drawn; 1 for a group that is there in full.
+        coalitions: The smaller coalition of each pair.
+        weights: The weight of each pair in the regression.
+        strata: For each pair, the number of the group that it was drawn from.
+        drawn: For each group, the share that was drawn; 1 for a complete group.
     """
 
     coalitions: Bool[Tensor, "pairs players"]
@@ -31,25 +31,18 @@ class Pairs:
 
 @dataclass(frozen=True)
 class _Size:
-    """The pairs whose smaller coalition has one size.
-
-    Args:
-        size: That size.
-        count: How many pairs there are.
-        mass: The sum of their weights 1 / (C(n, s) s (n − s)).
-        leverage: The sum of their leverage scores; both coalitions of a pair count.
-    """
+    """The pairs whose smaller coalition has one size."""
 
     size: int
     count: int
-    mass: float
-    leverage: float
+    mass: float  # the sum of their weights 1 / (C(n, s) s (n − s))
+    leverage: float  # the sum of their leverage scores; both coalitions of a pair count
 
 
 def _sizes(players: int) -> list[_Size]:
     sizes = []
     for size in range(1, players // 2 + 1):
-        # A coalition of half the players has a complement of the same size, so that there are half as many pairs.
+        # A coalition of half the players has a complement of the same size, so there are half as many pairs.
         halves = 1 if 2 * size == players else 2
         count = math.comb(players, size) * halves // 2
         sizes.append(_Size(size, count, halves / (2 * size * (players - size)), halves))
@@ -59,27 +52,26 @@ def _sizes(players: int) -> list[_Size]:
 def _distinct_pairs(players: int, size: _Size, count: int, generator: torch.Generator) -> Tensor:
     if 2 * size.size < players:
         return distinct_coalitions_of_size(players, size.size, count, generator)
-    # Of the two halves the one with the last player.
+    # Of the two halves, take the one with the last player.
     others = distinct_coalitions_of_size(players - 1, size.size - 1, count, generator)
     return torch.cat([others, torch.ones(count, 1, dtype=torch.bool)], 1)
 
 
 def drawn_by_leverage(players: int, pairs: int, generator: torch.Generator) -> Pairs:
-    """Equally many pairs of every size, all different, weighted by how many of their size they stand for."""
+    """The same number of pairs of every size, all different, weighted by how many of their size they represent."""
     sizes = _sizes(players)
     counts = _allotted(sizes, pairs)
+    each = list(zip(sizes, counts, strict=True))
     return Pairs(
-        coalitions=torch.cat([_distinct_pairs(players, s, m, generator) for s, m in zip(sizes, counts, strict=True)]),
-        weights=torch.cat(
-            [torch.full((m,), s.mass / m, dtype=torch.float64) for s, m in zip(sizes, counts, strict=True)]
-        ),
+        coalitions=torch.cat([_distinct_pairs(players, s, m, generator) for s, m in each]),
+        weights=torch.cat([torch.full((m,), s.mass / m, dtype=torch.float64) for s, m in each]),
         strata=torch.arange(len(sizes)).repeat_interleave(torch.tensor(counts)),
-        drawn=torch.tensor([m / s.count for s, m in zip(sizes, counts, strict=True)], dtype=torch.float64),
+        drawn=torch.tensor([m / s.count for s, m in each], dtype=torch.float64),
     )
 
 
 def _allotted(sizes: list[_Size], pairs: int) -> list[int]:
-    """How many pairs of each size: in proportion to their leverage, but no more than there are."""
+    """The number of pairs of each size: in proportion to their leverage, at most as many as exist."""
     counts = dict.fromkeys(range(len(sizes)), 0)
     open_sizes, left = list(counts), pairs
     while True:
@@ -99,7 +91,7 @@ def _allotted(sizes: list[_Size], pairs: int) -> list[int]:
 
 
 def drawn_by_kernel(players: int, pairs: int, generator: torch.Generator) -> Pairs:
-    """All pairs of the sizes for which there are enough, and others in proportion to the Shapley kernel."""
+    """All pairs of the sizes that the budget covers, and others in proportion to the Shapley kernel."""
     sizes, left = _sizes(players), pairs
     whole: list[_Size] = []
     while sizes and left * sizes[0].mass >= sizes[0].count * sum(s.mass for s in sizes):

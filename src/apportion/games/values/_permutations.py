@@ -1,4 +1,4 @@
-"""Shapley values from random orders of the players, each order with its reverse."""
+"""Shapley values from random orders of the players, each paired with its reverse."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from apportion.games._game import CooperativeGame
 from apportion.games.values._coalitions import permutations
 from apportion.games.values._estimate import Estimate
 
-#: Fewer pairs may agree by chance, and would then seem certain.
+#: Below this number of pairs no standard errors are given, since few pairs may agree by chance.
 FEWEST_PAIRS = 8
 
 
 def permutation_shapley(game: CooperativeGame, *, budget: int, seed: int = 0) -> Estimate:
     """Shapley values as the mean contribution of each player over random orders in which the players join.
 
-    Orders come in pairs, one the reverse of the other: whoever is early in one is late in the other, so that their
-    mean varies less than that of independent orders. Every order's contributions sum to f(N) − f(∅), and so do their
-    means. The standard errors are those of a mean of independent pairs; None with fewer than `FEWEST_PAIRS`.
+    Each order is paired with its reverse, so that the mean varies less than that of independent orders. The
+    contributions of an order sum to f(N) − f(∅), and so do their means. The standard errors are those of a mean of
+    independent pairs; None with fewer than `FEWEST_PAIRS`.
 
     Args:
-        game: Its players and payoff.
+        game: The game.
         budget: How many coalitions may be evaluated, full and empty included; a pair of orders takes 2(n − 1).
-        seed: Of the random orders.
+        seed: Seed of the random orders.
 
     Raises:
         ApportionError: The budget is less than the 2n of one pair of orders.
@@ -46,15 +46,10 @@ def permutation_shapley(game: CooperativeGame, *, budget: int, seed: int = 0) ->
     contributions = torch.zeros_like(payoffs[:, 1:])
     contributions.scatter_(1, orders[:, :, None].expand_as(contributions), payoffs.diff(dim=1))
     by_pair = contributions.unflatten(0, (pairs, 2)).mean(1)
-    return Estimate(
-        values=by_pair.mean(0),
-        standard_errors=by_pair.std(0) / pairs**0.5 if pairs >= FEWEST_PAIRS else None,
-        empty=game.empty,
-        full=game.full,
-        evaluations=game.evaluations,
-    )
+    errors = by_pair.std(0) / pairs**0.5 if pairs >= FEWEST_PAIRS else None
+    return Estimate.of(game, by_pair.mean(0), errors)
 
 
 def _joining(orders: Int[Tensor, "orders players"]) -> Bool[Tensor, "orders steps players"]:
-    """The coalitions that arise as the players join in order, from none to all."""
+    """The coalitions from none to all players, as they join in order."""
     return orders.argsort(1)[:, None, :] < torch.arange(orders.shape[1] + 1)[:, None]

@@ -14,28 +14,27 @@ from apportion.games.values._estimate import Estimate
 from apportion.games.values._exact import exact_shapley
 from apportion.games.values._pairs import Pairs, drawn_by_kernel, drawn_by_leverage
 
-#: With fewer coalitions a player the fit is worse than dividing the payoff equally.
+#: With fewer coalitions per player the fit is worse than equal shares of the payoff.
 FEWEST_PER_PLAYER = 3
 
 
 def kernel_shap(game: CooperativeGame, *, budget: int, seed: int = 0) -> Estimate:
-    r"""Shapley values by regression on coalitions drawn as the Shapley kernel weighs them.
+    r"""Shapley values by regression on coalitions drawn in proportion to the Shapley kernel.
 
     The Shapley values are the $\phi$ with $\sum_i \phi_i = f(N) - f(\emptyset)$ that minimise
     $\sum_T \mu_T (f(T) - f(\emptyset) - \sum_{i \in T} \phi_i)^2$, $\mu_T = 1 / (\binom{n}{|T|} |T| (n - |T|))$. Each
-    coalition comes with its complement. Sizes that the budget covers are taken whole, the smallest and largest first,
-    as in the authors' code; the others are drawn with replacement in proportion to $\mu$, and a coalition drawn twice
-    counts twice. With a budget for all $2^n$ coalitions the values are exact.
-
-    The standard errors come from the residuals of the fit (see `leverage_shap`).
+    coalition is paired with its complement. Sizes that the budget covers are taken whole, the smallest and largest
+    first, as in the authors' code; the others are drawn with replacement in proportion to $\mu$, and a coalition drawn
+    twice counts twice. With a budget for all $2^n$ coalitions the values are exact. The standard errors come from the
+    residuals of the fit (see `leverage_shap`).
 
     Args:
-        game: Its players and payoff.
+        game: The game.
         budget: How many coalitions may be evaluated, full and empty included.
-        seed: Of the random coalitions.
+        seed: Seed of the random coalitions.
 
     Raises:
-        ApportionError: The budget is less than 3n and than 2^n, or the coalitions drawn do not tell all players apart.
+        ApportionError: The budget is below both 3n and 2^n, or the fit does not determine every player's value.
 
     Source:
         Lundberg and Lee 2017, arXiv 1705.07874, theorem 2; pairs: Covert and Lee 2021, arXiv 2012.01536.
@@ -46,23 +45,22 @@ def kernel_shap(game: CooperativeGame, *, budget: int, seed: int = 0) -> Estimat
 def leverage_shap(game: CooperativeGame, *, budget: int, seed: int = 0) -> Estimate:
     r"""Shapley values by regression on coalitions drawn by their leverage.
 
-    The same regression as in `kernel_shap`. The leverage score of a coalition is $1 / \binom{n}{|T|}$, so that every
-    size is drawn equally often; within a size coalitions are drawn without replacement, each with its complement, and
-    weighted by $\mu_T$ over the share of their size that was drawn. With a budget for all $2^n$ coalitions the values
-    are exact.
+    The same regression as in `kernel_shap`. The leverage score of a coalition is $1 / \binom{n}{|T|}$, so every size is
+    drawn equally often; within a size, coalitions are drawn without replacement, each with its complement, and weighted
+    by $\mu_T$ over the share of their size that was drawn. With a budget for all $2^n$ coalitions the values are exact.
 
     The standard errors are a sandwich estimate: a pair of coalitions T moves the values by
-    $H^{-1} a_T w_T r_T$ ($a_T$ its centred row, $w_T$ its weight, $r_T$ its residual as it would be, had the pair been
-    left out of the fit, $H = \sum_T w_T a_T a_T^\top$); the variance of the sum of these is that of a sample stratified
-    by size, which counts sizes taken whole as certain. None when a value hangs on a single pair.
+    $H^{-1} a_T w_T r_T$ ($a_T$ its centred row, $w_T$ its weight, $r_T$ its leave-one-out residual,
+    $H = \sum_T w_T a_T a_T^\top$); the variance of their sum is that of a sample stratified by size, in which sizes
+    taken whole have no variance. None when a value depends on a single pair.
 
     Args:
-        game: Its players and payoff.
+        game: The game.
         budget: How many coalitions may be evaluated, full and empty included.
-        seed: Of the random coalitions.
+        seed: Seed of the random coalitions.
 
     Raises:
-        ApportionError: The budget is less than 3n and than 2^n, or the coalitions drawn do not tell all players apart.
+        ApportionError: The budget is below both 3n and 2^n, or the fit does not determine every player's value.
 
     Source:
         Musco and Witter 2024, arXiv 2410.01917, algorithm 1. The numbers of pairs by size are fixed (their expectation,
@@ -74,7 +72,7 @@ def leverage_shap(game: CooperativeGame, *, budget: int, seed: int = 0) -> Estim
 def fitted_to(
     game: CooperativeGame, budget: int, seed: int, draw: Callable[[int, int, torch.Generator], Pairs]
 ) -> Estimate:
-    """Shapley values by regression on coalitions drawn in a way of their own."""
+    """Shapley values by regression on the coalitions that `draw` returns."""
     n = game.players
     fewest = min(FEWEST_PER_PLAYER * n, 2**n)
     if budget < fewest:
@@ -88,17 +86,11 @@ def fitted_to(
     both = game.values(torch.cat([pairs.coalitions, ~pairs.coalitions])).unflatten(0, (2, -1))
     total = game.full - game.empty
     rows = pairs.coalitions.double() - pairs.coalitions.double().mean(1, keepdim=True)
-    # The rows of a pair are each other's negative, so that only half the difference of its payoffs enters the fit.
+    # The rows of a pair are each other's negative, so only half the difference of its payoffs enters the fit.
     surplus = (2 * pairs.coalitions.sum(1) - n)[:, None] * total / (2 * n)
     deviations, errors = _fitted(rows, (both[0] - both[1]) / 2 - surplus, pairs, budget)
-    return Estimate(
-        # The deviations sum to 0 up to rounding; the subtraction makes the sum of the values exact.
-        values=total / n + deviations - deviations.mean(0),
-        standard_errors=errors,
-        empty=game.empty,
-        full=game.full,
-        evaluations=game.evaluations,
-    )
+    # The deviations sum to 0 up to rounding; the subtraction makes the sum of the values exact.
+    return Estimate.of(game, total / n + deviations - deviations.mean(0), errors)
 
 
 def _fitted(
@@ -110,13 +102,13 @@ def _fitted(
     left, singular, right = torch.linalg.svd(root * rows, full_matrices=False)
     if len(singular) < players - 1 or singular[players - 2] < 1e-9 * singular[0]:
         raise ApportionError(
-            f"the coalitions drawn with budget={budget} do not tell the {players} players apart; "
+            f"the coalitions drawn with budget={budget} do not determine the values of {players} players; "
             f"give {6 * players} or more."
         )
     left, singular, right = left[:, : players - 1], singular[: players - 1], right[: players - 1]
     solution = (right.T / singular) @ left.T * root.T
     values = solution @ observed
-    # A coalition that was drawn twice would speak for itself, so all its draws are left out together.
+    # All draws of the same coalition are left out together, since they predict each other.
     _, same = pairs.coalitions.unique(dim=0, return_inverse=True)
     leverages = torch.zeros(len(rows), 1, dtype=torch.float64).index_add_(0, same, (left**2).sum(1, keepdim=True))[same]
     certain = (pairs.drawn == 1)[pairs.strata]

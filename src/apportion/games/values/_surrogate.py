@@ -1,4 +1,4 @@
-"""A sparse linear surrogate of a game: what ContextCite fits to random ablations."""
+"""A sparse linear surrogate of a game, as ContextCite fits it to random ablations."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from apportion.core import ApportionError, rank_correlation
 from apportion.games._game import CooperativeGame
 from apportion.games.values._estimate import Estimate
 
-#: In how many parts the ablations are split to test the surrogate on those that it was not fitted to.
+#: The number of folds in cross-validation.
 FOLDS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Surrogate(Estimate):
-    """A linear function of which players are present, close to a game's payoff.
+    """A linear function of the players' presence that approximates a game's payoff.
 
     Args:
-        intercept: The payoff that it predicts with no player.
-        agreement: How well it predicts ablations that it was not fitted to: the rank correlation of predictions and
-            payoffs (the linear datamodelling score), by output; NaN where it predicts the same for all.
+        intercept: The predicted payoff with no player.
+        agreement: The rank correlation of predictions and payoffs on held-out ablations (the linear datamodelling
+            score), by output; NaN where all predictions are equal.
     """
 
     intercept: Float[Tensor, " outputs"]
@@ -39,20 +39,19 @@ def sparse_surrogate(
 
     The weights minimise $\frac{1}{2m} \sum_T (f(T) / c - b - \sum_i w_i z_i(T))^2 + \alpha \sum_i |w_i|$ over m random
     coalitions, where $z_i$ is the presence of player i scaled to mean 0 and variance 1, and c is `scale`; the values
-    are the weights in the unit of f for players that are 0 or 1. The agreement is found by cross-validation in `FOLDS`
-    parts, and so costs no more evaluations.
+    are the weights in the unit of f for players that are 0 or 1. The agreement comes from cross-validation with `FOLDS`
+    folds, and needs no further evaluations.
 
     Args:
-        game: Its players and payoff.
+        game: The game.
         ablations: How many random coalitions are evaluated, besides the full and the empty one.
-        alpha: How strongly weights are drawn to 0, for payoffs of the size of `scale`.
-        scale: What the payoff is divided by before the fit, such as the number of tokens that it sums; one number, or
+        alpha: The strength of the L1 penalty, for payoffs of the size of `scale`.
+        scale: The payoff is divided by this before the fit, such as the number of tokens that it sums; one number, or
             one for each output.
-        seed: Of the random coalitions.
+        seed: Seed of the random coalitions.
 
     Raises:
-        ApportionError: scikit-learn is not installed, or a player was never absent or never present in a part of the
-            ablations.
+        ApportionError: scikit-learn is not installed, or a player is never absent or never present in a fold.
 
     Source:
         Cohen-Wang et al. 2024, arXiv 2409.00729, section 3; LASSO's details as in the authors' code.
@@ -64,7 +63,7 @@ def sparse_surrogate(
     if any(not len(part) or bool((part.all(0) | ~part.any(0)).any()) for part in parts):
         raise ApportionError(
             f"ablations={ablations} is too small: some of the {game.players} players are always present or always "
-            "absent in a part of them; give 32 or more."
+            "absent in a fold; give 32 or more."
         )
     units = torch.as_tensor(scale, dtype=torch.float64)
     payoffs = game.values(drawn) / units
@@ -96,8 +95,8 @@ def _lasso(
     weights = torch.zeros(drawn.shape[1], payoffs.shape[1], dtype=torch.float64)
     for output, observed in enumerate(payoffs.T):
         if not bool(torch.isfinite(observed).all()):
-            weights[:, output] = torch.nan  # which an estimate refuses
-        # LASSO stops by the payoff's variance, and warns where there is none.
+            weights[:, output] = torch.nan  # which `Estimate` rejects
+        # LASSO's stopping rule needs a payoff that varies, and warns otherwise.
         elif bool((observed != observed[0]).any()):
             fit = lasso(alpha=alpha, max_iter=10_000, tol=1e-7).fit(scaled, observed.numpy())
             weights[:, output] = torch.from_numpy(fit.coef_) / spread

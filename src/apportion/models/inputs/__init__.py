@@ -2,6 +2,7 @@
 
 from apportion.models.inputs._continuous_input import ContinuousInput as ContinuousInput
 from apportion.models.inputs._images import as_image as as_image
+from apportion.models.inputs._images import dtype_of as dtype_of
 from apportion.models.inputs._images import image_processor_of as image_processor_of
 from apportion.models.inputs._images import names_picture as names_picture
 from apportion.models.inputs._images import processed_map as processed_map
@@ -19,7 +20,6 @@ from apportion.models.inputs._prompt import Prompt as Prompt
 from apportion.models.inputs._prompt import Sides as Sides
 from apportion.models.inputs._prompt import check_text as check_text
 from apportion.models.inputs._prompt import extended as extended
-from apportion.models.inputs._prompt import features_of_ids as features_of_ids
 from apportion.models.inputs._prompt import token_label as token_label
 from apportion.models.inputs._prompt import tokenizer_of as tokenizer_of
 from apportion.models.inputs._reads import reads as reads
