@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from apportion.core import ApportionError
 from apportion.games.maskers._image_masker import ImageMasker
+from apportion.games.maskers._masker import register_masker
 from apportion.models.anatomy import in_evaluation
 from apportion.models.inputs import ContinuousInput, layout_of
 from apportion.task import AttributionTask, Change, Variant
@@ -22,6 +23,7 @@ from apportion.task import AttributionTask, Change, Variant
 MOST_BEFORE = 16
 
 
+@register_masker("drop-tokens")
 @final
 @dataclass(frozen=True)
 class DropTokens(ImageMasker):
@@ -31,8 +33,6 @@ class DropTokens(ImageMasker):
     the towers of CLIP and SigLIP: those for which the order of the patch tokens says nothing once they have their
     positions, which is tried out. Whole patches are dropped, so a region must not share one with another.
     """
-
-    name = "drop-tokens"
 
     def changed(
         self, task: AttributionTask, example: int, variant: Variant, present: Bool[Tensor, " features"]
