@@ -263,10 +263,11 @@ class AttributionTask:
     @cached_property
     def _keep(self) -> int | None:
         """How many rows at the end the model has to compute, where it can leave out the others."""
-        if not self.head.kind.looks_back or not self.head.accepts("logits_to_keep") or not self._of_outputs:
+        read = [places for rows in self.rows for places in rows]
+        # A target that names no rows reads the whole output.
+        if not self.head.kind.looks_back or not self.head.accepts("logits_to_keep") or not all(read):
             return None
-        longest = max(prompt.length for prompt in self.prompts)
-        return longest - min(row for rows in self.rows for places in rows for row in places)
+        return max(prompt.length for prompt in self.prompts) - min(map(min, read))
 
     def _in_logits(self, rows: tuple[int, ...], logits: Tensor) -> tuple[int, ...]:
         """Rows of the text as rows of a tensor that holds only the last ones."""
