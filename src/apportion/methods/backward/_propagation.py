@@ -120,12 +120,12 @@ class AttnLRP(Propagation):
     def __init__(
         self,
         *,
-        attention: Literal["gradient", "uniform", "values"] = "uniform",
-        product: Literal["gradient", "uniform", "flat"] = "uniform",
+        attention: Literal["gradient", "uniform", "values"] | str = "uniform",
+        product: Literal["gradient", "uniform", "flat"] | str = "uniform",
         gate: Literal["product", "cut"] = "product",
-        activation: Literal["gradient", "identity"] = "identity",
-        norm: Literal["gradient", "frozen"] = "frozen",
-        softmax: Literal["gradient", "cut"] = "gradient",
+        activation: Literal["gradient", "identity"] | str = "identity",
+        norm: Literal["gradient", "frozen"] | str = "frozen",
+        softmax: Literal["gradient", "cut"] | str = "gradient",
     ) -> None:
         super().__init__(
             replace(
@@ -163,10 +163,10 @@ class CPLRP(Propagation):
     def __init__(
         self,
         *,
-        product: Literal["gradient", "uniform", "flat"] = "uniform",
+        product: Literal["gradient", "uniform", "flat"] | str = "uniform",
         gate: Literal["product", "cut"] = "cut",
-        activation: Literal["gradient", "identity"] = "identity",
-        norm: Literal["gradient", "frozen"] = "frozen",
+        activation: Literal["gradient", "identity"] | str = "identity",
+        norm: Literal["gradient", "frozen"] | str = "frozen",
     ) -> None:
         super().__init__(replace(CP_LRP, product=product, gate=gate, activation=activation, norm=norm))
 

@@ -44,8 +44,8 @@ class ResLRP(Propagation):
         *,
         gamma: float = 1.0,
         modules: str = "*",
-        attention: Literal["gradient", "uniform", "values"] = "uniform",
-        product: Literal["gradient", "uniform", "flat"] = "uniform",
+        attention: Literal["gradient", "uniform", "values"] | str = "uniform",
+        product: Literal["gradient", "uniform", "flat"] | str = "uniform",
         gate: Literal["product", "cut"] = "product",
     ) -> None:
         composite = replace(RES_LRP, residual_gamma=gamma, attention=attention, product=product, gate=gate)
