@@ -248,9 +248,9 @@ def test_sampled_banzhaf_reuses_every_coalition():
     expected = literal.maximum_sample_reuse(sets(drawn), 5, table.output(0))
     found = sampled_banzhaf(CooperativeGame(5, table), budget=40, seed=2)
     assert_close(found.values[:, 0].tolist(), expected, rtol=1e-12, atol=1e-12)
-    paid = table(drawn)[:, 0]
+    payoffs = table(drawn)[:, 0]
     for player in range(5):
-        groups = paid[drawn[:, player]], paid[~drawn[:, player]]
+        groups = payoffs[drawn[:, player]], payoffs[~drawn[:, player]]
         error = sum(group.var() / len(group) for group in groups) ** 0.5
         assert found.standard_errors[player, 0].item() == pytest.approx(error.item())
 

@@ -1,4 +1,4 @@
-"""The game: each coalition is evaluated once, within the budget, and paid a vector."""
+"""The game: each coalition is evaluated once, within the budget, and its payoff may be a vector."""
 
 from __future__ import annotations
 

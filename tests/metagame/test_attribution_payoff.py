@@ -48,7 +48,9 @@ def bert() -> ap.Explainer:
     return ap.Explainer(model)
 
 
-def paid(explainer: ap.Explainer, ids: list[int], method: str, masker: str, coalitions: Tensor, **asked: Any) -> Tensor:
+def payoffs(
+    explainer: ap.Explainer, ids: list[int], method: str, masker: str, coalitions: Tensor, **asked: Any
+) -> Tensor:
     targets = asked.pop("targets", [ap.Target(4)])
     task = explainer.prepare(ids, targets, [as_method(method)])
     players = players_of(task, 0)
@@ -63,7 +65,7 @@ def test_a_coalition_is_paid_the_attribution_of_the_prompt_without_the_others(
 ) -> None:
     target = 4 if isinstance(explainer.model, LlamaForCausalLM) else 1
     coalitions = all_coalitions(5)[[1, 6, 21, 30, 31]]
-    found = paid(explainer, IDS, method, "delete", coalitions, targets=[ap.Target(target)])
+    found = payoffs(explainer, IDS, method, "delete", coalitions, targets=[ap.Target(target)])
     for row, present in zip(found, coalitions, strict=True):
         kept = present.nonzero().flatten().tolist()
         alone = explainer.explain([IDS[i] for i in kept], target=target, method=method)
@@ -74,7 +76,7 @@ def test_a_coalition_is_paid_the_attribution_of_the_prompt_without_the_others(
 @pytest.mark.parametrize(("masker", "absent"), [("replace(7)", 7), ("replace(0)", 0)])
 def test_replaced_tokens_are_read_and_get_nothing(masker: str, absent: int) -> None:
     explainer, coalitions = llama(), all_coalitions(5)[[9, 22]]
-    found = paid(explainer, IDS, "attnlrp", masker, coalitions)
+    found = payoffs(explainer, IDS, "attnlrp", masker, coalitions)
     for row, present in zip(found, coalitions, strict=True):
         ids = [i if there else absent for i, there in zip(IDS, present.tolist(), strict=True)]
         closely(row, explainer.explain(ids, target=4).scores.double() * present)
@@ -82,7 +84,7 @@ def test_replaced_tokens_are_read_and_get_nothing(masker: str, absent: int) -> N
 
 def test_with_embeddings_of_zeros_the_method_reads_embeddings() -> None:
     explainer, coalitions = llama(), all_coalitions(5)[[9, 31]]
-    found = paid(explainer, IDS, "input-x-gradient", "zero", coalitions)
+    found = payoffs(explainer, IDS, "input-x-gradient", "zero", coalitions)
     embedded = explainer.model.get_input_embeddings()(torch.tensor([IDS])).detach()
     for row, present in zip(found, coalitions, strict=True):
         inputs = {"inputs_embeds": embedded * present[None, :, None]}
@@ -93,7 +95,7 @@ def test_a_whole_answer_is_one_target_and_is_always_present() -> None:
     explainer, answer = llama(), (8, 11, 4)
     coalitions = all_coalitions(5)[[3, 28]]
     groups = [(i,) for i in range(7)]  # the last token of the answer is only predicted
-    found = paid(explainer, IDS, "attnlrp", "delete", coalitions, targets=[ap.Span(answer)], groups=groups)
+    found = payoffs(explainer, IDS, "attnlrp", "delete", coalitions, targets=[ap.Span(answer)], groups=groups)
     for row, present in zip(found, coalitions, strict=True):
         kept = present.nonzero().flatten().tolist()
         alone = explainer.explain([IDS[i] for i in kept], target=ap.Span(answer)).scores.double()
@@ -112,7 +114,7 @@ def test_several_targets_share_the_passes() -> None:
     assert found.shape == (31, 10)
     assert task.passes.forward - before == 31
     for t, target in enumerate((4, 6)):
-        alone = paid(explainer, IDS, "attnlrp", "delete", coalitions, targets=[ap.Target(target)])
+        alone = payoffs(explainer, IDS, "attnlrp", "delete", coalitions, targets=[ap.Target(target)])
         closely(found[:, 5 * t : 5 * t + 5], alone)
 
 
@@ -126,8 +128,8 @@ def test_the_most_likely_output_is_fixed_by_the_whole_prompt() -> None:
 
 def test_scores_of_groups_are_summed_over_those_that_are_present() -> None:
     explainer, coalitions = llama(), all_coalitions(5)[[13]]
-    one_by_one = paid(explainer, IDS, "cp-lrp", "delete", coalitions)
-    together = paid(explainer, IDS, "cp-lrp", "delete", coalitions, groups=[(0, 1), (2, 3, 4)])
+    one_by_one = payoffs(explainer, IDS, "cp-lrp", "delete", coalitions)
+    together = payoffs(explainer, IDS, "cp-lrp", "delete", coalitions, groups=[(0, 1), (2, 3, 4)])
     closely(together[0], torch.stack([one_by_one[0, :2].sum(), one_by_one[0, 2:].sum()]))
 
 

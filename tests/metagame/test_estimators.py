@@ -193,9 +193,9 @@ def test_leaves_have_the_shapley_values_of_the_game_that_they_are():
 
 def test_leaves_predict_what_their_trees_predict():
     coalitions = all_coalitions(7)
-    paid = Payoff(7, 2)(coalitions)
-    leaves = boosted(coalitions, paid, 0)
-    assert float((leaves.predict(coalitions) - paid).var()) < 0.05 * float(paid.var())
+    payoffs = Payoff(7, 2)(coalitions)
+    leaves = boosted(coalitions, payoffs, 0)
+    assert float((leaves.predict(coalitions) - payoffs).var()) < 0.05 * float(payoffs.var())
     # A leaf for every coalition and tree: none contradicts itself.
     assert not bool((leaves.present & leaves.absent).any())
 

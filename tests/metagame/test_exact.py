@@ -27,16 +27,16 @@ class Table:
 
     def __init__(self, players: int, targets: int, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
-        self.paid = torch.randn(2**players, targets, generator=generator, dtype=torch.float64)
+        self.payoffs = torch.randn(2**players, targets, generator=generator, dtype=torch.float64)
         self.asked: list[int] = []
 
     def __call__(self, coalitions: Tensor) -> Tensor:
         numbers = (coalitions.long() << torch.arange(coalitions.shape[1])).sum(1)
         self.asked += numbers.tolist()
-        return self.paid[numbers]
+        return self.payoffs[numbers]
 
     def of(self, members: Sequence[int], target: int) -> float:
-        return self.paid[sum(1 << player for player in members), target].item()
+        return self.payoffs[sum(1 << player for player in members), target].item()
 
 
 def made(players: int, seed: int) -> tuple[Table, MetaGame]:
@@ -84,7 +84,7 @@ def test_a_target_is_divided_wholly_among_those_who_move_it(drawn: tuple[int, in
     for target, own in enumerate(game.player_of):
         rest = table.of([], target) if own is None else 0.0
         exactly(found.values[:, target].sum().item() + rest, table.of(everyone, target))
-    exactly(found.first_order, table.paid[-1])
+    exactly(found.first_order, table.payoffs[-1])
 
 
 def test_an_absent_target_is_not_looked_at() -> None:
@@ -93,7 +93,7 @@ def test_an_absent_target_is_not_looked_at() -> None:
     numbers = torch.arange(16)
     for target, own in enumerate(game.player_of):
         if own is not None:
-            table.paid[(numbers >> own) % 2 == 0, target] = torch.nan
+            table.payoffs[(numbers >> own) % 2 == 0, target] = torch.nan
     exactly(exact(MetaGame(4, table, game.player_of)).values, before)
 
 
@@ -160,6 +160,6 @@ def test_too_many_players_and_wrong_targets_are_refused_in_one_line() -> None:
 
 def test_an_attribution_that_is_not_finite_is_refused() -> None:
     table, game = made(3, 0)
-    table.paid[5, 0] = torch.inf
+    table.payoffs[5, 0] = torch.inf
     with pytest.raises(NonFiniteRelevance, match="1 of 8 coalitions"):
         exact(game)

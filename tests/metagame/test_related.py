@@ -46,8 +46,10 @@ SIZES: dict[str, Any] = {
 
 
 def drawn(players: int, seed: int, outputs: int = 2) -> tuple[Tensor, CooperativeGame]:
-    paid = torch.randn(2**players, outputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return paid, CooperativeGame(players, lambda coalitions: paid[(coalitions.long() << torch.arange(players)).sum(1)])
+    payoffs = torch.randn(2**players, outputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return payoffs, CooperativeGame(
+        players, lambda coalitions: payoffs[(coalitions.long() << torch.arange(players)).sum(1)]
+    )
 
 
 def llama(**options: Any) -> ap.Explainer:
@@ -58,30 +60,30 @@ def llama(**options: Any) -> ap.Explainer:
     return ap.Explainer(model)
 
 
-def second_difference(paid: Tensor, i: int, j: int, others: tuple[int, ...]) -> Tensor:
+def second_difference(payoffs: Tensor, i: int, j: int, others: tuple[int, ...]) -> Tensor:
     without = sum(1 << k for k in others)
-    return paid[without | 1 << i | 1 << j] - paid[without | 1 << i] - paid[without | 1 << j] + paid[without]
+    return payoffs[without | 1 << i | 1 << j] - payoffs[without | 1 << i] - payoffs[without | 1 << j] + payoffs[without]
 
 
 @few
 @given(games)
 def test_pairs_and_singles_are_the_definitions(case: tuple[int, int]) -> None:
     n, seed = case
-    paid, game = drawn(n, seed)
+    payoffs, game = drawn(n, seed)
     taylor, interaction, shapley = shapley_taylor(game), shapley_interaction(game), exact_shapley(game).values
     for i in range(n):
-        exactly(taylor.singles[i], paid[1 << i] - paid[0])
+        exactly(taylor.singles[i], payoffs[1 << i] - payoffs[0])
         assert bool((taylor.pairs[i, i] == 0).all())
         assert bool((interaction.pairs[i, i] == 0).all())
     for i, j in permutations(range(n), 2):
         rest = [k for k in range(n) if k not in (i, j)]
         subsets = [some for size in range(len(rest) + 1) for some in combinations(rest, size)]
-        of_taylor = sum(2 / (n * math.comb(n - 1, len(s))) * second_difference(paid, i, j, s) for s in subsets)
+        of_taylor = sum(2 / (n * math.comb(n - 1, len(s))) * second_difference(payoffs, i, j, s) for s in subsets)
         of_interaction = sum(
             math.factorial(len(s))
             * math.factorial(n - len(s) - 2)
             / math.factorial(n - 1)
-            * second_difference(paid, i, j, s)
+            * second_difference(payoffs, i, j, s)
             for s in subsets
         )
         exactly(taylor.pairs[i, j], of_taylor)
@@ -89,7 +91,7 @@ def test_pairs_and_singles_are_the_definitions(case: tuple[int, int]) -> None:
     for found in (taylor, interaction):
         exactly(found.shapley, shapley)
         exactly(found.singles + found.pairs.sum(1) / 2, shapley)
-        exactly(found.singles.sum(0) + found.pairs.sum((0, 1)) / 2, paid[-1] - paid[0])
+        exactly(found.singles.sum(0) + found.pairs.sum((0, 1)) / 2, payoffs[-1] - payoffs[0])
         assert found.evaluations == 2**n
 
 
@@ -97,7 +99,7 @@ def test_pairs_and_singles_are_the_definitions(case: tuple[int, int]) -> None:
 @given(games)
 def test_both_directions_of_meta_shapley_are_the_shapley_taylor_interaction(case: tuple[int, int]) -> None:
     n, seed = case
-    paid, game = drawn(n, seed, outputs=1)
+    payoffs, game = drawn(n, seed, outputs=1)
     coalitions = all_coalitions(n)
 
     def shapley_among(present: Tensor) -> Tensor:
@@ -105,12 +107,12 @@ def test_both_directions_of_meta_shapley_are_the_shapley_taylor_interaction(case
         members = present.nonzero().flatten()
         values = torch.zeros(n, dtype=torch.float64)
         if len(members):
-            inner = CooperativeGame(len(members), lambda some: paid[(some.long() << members).sum(1)])
+            inner = CooperativeGame(len(members), lambda some: payoffs[(some.long() << members).sum(1)])
             values[members] = exact_shapley(inner).values[:, 0]
         return values
 
     anew = torch.stack([shapley_among(row) for row in coalitions])
-    exactly(restricted_shapley(paid)[..., 0], anew)
+    exactly(restricted_shapley(payoffs)[..., 0], anew)
     found = exact(MetaGame(n, lambda some: anew[(some.long() << torch.arange(n)).sum(1)], range(n))).values
     exactly(found, found.T)
     taylor = shapley_taylor(game)
@@ -210,8 +212,8 @@ def test_the_indices_of_a_prompt_are_those_of_its_game(index: str) -> None:
     explainer = llama()
     found = explainer.interactions(IDS, target=4, index=index, progress=False, game=ap.Game(masker="delete"))
     kept = [[i for i, there in zip(IDS, row.tolist(), strict=True) if there] or [1] for row in all_coalitions(4)]
-    paid = torch.tensor([explainer.explain(ids, target=4).explained[0].value for ids in kept], dtype=torch.float64)
-    game = CooperativeGame(4, lambda coalitions: paid[(coalitions.long() << torch.arange(4)).sum(1)][:, None])
+    payoffs = torch.tensor([explainer.explain(ids, target=4).explained[0].value for ids in kept], dtype=torch.float64)
+    game = CooperativeGame(4, lambda coalitions: payoffs[(coalitions.long() << torch.arange(4)).sum(1)][:, None])
     expected = shapley_taylor(game) if index == "shapley-taylor" else shapley_interaction(game)
     off = ~torch.eye(4, dtype=torch.bool)
     exactly(2 * found.values[off], expected.pairs[..., 0][off])

@@ -75,7 +75,7 @@ def by_autograd(name: str, text: str) -> Tensor:
     return (gradient * pixels.detach())[0].sum(0).view(2, 4, 2, 4).sum((1, 3)).flatten()
 
 
-def shapley(paid: Any, players: list[str]) -> Tensor:
+def shapley(payoffs: Any, players: list[str]) -> Tensor:
     """What each player adds on average over all orders."""
     orders = list(permutations(range(len(players))))
     found = torch.zeros(len(players), 4, dtype=torch.float64)
@@ -83,17 +83,17 @@ def shapley(paid: Any, players: list[str]) -> Tensor:
         for k, player in enumerate(order):
             before = " ".join(players[i] for i in sorted(order[:k]))
             after = " ".join(players[i] for i in sorted(order[: k + 1]))
-            found[player] += (paid(after) - paid(before)) / len(orders)
+            found[player] += (payoffs(after) - payoffs(before)) / len(orders)
     return found
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
 def test_equals_the_shapley_values_of_gradients_by_hand(name):
     found = explainer(name).interactions(ap.Pair(picture(), TEXT), method="input-x-gradient", progress=False)
-    paid = cache(lambda text: by_autograd(name, text))
-    assert_close(found.values, shapley(paid, TEXT.split()), rtol=1e-8, atol=1e-10)
-    assert_close(found.main_effect, paid(""), rtol=1e-8, atol=1e-10)
-    assert_close(found.first_order, paid(TEXT), rtol=1e-8, atol=1e-10)
+    payoffs = cache(lambda text: by_autograd(name, text))
+    assert_close(found.values, shapley(payoffs, TEXT.split()), rtol=1e-8, atol=1e-10)
+    assert_close(found.main_effect, payoffs(""), rtol=1e-8, atol=1e-10)
+    assert_close(found.first_order, payoffs(TEXT), rtol=1e-8, atol=1e-10)
     assert [source.label.strip() for source in found.sources] == TEXT.split()
     assert [target.kind for target in found.features] == ["patch"] * 4
     assert found.evaluations == 8
@@ -105,16 +105,16 @@ def test_equals_the_shapley_values_of_gradients_by_hand(name):
 def test_a_text_held_constant_leaves_the_image_both_halves_of_the_product(method):
     """A product of two encodings shares its relevance in halves; with one held constant the other has all of it."""
 
-    def paid(text: str) -> Tensor:
+    def payoffs(text: str) -> Tensor:
         return 2 * explainer().explain(ap.Pair(picture(), text), method=method).scores[:4].double()
 
     whole = explainer().interactions(ap.Pair(picture(), TEXT), method=method, progress=False)
-    assert_close(whole.first_order, paid(TEXT), rtol=1e-8, atol=1e-10)
+    assert_close(whole.first_order, payoffs(TEXT), rtol=1e-8, atol=1e-10)
     last = explainer().interactions(
         ap.Pair(picture(), TEXT), method=method, progress=False, game=ap.Game(players=["circle"])
     )
-    assert_close(last.values[0], paid(TEXT) - paid("a red"), rtol=1e-8, atol=1e-10)
-    assert_close(last.main_effect, paid("a red"), rtol=1e-8, atol=1e-10)
+    assert_close(last.values[0], payoffs(TEXT) - payoffs("a red"), rtol=1e-8, atol=1e-10)
+    assert_close(last.main_effect, payoffs("a red"), rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
@@ -153,8 +153,8 @@ def test_the_image_is_read_once_and_each_text_once():
     assert found.cost is not None
     assert found.cost.forward == 7 + 1 + 1
     assert found.evaluations == 8
-    paid = cache(lambda text: by_autograd("clip", text))
-    assert_close(found.values, shapley(paid, ["a", "red", "a"]), rtol=1e-8, atol=1e-10)
+    payoffs = cache(lambda text: by_autograd("clip", text))
+    assert_close(found.values, shapley(payoffs, ["a", "red", "a"]), rtol=1e-8, atol=1e-10)
 
 
 def test_several_captions_are_paid_the_sum():

@@ -17,7 +17,7 @@ FORMAT = "apportion game 1"
 
 
 class CoalitionCache:
-    """A safetensors file of coalitions and what they are paid.
+    """A safetensors file of coalitions and their payoffs.
 
     Args:
         path: Of the file, which need not exist yet.
@@ -38,14 +38,16 @@ class CoalitionCache:
         """What the file held at first; None where there was no file."""
         return self._found
 
-    def write(self, coalitions: Bool[Tensor, "coalitions players"], paid: Float[Tensor, "coalitions outputs"]) -> None:
+    def write(
+        self, coalitions: Bool[Tensor, "coalitions players"], payoffs: Float[Tensor, "coalitions outputs"]
+    ) -> None:
         """Replace the file, whole or not at all.
 
         Args:
             coalitions: All that were evaluated.
-            paid: What they are paid.
+            payoffs: Theirs.
         """
-        tensors = {"coalitions": coalitions.contiguous(), "paid": paid.contiguous()}
+        tensors = {"coalitions": coalitions.contiguous(), "payoffs": payoffs.contiguous()}
         content = safetensors.torch.save(tensors, {"format": FORMAT, "task": self.task})
         write_atomically(self.path, content)
 
@@ -56,11 +58,11 @@ class CoalitionCache:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, safetensors.SafetensorError) as error:
             raise ApportionError(f"{str(self.path)!r} is not a game's file: {error}; give another path.") from error
-        if metadata.get("format") != FORMAT or tensors.keys() != {"coalitions", "paid"}:
+        if metadata.get("format") != FORMAT or tensors.keys() != {"coalitions", "payoffs"}:
             raise ApportionError(f"{str(self.path)!r} is not a game's file; give another path.")
         if metadata["task"] != self.task:
             raise ApportionError(
                 f"{str(self.path)!r} holds the game of another task: the model, prompt, target, method, masker, "
                 "players and targets must be the same; give another path, or delete the file."
             )
-        return tensors["coalitions"], tensors["paid"].to(torch.float64)
+        return tensors["coalitions"], tensors["payoffs"].to(torch.float64)

@@ -1,4 +1,4 @@
-"""A game: players, and what every coalition of them is paid."""
+"""A cooperative game: players, and the payoff of every coalition of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CooperativeGame:
 
     Args:
         players: How many there are.
-        payoff: From coalitions (a row each, true where a player is present) to what they are paid, a row of outputs
+        payoff: From coalitions (a row each, true where a player is present) to their payoffs, a row of outputs
             each. NaN stands for what is not defined, and is passed on.
         budget: The most coalitions that may be evaluated; None for no limit.
         progress: Whether a progress bar may be shown.
@@ -76,7 +76,7 @@ class CooperativeGame:
         return self.values(torch.ones(1, self.players, dtype=torch.bool))[0]
 
     def values(self, coalitions: Bool[Tensor, "coalitions players"]) -> Float[Tensor, "coalitions outputs"]:
-        """What coalitions are paid, in float64; only those never seen before are evaluated.
+        """The payoffs of coalitions, in float64; only those never seen before are evaluated.
 
         Raises:
             ApportionError: The budget would be exceeded (then nothing is evaluated), the coalitions are of another
@@ -120,25 +120,25 @@ class CooperativeGame:
                 at_once = min(AT_ONCE, 2 * at_once)
             yield from chunk
 
-    def _learn(self, coalitions: Tensor, paid: Tensor) -> None:
-        if coalitions.shape[1] != self.players or len(coalitions) != len(paid):
+    def _learn(self, coalitions: Tensor, payoffs: Tensor) -> None:
+        if coalitions.shape[1] != self.players or len(coalitions) != len(payoffs):
             raise ApportionError(
                 f"what was kept is of {coalitions.shape[1]} players and the game of {self.players}; give another path."
             )
-        self._known = paid if self._known is None else torch.cat([self._known, paid])
+        self._known = payoffs if self._known is None else torch.cat([self._known, payoffs])
         self._evaluated = torch.cat([self._evaluated, coalitions])
         for key in _keys(coalitions):
             self._places[key] = len(self._places)
 
     def _paid(self, coalitions: Tensor) -> Tensor:
-        paid = self._payoff(coalitions).detach().double().cpu()
+        payoffs = self._payoff(coalitions).detach().double().cpu()
         outputs = "outputs" if self._known is None else self._known.shape[1]
-        if paid.ndim != 2 or len(paid) != len(coalitions) or outputs not in ("outputs", paid.shape[1]):
+        if payoffs.ndim != 2 or len(payoffs) != len(coalitions) or outputs not in ("outputs", payoffs.shape[1]):
             raise ApportionError(
-                f"the payoff of {len(coalitions)} coalitions has shape {tuple(paid.shape)}; "
+                f"the payoff of {len(coalitions)} coalitions has shape {tuple(payoffs.shape)}; "
                 f"it must have the shape ({len(coalitions)}, {outputs})."
             )
-        return paid
+        return payoffs
 
 
 def _keys(coalitions: Tensor) -> list[bytes]:

@@ -56,7 +56,7 @@ class Game:
             values: 0.1 for a tenth (root mean squares).
         order: 3 for the third order as well, how k changes the effect of j on i; for at most 10 players.
         seed: Of the random coalitions; with the same one a larger budget draws the same and more.
-        path: A file (safetensors) that keeps what each coalition is paid: the same call goes on where it was
+        path: A file (safetensors) that keeps the payoff of each coalition: the same call goes on where it was
             interrupted, and one with a larger budget adds to it.
     """
 

@@ -31,24 +31,24 @@ _LASTING = (Delete, Replace, ZeroEmbedding)
 
 
 def restricted_shapley(
-    paid: Float[Tensor, "coalitions outputs"],
+    payoffs: Float[Tensor, "coalitions outputs"],
 ) -> Float[Tensor, "coalitions players outputs"]:
     r"""The Shapley values of a game when only a coalition's members play, for every coalition.
 
     $\varphi_i(T) = \sum_{S \subseteq T,\, i \in S} m(S) / |S|$ with the game's dividends m; 0 for who is not in T.
 
     Args:
-        paid: The payoff of every coalition, in the order of `all_coalitions`.
+        payoffs: The payoff of every coalition, in the order of `all_coalitions`.
 
     Source:
         Harsanyi 1963; a restricted game has the dividends of the whole one.
     """
-    players = len(paid).bit_length() - 1
+    players = len(payoffs).bit_length() - 1
     members = all_coalitions(players).double()
-    shares = dividends_of(paid) / members.sum(1, keepdim=True).clamp_min(1)
+    shares = dividends_of(payoffs) / members.sum(1, keepdim=True).clamp_min(1)
     found = members[:, :, None] * shares[:, None]
     for player in range(players):  # from dividends to sums over all subsets
-        without, joined = found.view(-1, 2, 2**player, players, paid.shape[1]).unbind(1)
+        without, joined = found.view(-1, 2, 2**player, players, payoffs.shape[1]).unbind(1)
         joined += without
     return found
 

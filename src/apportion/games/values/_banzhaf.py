@@ -36,9 +36,9 @@ def sampled_banzhaf(game: CooperativeGame, *, budget: int, seed: int = 0) -> Est
             f"budget={budget} is too small: not every player is in two and out of two of the {len(drawn)} coalitions "
             "drawn; give 32 or more."
         )
-    paid = game.values(drawn)
-    with_it, error_with = _mean(drawn, paid)
-    without, error_without = _mean(~drawn, paid)
+    payoffs = game.values(drawn)
+    with_it, error_with = _mean(drawn, payoffs)
+    without, error_without = _mean(~drawn, payoffs)
     return Estimate(
         values=with_it - without,
         standard_errors=(error_with**2 + error_without**2).sqrt(),
@@ -48,13 +48,13 @@ def sampled_banzhaf(game: CooperativeGame, *, budget: int, seed: int = 0) -> Est
     )
 
 
-def _mean(chosen: Tensor, paid: Tensor) -> tuple[Tensor, Tensor]:
+def _mean(chosen: Tensor, payoffs: Tensor) -> tuple[Tensor, Tensor]:
     """The mean payoff of the coalitions chosen for each player, with its standard error."""
     chosen = chosen.double()
     count = chosen.sum(0)[:, None]
     # About the overall mean, so that the squares do not cancel when all payoffs are large.
-    centre = paid.mean(0)
-    mean = chosen.T @ (paid - centre) / count
-    squares = chosen.T @ (paid - centre) ** 2 / count
+    centre = payoffs.mean(0)
+    mean = chosen.T @ (payoffs - centre) / count
+    squares = chosen.T @ (payoffs - centre) ** 2 / count
     variance = (squares - mean**2).clamp_min(0) * count / (count - 1)
     return mean + centre, (variance / count).sqrt()

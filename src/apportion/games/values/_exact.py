@@ -56,10 +56,10 @@ def _exact(game: CooperativeGame, weights: Sequence[float]) -> Estimate:
             "possible; use an estimator that draws coalitions, or fewer players such as words or sentences."
         )
     coalitions = all_coalitions(n)
-    paid = game.values(coalitions)
+    payoffs = game.values(coalitions)
     weight = torch.tensor([*weights, 0.0], dtype=torch.float64)[coalitions.sum(1)]
     return Estimate(
-        values=torch.stack([_contribution(paid, weight, player) for player in range(n)]),
+        values=torch.stack([_contribution(payoffs, weight, player) for player in range(n)]),
         standard_errors=None,
         empty=game.empty,
         full=game.full,
@@ -68,9 +68,9 @@ def _exact(game: CooperativeGame, weights: Sequence[float]) -> Estimate:
 
 
 def _contribution(
-    paid: Float[Tensor, "coalitions outputs"], weight: Float[Tensor, " coalitions"], player: int
+    payoffs: Float[Tensor, "coalitions outputs"], weight: Float[Tensor, " coalitions"], player: int
 ) -> Float[Tensor, " outputs"]:
     # In the order of `all_coalitions`, those without and those with a player alternate in blocks of 2^player.
-    without, joined = paid.reshape(-1, 2, 2**player, paid.shape[1]).unbind(1)
+    without, joined = payoffs.reshape(-1, 2, 2**player, payoffs.shape[1]).unbind(1)
     joining = weight.reshape(-1, 2, 2**player)[:, 0]
     return torch.einsum("ab,abo->o", joining, joined - without)

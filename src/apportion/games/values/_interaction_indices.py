@@ -75,15 +75,15 @@ def shapley_interaction(game: CooperativeGame) -> PairEstimate:
     return _estimate(game, shapley - pairs.sum(0) / 2, pairs, shapley)
 
 
-def dividends_of(paid: Float[Tensor, "coalitions outputs"]) -> Float[Tensor, "coalitions outputs"]:
+def dividends_of(payoffs: Float[Tensor, "coalitions outputs"]) -> Float[Tensor, "coalitions outputs"]:
     r"""Harsanyi dividends, what a coalition has beyond all smaller ones: $m(S) = f(S) - \sum_{T \subset S} m(T)$.
 
     Args:
-        paid: The payoff of every coalition, in the order of `all_coalitions`.
+        payoffs: The payoff of every coalition, in the order of `all_coalitions`.
     """
-    dividends = paid.clone()
-    for player in range(len(paid).bit_length() - 1):
-        without, joined = dividends.view(-1, 2, 2**player, paid.shape[1]).unbind(1)
+    dividends = payoffs.clone()
+    for player in range(len(payoffs).bit_length() - 1):
+        without, joined = dividends.view(-1, 2, 2**player, payoffs.shape[1]).unbind(1)
         joined -= without
     return dividends
 

@@ -42,9 +42,9 @@ def permutation_shapley(game: CooperativeGame, *, budget: int, seed: int = 0) ->
     pairs = 1 if n == 1 else (budget - 2) // (2 * (n - 1))
     orders = permutations(n, pairs, torch.Generator().manual_seed(seed))
     orders = torch.stack([orders, orders.flip(1)], 1).flatten(0, 1)
-    paid = game.values(_joining(orders).flatten(0, 1)).unflatten(0, (2 * pairs, n + 1))
-    contributions = torch.zeros_like(paid[:, 1:])
-    contributions.scatter_(1, orders[:, :, None].expand_as(contributions), paid.diff(dim=1))
+    payoffs = game.values(_joining(orders).flatten(0, 1)).unflatten(0, (2 * pairs, n + 1))
+    contributions = torch.zeros_like(payoffs[:, 1:])
+    contributions.scatter_(1, orders[:, :, None].expand_as(contributions), payoffs.diff(dim=1))
     by_pair = contributions.unflatten(0, (pairs, 2)).mean(1)
     return Estimate(
         values=by_pair.mean(0),

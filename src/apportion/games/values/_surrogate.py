@@ -67,12 +67,12 @@ def sparse_surrogate(
             "absent in a part of them; give 32 or more."
         )
     units = torch.as_tensor(scale, dtype=torch.float64)
-    paid = game.values(drawn) / units
-    weights, intercept = _lasso(drawn, paid, alpha)
-    predicted = torch.empty_like(paid)
+    payoffs = game.values(drawn) / units
+    weights, intercept = _lasso(drawn, payoffs, alpha)
+    predicted = torch.empty_like(payoffs)
     for fold in range(FOLDS):
         inside, outside = held_out != fold, held_out == fold
-        slope, constant = _lasso(drawn[inside], paid[inside], alpha)
+        slope, constant = _lasso(drawn[inside], payoffs[inside], alpha)
         predicted[outside] = drawn[outside].double() @ slope + constant
     return Surrogate(
         values=weights * units,
@@ -81,27 +81,27 @@ def sparse_surrogate(
         full=game.full,
         evaluations=game.evaluations,
         intercept=intercept * units,
-        agreement=rank_correlation(predicted, paid),
+        agreement=rank_correlation(predicted, payoffs),
     )
 
 
 def _lasso(
-    drawn: Bool[Tensor, "ablations players"], paid: Float[Tensor, "ablations outputs"], alpha: float
+    drawn: Bool[Tensor, "ablations players"], payoffs: Float[Tensor, "ablations outputs"], alpha: float
 ) -> tuple[Float[Tensor, "players outputs"], Float[Tensor, " outputs"]]:
     """Weights and intercept for players that are 0 or 1."""
     lasso = _sklearn_lasso()
     present = drawn.double()
     mean, spread = present.mean(0), present.std(0, correction=0)
     scaled = ((present - mean) / spread).numpy()
-    weights = torch.zeros(drawn.shape[1], paid.shape[1], dtype=torch.float64)
-    for output, observed in enumerate(paid.T):
+    weights = torch.zeros(drawn.shape[1], payoffs.shape[1], dtype=torch.float64)
+    for output, observed in enumerate(payoffs.T):
         if not bool(torch.isfinite(observed).all()):
             weights[:, output] = torch.nan  # which an estimate refuses
         # LASSO stops by the payoff's variance, and warns where there is none.
         elif bool((observed != observed[0]).any()):
             fit = lasso(alpha=alpha, max_iter=10_000, tol=1e-7).fit(scaled, observed.numpy())
             weights[:, output] = torch.from_numpy(fit.coef_) / spread
-    return weights, paid.mean(0) - mean @ weights
+    return weights, payoffs.mean(0) - mean @ weights
 
 
 def _sklearn_lasso() -> Any:

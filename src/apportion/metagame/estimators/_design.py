@@ -45,7 +45,7 @@ class Design:
 
         Args:
             solution: What each row counts for each value.
-            residuals: What was not foreseen of what the rows are paid, by a forecast that did not know them.
+            residuals: What a forecast that did not know the rows misses of their payoffs.
         """
         variance = torch.zeros(len(solution), residuals.shape[1], dtype=torch.float64)
         for size in self.sizes.unique():

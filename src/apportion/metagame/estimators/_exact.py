@@ -70,7 +70,7 @@ def _dividends(
     coalitions = all_coalitions(game.players)
     if None in game.player_of:
         dividends = game.values(coalitions)
-    else:  # nobody is paid by the empty coalition, which some models cannot read
+    else:  # nothing is known of the empty coalition, which some models cannot read
         dividends = torch.cat([torch.zeros(1, game.targets, dtype=torch.float64), game.values(coalitions[1:])])
     for player in range(game.players):
         without, joined = dividends.view(-1, 2, 2**player, game.targets).unbind(1)

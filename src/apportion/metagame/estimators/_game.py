@@ -1,4 +1,4 @@
-"""A metagame: players are features, and a coalition is paid the attributions of those that are present."""
+"""A metagame: players are features, and the payoff of a coalition are the attributions with its features present."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from apportion.games import CoalitionCache, CooperativeGame
 
 
 class MetaGame:
-    r"""One game for each target, all of them paid by the same coalitions.
+    r"""One game for each target, all of them evaluated on the same coalitions.
 
-    In the game of a target i that plays, i is always present and the other n − 1 players join it: a coalition S is paid
-    $\varphi_i(S \cup i)$. One evaluation of a coalition T thus serves the games of all targets in T at once, with
+    In the game of a target i that plays, i is always present and the other n − 1 players join it: the payoff of a
+    coalition S is $\varphi_i(S \cup i)$. One evaluation of a coalition T thus serves the games of all targets in T at once, with
     S = T∖i. In the game of a target that does not play, all n players join.
 
     Args:
@@ -77,14 +77,14 @@ class MetaGame:
             NonFiniteRelevance: A present target's attribution is NaN or infinite.
         """
         present = self.present(coalitions)
-        paid = torch.where(present, self.game.values(coalitions), 0.0)
-        if not bool(torch.isfinite(paid).all()):
-            wrong = int((~torch.isfinite(paid)).any(1).sum())
+        payoffs = torch.where(present, self.game.values(coalitions), 0.0)
+        if not bool(torch.isfinite(payoffs).all()):
+            wrong = int((~torch.isfinite(payoffs)).any(1).sum())
             raise NonFiniteRelevance(
-                f"the attributions of {wrong} of {len(paid)} coalitions are NaN or infinite; choose a masker, a method "
-                "or a target that is finite whatever is absent."
+                f"the attributions of {wrong} of {len(payoffs)} coalitions are NaN or infinite; choose a masker, a "
+                "method or a target that is finite whatever is absent."
             )
-        return paid
+        return payoffs
 
     @cached_property
     def first_order(self) -> Float[Tensor, " targets"]:

@@ -64,12 +64,12 @@ def from_orders(
     # From one player to all: two rows of coalitions for each pair, of which `values` evaluates only what is new.
     both = torch.stack([orders, orders.flip(1)], 1)
     coalitions = both.argsort(2)[:, :, None, :] < torch.arange(1, n + 1)[:, None]
-    paid = game.values(coalitions.flatten(0, 2)).unflatten(0, (len(orders), 2, n))
+    payoffs = game.values(coalitions.flatten(0, 2)).unflatten(0, (len(orders), 2, n))
     nobody = torch.zeros(1, game.targets, dtype=torch.float64)
     if not bool(plays.all()):
         nobody = game.values(torch.zeros(1, n, dtype=torch.bool))
     mean, squares = torch.zeros_like(equal), torch.zeros_like(equal)
-    for count, (pair, joined) in enumerate(zip(both, paid, strict=True), 1):
+    for count, (pair, joined) in enumerate(zip(both, payoffs, strict=True), 1):
         found = torch.zeros_like(equal)
         for order, steps in zip(pair, joined, strict=True):
             added = torch.cat([nobody, steps]).diff(dim=0) - equal[order]

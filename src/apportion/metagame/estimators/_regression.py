@@ -52,13 +52,13 @@ def regression(game: MetaGame, *, budget: int, seed: int = 0) -> MetaEstimate:
 
 def _fitted(
     design: Design,
-    paid: Float[Tensor, "rows outputs"],
+    payoffs: Float[Tensor, "rows outputs"],
     empty: Float[Tensor, " outputs"],
     full: Float[Tensor, " outputs"],
 ) -> Divided:
     """The best values, which sum to `full` less `empty`, and their standard errors."""
     m, total = len(design.others), full - empty
-    observed = paid - empty - design.sizes[:, None] * total / m
+    observed = payoffs - empty - design.sizes[:, None] * total / m
     coefficients = design.solution @ observed
     deviations = coefficients[:m]
     residuals = (observed - design.regressors @ coefficients) / (1 - design.leverages).clamp_min(1e-6)

@@ -1,4 +1,4 @@
-"""Shared coalitions: drawn once, and what they are paid divided for every target."""
+"""Shared coalitions: drawn once, and their payoffs divided for every target."""
 
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ def from_shared(game: MetaGame, *, budget: int, seed: int, divide: Divide) -> Me
         game: Its players, targets and payoff.
         budget: How many coalitions may be evaluated.
         seed: Of the random coalitions.
-        divide: From a player's design, what its rows are paid, what nobody but the player is and what all are, to the
+        divide: From a player's design, the payoffs of its rows, of the player alone and of all, to the
             values of the others for all targets that are this player, and their standard errors.
 
     Raises:
         ApportionError: The coalitions drawn do not tell all players apart; nothing has been evaluated.
     """
     draws, designs = _designs(game, budget, seed)
-    paid = game.values(draws.coalitions)
+    payoffs = game.values(draws.coalitions)
     values = torch.zeros(game.players, game.targets, dtype=torch.float64)
     errors: Tensor | None = torch.zeros_like(values)
     for player, mine in progress(designs.items(), "dividing", show=game.game.progress, total=len(designs)):
         targets = [target for target, one in enumerate(game.player_of) if one == player]
         places = (mine.others[:, None], torch.tensor(targets))
-        found, error = divide(mine, paid[mine.rows][:, targets], game.main_effect[targets], game.first_order[targets])
+        found, error = divide(
+            mine, payoffs[mine.rows][:, targets], game.main_effect[targets], game.first_order[targets]
+        )
         values[places] = found
         errors = None if errors is None or error is None else errors.index_put(places, error)
     return estimate_of(game, values, errors)

@@ -53,7 +53,7 @@ def tree_proxy(game: MetaGame, *, budget: int, seed: int = 0) -> MetaEstimate:
 def _of_trees(
     seed: int,
     design: Design,
-    paid: Float[Tensor, "rows outputs"],
+    payoffs: Float[Tensor, "rows outputs"],
     empty: Float[Tensor, " outputs"],
     full: Float[Tensor, " outputs"],
 ) -> Divided:
@@ -61,7 +61,7 @@ def _of_trees(
     ends = torch.tensor([[False], [True]]).expand(2, others)
     coalitions = torch.cat([design.present, ends])
     # About what the target has alone, so that all that trees predict is moved by the others.
-    payoffs = torch.cat([paid, empty[None], full[None]]) - empty
+    payoffs = torch.cat([payoffs, empty[None], full[None]]) - empty
     trees = boosted(coalitions, payoffs, seed)
     left = payoffs - trees.predict(coalitions)
     reuse = _sample_reuse(design)
@@ -71,7 +71,7 @@ def _of_trees(
     for fold in range(FOLDS):
         known = torch.cat([part != fold, torch.ones(2, dtype=torch.bool)])
         foreseen = boosted(coalitions[known], payoffs[known], seed).predict(design.present[part == fold])
-        unforeseen[part == fold] = paid[part == fold] - empty - foreseen
+        unforeseen[part == fold] = payoffs[part == fold] - empty - foreseen
     return values + (full - empty - values.sum(0)) / others, design.standard_errors(reuse, unforeseen)
 
 

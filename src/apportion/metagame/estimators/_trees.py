@@ -56,21 +56,21 @@ class Leaves:
 
 def boosted(
     coalitions: Bool[Tensor, "coalitions players"],
-    paid: Float[Tensor, "coalitions outputs"],
+    payoffs: Float[Tensor, "coalitions outputs"],
     seed: int,
 ) -> Leaves:
-    """The leaves of gradient-boosted trees that predict what coalitions are paid; all outputs share the trees.
+    """The leaves of gradient-boosted trees that predict the payoffs of coalitions; all outputs share the trees.
 
     Raises:
         ApportionError: scikit-learn is not installed.
     """
     grow, unchecked = sklearn_tree()
     random = np.random.RandomState(seed % 2**32)
-    features, left = coalitions.numpy().astype(np.float32), paid.clone()
-    per_tree = max(2, round(DRAWN_FOR_A_TREE * len(paid)))
+    features, left = coalitions.numpy().astype(np.float32), payoffs.clone()
+    per_tree = max(2, round(DRAWN_FOR_A_TREE * len(payoffs)))
     found = []
     for _ in range(TREES):
-        drawn = random.permutation(len(paid))[:per_tree]
+        drawn = random.permutation(len(payoffs))[:per_tree]
         tree = grow(max_depth=DEPTH, min_samples_leaf=FEWEST_IN_A_LEAF, random_state=random)
         with unchecked(skip_parameter_validation=True):  # which would take longer than a small tree's fit
             tree.fit(features[drawn], left[drawn].numpy(), check_input=False)

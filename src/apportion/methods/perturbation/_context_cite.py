@@ -23,7 +23,7 @@ from apportion.games import (
 )
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
-from apportion.methods.perturbation._played import shares_of
+from apportion.methods.perturbation._games import shares_of
 from apportion.targets import AnyTarget
 from apportion.task import AttributionTask
 

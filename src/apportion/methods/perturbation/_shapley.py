@@ -22,7 +22,7 @@ from apportion.games import (
 from apportion.games.values import MOST_PLAYERS_EXACT
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
-from apportion.methods.perturbation._played import game_of, shares_of
+from apportion.methods.perturbation._games import game_of, shares_of
 from apportion.task import AttributionTask
 
 Estimator = Literal["auto", "exact", "permutation", "kernel", "leverage"]
