@@ -39,9 +39,10 @@ class Engine:
 
     def __init__(self, model: nn.Module, processor: Any = None, *, pooling: Pooling | None = None) -> None:
         usable_modules(model)
-        self.model, self.processor = model, processor
+        self.model = model
+        self.processor = processor
         #: The model as a whole; a pair of two texts or two images runs another head, see `head_of`.
-        self.head = Head(model, kind_of_model(model), processor)
+        self.head: Head = Head(model, kind_of_model(model), processor)
         self._pooling: Pooling | None = pooling
         self._pair_heads: dict[str, Head] = {}
         self._check_vocabulary()

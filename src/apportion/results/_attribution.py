@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -55,7 +55,7 @@ class Attribution(OfTargets, Shown, Saved):
         pictures: The images that some of the features are parts of; `Feature.image` tells which.
     """
 
-    by_target = ("scores", "ledger", "position_scores", "standard_errors")
+    by_target: ClassVar[tuple[str, ...]] = ("scores", "ledger", "position_scores", "standard_errors")
     axes = 1
 
     scores: Float[Tensor, "*targets feature"]

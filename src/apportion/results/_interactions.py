@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -64,7 +64,7 @@ class Interactions(OfTargets, Shown, Saved):
         Baniecki, Biecek and Fumagalli 2026, arXiv 2605.06295.
     """
 
-    by_target = ("values", "main_effect", "first_order", "standard_errors", "third")
+    by_target: ClassVar[tuple[str, ...]] = ("values", "main_effect", "first_order", "standard_errors", "third")
     axes = 2
 
     values: Float[Tensor, "*targets source feature"]
