@@ -96,3 +96,4 @@ from .targets import Similarity as Similarity
 from .targets import Span as Span
 from .targets import Target as Target
 from .task import AttributionTask as AttributionTask
+from .task import Variant as Variant

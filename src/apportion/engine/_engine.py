@@ -18,7 +18,7 @@ from apportion.models import DualEncoder, Head, Pooling, kind_of_model, pair_enc
 from apportion.models.inputs import AnyRegions, Prompt, parsed_prompts, recognised, tokenizer_of
 from apportion.relevance import token_embedding, usable_modules
 from apportion.results import Attribution, Cost, Explained
-from apportion.targets import AnyTarget, Similarity, Unit, as_targets
+from apportion.targets import AnyTarget, Contrast, Similarity, TargetsLike, Unit, as_targets
 from apportion.task import AttributionTask
 
 
@@ -86,7 +86,7 @@ class Engine:
         return prompts[0]
 
     def targets(
-        self, prompt: Any, target: Any, contrast: Any, unit: Unit, position: int | str | None
+        self, prompt: Any, target: TargetsLike, contrast: Contrast, unit: Unit, position: int | str | None
     ) -> list[AnyTarget]:
         """What `explain`'s arguments ask for; of a model that compares pairs, their similarity."""
         plain = target is None and contrast is None and unit == "logit" and position is None

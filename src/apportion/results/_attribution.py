@@ -116,7 +116,7 @@ class Attribution(OfTargets, Shown, Saved):
         """The same shares summed over the tokens of each paragraph; template tokens stay by themselves."""
         return self.grouped("paragraphs")
 
-    def spans(self, spans: Mapping[str, str | Sequence[int]] | Sequence[str]) -> Attribution:
+    def spans(self, spans: Mapping[str, str | Sequence[int]] | list[str] | tuple[str, ...]) -> Attribution:
         """The same shares summed over spans of the prompt; every feature outside keeps its own share.
 
         Args:

@@ -28,6 +28,7 @@ from apportion.results._shapiq import as_interaction_values
 if TYPE_CHECKING:
     import matplotlib.figure
     import pandas
+    import shapiq
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -253,7 +254,7 @@ class Interactions(OfTargets, Shown, Saved):
             ]
         return pandas_module().DataFrame(rows)
 
-    def to_shapiq(self) -> Any:
+    def to_shapiq(self) -> shapiq.InteractionValues:
         """The symmetric part as shapiq's `InteractionValues`: diagonal and, for each pair, the sum of both directions.
 
         Raises:
