@@ -371,7 +371,7 @@ def of_concepts(found: Any) -> Numbers:
         "layers": list(found.layers),
         "maps": listed(found.maps),
         "logits": listed(found.logits),
-        "played": listed(played.played),
+        "played": listed(played.coalition_mean),
         "effects": listed(played.values),
     }
 

@@ -43,11 +43,11 @@ def enumerated(logits: np.ndarray, always: float) -> tuple[np.ndarray, np.ndarra
     always = always * math.exp(-logits.max())
     masks = np.array(list(itertools.product((False, True), repeat=count)))
     size, mass = masks.sum(1), masks @ e + always
-    played, values = np.zeros(count), np.zeros((count, count))
+    coalition_mean, values = np.zeros(count), np.zeros((count, count))
     for c in range(count):
         without = ~masks[:, c]
         weights = np.array([1 / (count * math.comb(count - 1, s)) for s in size[without]])
-        played[c] = (weights * e[c] / (mass[without] + e[c])).sum()
+        coalition_mean[c] = (weights * e[c] / (mass[without] + e[c])).sum()
         values[c, c] = e[c] / (e[c] + always)
         for k in range(count):
             if k != c:
@@ -55,12 +55,12 @@ def enumerated(logits: np.ndarray, always: float) -> tuple[np.ndarray, np.ndarra
                 weights = np.array([1 / ((count - 1) * math.comb(count - 2, s)) for s in size[both]])
                 moved = e[c] / (mass[both] + e[c] + e[k]) - e[c] / (mass[both] + e[c])
                 values[k, c] = (weights * moved).sum()
-    return played, values
+    return coalition_mean, values
 
 
 def exactness(draws: int = 10) -> str:
     """The largest error over random dot products of 12 concepts, by their range and the padding's mass."""
-    lines = ["| range of the dot products | padding's mass | played maps | pairs |", "|---:|---:|---:|---:|"]
+    lines = ["| range of the dot products | padding's mass | coalition means | pairs |", "|---:|---:|---:|---:|"]
     random = np.random.default_rng(0)
     for reach, always in itertools.product((1, 3, 10, 50), (0.0, 1.0)):
         worst = [0.0, 0.0]
@@ -71,7 +71,7 @@ def exactness(draws: int = 10) -> str:
             found = concept_game(torch.from_numpy(drawn)[None, :, None], mass)
             assert found.values is not None
             for k, (mine, true) in enumerate(
-                zip((found.played[:, 0], found.values[..., 0]), enumerated(drawn, always), strict=True)
+                zip((found.coalition_mean[:, 0], found.values[..., 0]), enumerated(drawn, always), strict=True)
             ):
                 worst[k] = max(worst[k], float(np.abs(mine.numpy() - true).max()))
         lines.append(f"| {reach} | {always:g} | {worst[0]:.0e} | {worst[1]:.0e} |")
@@ -138,7 +138,7 @@ def regions_of(picture: Picture, words: Sequence[str]) -> Tensor:
 def ways(maps: ConceptMaps, padding: Sequence[str]) -> dict[str, Tensor]:
     """The maps of those that play, made in several ways."""
     players = [k for k, name in enumerate(maps.concepts) if name not in padding]
-    made = {"softmax": maps.maps[players], "played": maps.played(padding=padding)}
+    made = {"softmax": maps.maps[players], "played": maps.coalition_mean(padding=padding)}
     if padding:
         return {f"{name}, with padding": each for name, each in made.items()}
     ground = torch.zeros_like(maps.maps)

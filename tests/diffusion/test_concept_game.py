@@ -36,15 +36,15 @@ def _enumerated(logits: Tensor, always: float = 0.0) -> tuple[Tensor, Tensor]:
         found = [(size, group) for size in sizes for group in itertools.combinations(players, size)]
         return [(1 / (weigh * math.comb(weigh - 1, size)), group) for size, group in found]
 
-    played, values = torch.zeros(count, dtype=torch.float64), torch.zeros(count, count, dtype=torch.float64)
+    coalition_mean, values = torch.zeros(count, dtype=torch.float64), torch.zeros(count, count, dtype=torch.float64)
     for c in range(count):
         others = [k for k in range(count) if k != c]
-        played[c] = sum(weight * of(c, group) for weight, group in coalitions(others, count))
+        coalition_mean[c] = sum(weight * of(c, group) for weight, group in coalitions(others, count))
         values[c, c] = of(c, ())
         for k in others:
             rest = [j for j in others if j != k]
             values[k, c] = sum(w * (of(c, (*group, k)) - of(c, group)) for w, group in coalitions(rest, count - 1))
-    return played, values
+    return coalition_mean, values
 
 
 def _logits(count: int, spread: float, seed: int = 0) -> Tensor:
@@ -59,8 +59,8 @@ def test_both_orders_equal_enumeration_of_all_coalitions(count: int, spread: flo
     logits = _logits(count, spread)
     mass = torch.full((1, 1), math.log(always)) if always else None
     found = concept_game(logits[None, :, None], mass)
-    played, values = _enumerated(logits, always)
-    assert_close(found.played[:, 0], played, rtol=0, atol=2e-8)
+    coalition_mean, values = _enumerated(logits, always)
+    assert_close(found.coalition_mean[:, 0], coalition_mean, rtol=0, atol=2e-8)
     assert_close(found.values[..., 0], values, rtol=0, atol=2e-8)
 
 
@@ -68,7 +68,7 @@ def test_twelve_concepts_in_two_layers_equal_the_mean_of_enumerations() -> None:
     logits = torch.stack([_logits(12, 6, seed=1), _logits(12, 2, seed=2)])
     found = concept_game(logits[..., None])
     each = [_enumerated(layer) for layer in logits]
-    assert_close(found.played[:, 0], (each[0][0] + each[1][0]) / 2, rtol=0, atol=1e-8)
+    assert_close(found.coalition_mean[:, 0], (each[0][0] + each[1][0]) / 2, rtol=0, atol=1e-8)
     assert_close(found.values[..., 0], (each[0][1] + each[1][1]) / 2, rtol=0, atol=1e-8)
 
 
@@ -79,7 +79,7 @@ def test_two_hundred_concepts_keep_efficiency_and_few_nodes_in_p_are_enough(monk
     assert len(_concept_game._chances(200)[0]) < 40
     nodes, weights = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(100))
     monkeypatch.setattr(_concept_game, "_chances", lambda concepts: ((nodes + 1) / 2, weights / 2))
-    assert_close(concept_game(logits, pairs=False).played, found.played, rtol=0, atol=1e-9)
+    assert_close(concept_game(logits, pairs=False).coalition_mean, found.coalition_mean, rtol=0, atol=1e-9)
 
 
 def test_chunks_of_patches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,23 +88,23 @@ def test_chunks_of_patches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     whole = concept_game(logits, always)
     monkeypatch.setattr(_concept_game, "CELLS", 5 * 44 * 3 * 2)
     parts = concept_game(logits, always)
-    assert_close(parts.played, whole.played, rtol=0, atol=1e-12)
+    assert_close(parts.coalition_mean, whole.coalition_mean, rtol=0, atol=1e-12)
     assert_close(parts.values, whole.values, rtol=0, atol=1e-12)
     alone = concept_game(logits, always, pairs=False)
     assert alone.values is None
-    assert_close(alone.played, whole.played, rtol=0, atol=1e-12)
+    assert_close(alone.coalition_mean, whole.coalition_mean, rtol=0, atol=1e-12)
 
 
 def test_equal_concepts_share_alike_and_a_hopeless_one_takes_nothing() -> None:
     found = concept_game(torch.zeros(1, 4, 1, dtype=torch.float64))
     harmonic = sum(1 / size for size in range(1, 5)) / 4
-    assert_close(found.played[:, 0], torch.full((4,), harmonic, dtype=torch.float64), rtol=0, atol=1e-8)
+    assert_close(found.coalition_mean[:, 0], torch.full((4,), harmonic, dtype=torch.float64), rtol=0, atol=1e-8)
     assert_close(found.values[..., 0], torch.full((4, 4), -0.25).fill_diagonal_(1).double(), rtol=0, atol=1e-8)
     hopeless = concept_game(torch.tensor([[[0.0], [0.5], [-3000.0]]], dtype=torch.float64))
     assert_close(hopeless.values[2, :2, 0], torch.zeros(2, dtype=torch.float64), rtol=0, atol=1e-8)
     # It has the patch where it is alone, and otherwise nothing.
     assert_close(hopeless.values[:2, 2, 0], torch.full((2,), -0.5, dtype=torch.float64), rtol=0, atol=1e-8)
-    assert_close(hopeless.played[2, 0].item(), 1 / 3, rtol=0, atol=1e-8)
+    assert_close(hopeless.coalition_mean[2, 0].item(), 1 / 3, rtol=0, atol=1e-8)
 
 
 def _maps(layers: int = 2, seed: int = 5) -> ConceptMaps:
@@ -120,9 +120,9 @@ def test_the_maps_are_divided_among_the_concepts() -> None:
     assert_close(found.main_effect, torch.ones(4, 2, 3, dtype=torch.float64))
     off = ~torch.eye(4, dtype=torch.bool)
     assert (found.values[off] < 0).all()
-    assert (found.played > found.maps).all()
-    assert (found.played >= 0.25).all()
-    assert_close(maps.played(), found.played)
+    assert (found.coalition_mean > found.maps).all()
+    assert (found.coalition_mean >= 0.25).all()
+    assert_close(maps.coalition_mean(), found.coalition_mean)
 
 
 def test_padding_is_always_there_and_does_not_play() -> None:
@@ -135,14 +135,14 @@ def test_padding_is_always_there_and_does_not_play() -> None:
     assert_close(found.main_effect, (e[:, :2] / (e[:, :2] + mass)).mean(0))
     taken = (e[:, 0] / (e[:, 0] + e[:, 1] + mass[:, 0]) - e[:, 0] / (e[:, 0] + mass[:, 0])).mean(0)
     assert_close(found.values[1, 0], taken, rtol=0, atol=1e-8)
-    assert_close(maps.played(padding=["lamp", "sky"]), found.played)
-    assert_close(maps.interactions(padding=["cat", "sofa", "lamp"]).played, maps.maps[3:], rtol=0, atol=1e-8)
+    assert_close(maps.coalition_mean(padding=["lamp", "sky"]), found.coalition_mean)
+    assert_close(maps.interactions(padding=["cat", "sofa", "lamp"]).coalition_mean, maps.maps[3:], rtol=0, atol=1e-8)
 
 
 def test_within_a_layer_the_played_maps_rank_concepts_as_the_softmax_does() -> None:
     maps = _maps(layers=1)
-    assert torch.equal(maps.played().argsort(0), maps.maps.argsort(0))
-    assert torch.equal(maps.played(padding=["sky"]).argsort(0), maps.maps[:3].argsort(0))
+    assert torch.equal(maps.coalition_mean().argsort(0), maps.maps.argsort(0))
+    assert torch.equal(maps.coalition_mean(padding=["sky"]).argsort(0), maps.maps[:3].argsort(0))
 
 
 def test_readers_name_the_source_and_the_target() -> None:
@@ -194,7 +194,7 @@ def test_saving_and_loading_gives_the_same(tmp_path: Path) -> None:
     found = _maps().interactions(padding=["sky"])
     loaded = ConceptInteractions.load(found.save(tmp_path / "found.safetensors"))
     assert (loaded.concepts, loaded.padding) == (found.concepts, found.padding)
-    for name in ("maps", "played", "values"):
+    for name in ("maps", "coalition_mean", "values"):
         assert torch.equal(getattr(loaded, name), getattr(found, name))
     with pytest.raises(ApportionError, match="there is no file"):
         ConceptInteractions.load(tmp_path / "lost.safetensors")
@@ -215,7 +215,7 @@ def test_what_makes_no_game_is_refused() -> None:
         maps.interactions(padding=NAMES)
     maps.by_layer[0, 1, 0, 0] = -math.inf
     with pytest.raises(ApportionError, match="of sofa are not finite"):
-        maps.played()
+        maps.coalition_mean()
 
 
 @pytest.mark.parametrize("with_picture", [False, True])
@@ -224,7 +224,7 @@ def test_the_figure_shows_maps_before_and_after_and_the_strongest_takings(with_p
     found = _maps().interactions()
     drawn = found.plot(torch.rand(8, 12, 3) if with_picture else None)
     titles = [axis.get_title() for axis in drawn.axes]
-    assert [f"{name}: map" in titles and f"{name}: played" in titles for name in NAMES] == [True] * 4
+    assert [f"{name}: map" in titles and f"{name}: coalition mean" in titles for name in NAMES] == [True] * 4
     assert sum("takes" in title for title in titles) == 6
     assert ("picture" in titles) == with_picture
     some = [axis.get_title() for axis in found.plot(concepts=["sofa"]).axes]

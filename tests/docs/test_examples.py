@@ -16,9 +16,12 @@ import apportion as ap
 from apportion import cli
 from apportion.evaluation import MEASURES
 from apportion.methods import METHODS
+from apportion.relevance import _treatment
 from tests.docs import workplace
 from tests.docs.pages import PAGES, Block, blocks, name_of, tokens
 
+#: By operation, and by option and name.
+RULES = (_treatment._REGISTERED, _treatment._NAMED)
 RUN = ("python", "sh")
 #: Fences that hold data or another program's settings.
 READ = ("json", "text", "toml")
@@ -70,8 +73,8 @@ def shorten(monkeypatch) -> None:
 
 @contextmanager
 def as_at_the_start() -> Iterator[None]:
-    """Registries have the library's own methods and measures, as in a new process; then again what they had."""
-    before = [(registry, dict(registry)) for registry in (METHODS, MEASURES)]
+    """Registries have the library's own methods, measures and rules, as in a new process; then again what they had."""
+    before = [(registry, dict(registry)) for registry in (METHODS, MEASURES, *RULES)]
     for registry, known in before:
         own = {name: entry for name, entry in known.items() if entry.__module__.startswith("apportion.")}
         refill(registry, own)

@@ -244,8 +244,8 @@ def test_a_line_is_an_item(tmp_path):
 
 
 def test_the_lines_in_the_documentation_are_items(tmp_path):
-    page = (Path(__file__).parents[2] / "docs" / "evaluation-data.md").read_text()
-    block = page.split("```json\n")[1].split("```")[0]
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    block = next(block for block in page.split("```json\n") if block.startswith('{"prompt"')).split("```")[0]
     found = items(written(tmp_path, "items.jsonl", block))
     assert [item.prompt[a:b] for item in found for a, b in item.truth] == ["keys", "France"]
     assert [item.id for item in found] == ["items.jsonl:1", "capital", "answer"]

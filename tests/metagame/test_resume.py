@@ -78,7 +78,7 @@ def test_what_was_evaluated_before_an_interruption_is_there(tmp_path: Path, monk
         return payoff(coalitions)
 
     with pytest.raises(KeyboardInterrupt):
-        CooperativeGame(6, breaking, kept=CoalitionCache(path, "q")).values(all_coalitions(6))
+        CooperativeGame(6, breaking, cache=CoalitionCache(path, "q")).values(all_coalitions(6))
     assert len(load_file(path)["coalitions"]) == 24  # 8 and then 16; the next would have been 32
     rest = 0
 
@@ -87,7 +87,7 @@ def test_what_was_evaluated_before_an_interruption_is_there(tmp_path: Path, monk
         rest += len(coalitions)
         return payoff(coalitions)
 
-    game = CooperativeGame(6, counted, kept=CoalitionCache(path, "q"))
+    game = CooperativeGame(6, counted, cache=CoalitionCache(path, "q"))
     assert torch.equal(game.values(all_coalitions(6)), payoff(all_coalitions(6)))
     assert rest == 40
     assert game.evaluations == 64

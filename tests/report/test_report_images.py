@@ -21,7 +21,7 @@ from apportion.report.kit._image_panel import largest_on
 from apportion.report.kit._image_terminal import half_blocks
 from apportion.report.kit._image_views import coarsest, image_views_of, text_members
 from apportion.report.kit._paint import ADDS, TAKES, data_uri, heat, photograph, png
-from apportion.report.kit._reading import readings
+from apportion.report.kit._target_shares import target_shares
 from apportion.results._comparison import Comparison
 from tests.report.conftest import attribution_of, features_of
 
@@ -200,13 +200,13 @@ def test_the_scale_of_many_regions_ends_below_the_few_largest_and_says_so():
     scores[7], scores[8] = 100.0, -50.0
     many = attribution_of(scores, features, pictures=(picture,))
     image_views = image_views_of(many.features, many.pictures)
-    assert largest_on(image_views, readings(many)) == 1.0
+    assert largest_on(image_views, target_shares(many)) == 1.0
     text = html_page(many)
     assert content_of(text)["maps"][0]["largest"] == 1.0
     assert "≥ +1.000" in text
     assert "≤ −1.000" in text
     few = attribution_of(scores[:900], features[:900], pictures=(grid_of(30, 30, side=1)[0],))
-    assert largest_on(image_views_of(few.features, few.pictures), readings(few)) == 100.0
+    assert largest_on(image_views_of(few.features, few.pictures), target_shares(few)) == 100.0
     assert "≥" not in repr(few)
     assert "≥ +" not in html_page(few)
 
@@ -238,5 +238,5 @@ def test_the_terminal_names_few_patches_and_draws_the_rest(seen):
     many = attribution_of(torch.rand(3000), features, pictures=(picture,))
     assert repr(many).count("patch ") == 6
     (image_view,) = image_views_of(many.features, many.pictures)
-    blocks = half_blocks(image_view, readings(many)[0], 1.0)
+    blocks = half_blocks(image_view, target_shares(many)[0], 1.0)
     assert max(map(len, blocks.plain.split("\n"))) == 40

@@ -8,7 +8,7 @@ from apportion.report.kit._accounts import accounts_of
 from apportion.report.kit._blocks import blocks_of
 from apportion.report.kit._labels import short, visible
 from apportion.report.kit._numbers import exact, percent, signed
-from apportion.report.kit._reading import readings
+from apportion.report.kit._target_shares import target_shares
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_lines_of_few_layers_stay():
 
 
 def test_shares_are_of_the_total_only_where_a_ledger_vouches_for_it(short):
-    with_ledger = readings(short)[0]
+    with_ledger = target_shares(short)[0]
     assert with_ledger.share(with_ledger.accounts.total) == 1
-    without = readings(short.normalized("max"))[0]
+    without = target_shares(short.normalized("max"))[0]
     assert without.divided_name == "all sizes"
     assert sum(abs(without.share(score)) for score in without.scores) == pytest.approx(1)
 
 
 def test_all_targets_share_one_scale(several):
-    shown = readings(several)
+    shown = target_shares(several)
     assert {r.largest for r in shown} == {several.scores.abs().max().item()}
-    assert len(readings(several, at_most=3)) == 3
+    assert len(target_shares(several, at_most=3)) == 3

@@ -1,4 +1,4 @@
-"""Figures of concepts: each concept's map as it is and as played, and who takes which patches."""
+"""Figures of concepts: each concept's map as it is and in the mean over coalitions, and who takes which patches."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ OPACITY = 0.8
 def interactions_figure(
     found: ConceptInteractions, image: Any = None, *, concepts: Sequence[str] | None = None
 ) -> matplotlib.figure.Figure:
-    """A row of maps as they are, one of the same concepts' played maps, and the strongest takings from them.
+    """A row of maps as they are, one of the same concepts' coalition means, and the strongest takings from them.
 
-    Each of the three has colours of its own: played maps are no shares, and never near 0.
+    Each of the three has colours of its own: coalition means are no shares, and never near 0.
 
     Args:
         found: What is drawn.
@@ -46,7 +46,11 @@ def interactions_figure(
     return _rows(
         [
             ([found.maps[c] for c in places], [f"{name}: map" for name in labels], "map: part of the patch"),
-            ([found.played[c] for c in places], [f"{name}: played" for name in labels], "played: mean part"),
+            (
+                [found.coalition_mean[c] for c in places],
+                [f"{name}: coalition mean" for name in labels],
+                "coalition mean: mean part",
+            ),
             (taken, takings, "part taken"),
         ],
         image,

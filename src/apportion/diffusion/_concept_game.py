@@ -44,13 +44,13 @@ class ConceptGame:
     """Both orders of the game, averaged over layers.
 
     Args:
-        played: What a concept has in the mean over coalitions of the others: its Shapley value where an absent concept
-            has nothing.
+        coalition_mean: What a concept has in the mean over coalitions of the others: its Shapley value where an absent
+            concept has nothing.
         values: How far each source moves the softmax of each target, never above 0 between two of them; on the diagonal
             what a target has alone. None where pairs were not asked for.
     """
 
-    played: Float[Tensor, "concept patch"]
+    coalition_mean: Float[Tensor, "concept patch"]
     values: Float[Tensor, "source target patch"] | None
 
 
@@ -70,13 +70,13 @@ def concept_game(
     Args:
         logits: Dot products, finite.
         always: Logarithm of the mass C of concepts that are always present; None for none.
-        pairs: Whether to divide the softmax among pairs, or to give the played maps alone.
+        pairs: Whether to divide the softmax among pairs, or to give the coalition means alone.
         show: Whether to show a progress bar.
     """
     wide = logits.detach().double().cpu()
     layers, concepts, patches = wide.shape
     log_c = torch.full((layers, patches), -math.inf, dtype=torch.float64) if always is None else always.double().cpu()
-    played = torch.zeros(patches, concepts, dtype=torch.float64)
+    coalition_mean = torch.zeros(patches, concepts, dtype=torch.float64)
     values = torch.zeros(patches if pairs else 0, concepts, concepts, dtype=torch.float64)
     chances = _chances(concepts)
     for layer, kept in progress(list(zip(wide, log_c, strict=True)), "concepts", show=show):
@@ -87,15 +87,15 @@ def concept_game(
         for first in range(0, patches, size):
             part = slice(first, first + size)
             each, both = _at_nodes(x.T[part], c[part], places, chances, pairs=pairs)
-            played[part] += each
+            coalition_mean[part] += each
             if both is not None:
                 values[part] += both
     if not pairs:
-        return ConceptGame(played=played.T / layers, values=None)
+        return ConceptGame(coalition_mean=coalition_mean.T / layers, values=None)
     values = values.permute(1, 2, 0) / layers
     alone = torch.sigmoid(wide - log_c[:, None]).mean(0)
     values[range(concepts), range(concepts)] = alone
-    return ConceptGame(played=played.T / layers, values=values)
+    return ConceptGame(coalition_mean=coalition_mean.T / layers, values=values)
 
 
 def _chances(concepts: int) -> tuple[Tensor, Tensor]:
@@ -138,8 +138,8 @@ def _at_nodes(
     everybody = inverse.prod(1) * weights
     inverse.reciprocal_()
     without = inverse * everybody[:, None] * own[..., None]
-    played = without.sum((-2, -1))
+    coalition_mean = without.sum((-2, -1))
     if not pairs:
-        return played, None
+        return coalition_mean, None
     moved = inverse.mul_(gone[..., None]).neg_()
-    return played, moved.flatten(2) @ without.flatten(2).mT
+    return coalition_mean, moved.flatten(2) @ without.flatten(2).mT

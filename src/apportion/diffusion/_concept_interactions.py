@@ -36,8 +36,9 @@ class ConceptInteractions(Shown, Saved):
         concepts: Those that play.
         padding: Those that were always present.
         maps: The first order: the softmax over all concepts.
-        played: The mean of a concept's softmax over random coalitions of the others. These are no shares: without
-            padding a concept has the whole patch where no other is present, so each map is at least 1 / concepts.
+        coalition_mean: The mean of a concept's softmax over random coalitions of the others. These are no shares:
+            without padding a concept has the whole patch where no other is present, so each map is at least 1 /
+            concepts.
         values: What each source does to the map of each target, in parts of a patch; on the diagonal what the target
             has with no other present but the padding, which is 1 without any.
 
@@ -48,7 +49,7 @@ class ConceptInteractions(Shown, Saved):
     concepts: tuple[str, ...]
     padding: tuple[str, ...] = ()
     maps: Float[Tensor, "concept row col"]
-    played: Float[Tensor, "concept row col"]
+    coalition_mean: Float[Tensor, "concept row col"]
     values: Float[Tensor, "source target row col"]
 
     @property
@@ -137,7 +138,7 @@ class ConceptInteractions(Shown, Saved):
         return [(self.concepts[j], self.concepts[i], totals[j, i].item()) for j, i in pairs[:k]]
 
     def plot(self, image: Any = None, *, concepts: Sequence[str] | None = None) -> matplotlib.figure.Figure:
-        """A matplotlib figure: maps as they are, played maps, and the strongest takings; needs the extra `figures`.
+        """A matplotlib figure: maps as they are, coalition means, and the strongest takings; needs the extra `figures`.
 
         Args:
             image: The picture, (height, width, 3), to be shown beside the maps and in grey under them.
@@ -177,18 +178,18 @@ def concept_interactions(
         concepts=players,
         padding=tuple(padding),
         maps=by_layer.softmax(1).mean(0)[places].cpu(),
-        played=game.played.to(by_layer.dtype).unflatten(-1, grid),
+        coalition_mean=game.coalition_mean.to(by_layer.dtype).unflatten(-1, grid),
         values=game.values.to(by_layer.dtype).unflatten(-1, grid),
     )
 
 
-def played_maps(
+def coalition_means(
     concepts: tuple[str, ...], by_layer: Float[Tensor, "layer concept row col"], padding: Sequence[str]
 ) -> Float[Tensor, "player row col"]:
-    """The mean of each concept's softmax over random coalitions of the others; see `ConceptMaps.played`."""
+    """The mean of each concept's softmax over random coalitions of the others; see `ConceptMaps.coalition_mean`."""
     _, logits, always = _seated(concepts, by_layer, padding)
-    played = concept_game(logits, always, pairs=False, show=True).played
-    return played.to(by_layer.dtype).unflatten(-1, by_layer.shape[2:])
+    coalition_mean = concept_game(logits, always, pairs=False, show=True).coalition_mean
+    return coalition_mean.to(by_layer.dtype).unflatten(-1, by_layer.shape[2:])
 
 
 def place_of(name: str, concepts: tuple[str, ...]) -> int:

@@ -15,10 +15,10 @@ from torch.utils.hooks import RemovableHandle
 from apportion.core import ApportionError, Saved, Shown, pandas_module
 from apportion.diffusion._concept_interactions import (
     ConceptInteractions,
+    coalition_means,
     concept_interactions,
     picture_of_patches,
     place_of,
-    played_maps,
 )
 from apportion.diffusion._grid import patch_grid
 from apportion.models.inputs import grid_labels, region_features
@@ -92,7 +92,7 @@ class ConceptMaps(Shown, Saved):
         In the game at a patch the concepts but $c$ come and go, and only the denominator of the softmax changes, so
         no further pass is made. $\varphi_{k \to c}$ is the Shapley value of $k$ for the softmax of $c$, which is always
         there; with $\varphi_{c \to c}$, what it has alone, they sum to its map. The values take concepts² × patches
-        × 8 bytes; for the maps alone there is `played`.
+        × 8 bytes; for the maps alone there is `coalition_mean`.
 
         Args:
             padding: Concepts that are always present and play no part, such as words for nothing in the picture.
@@ -105,7 +105,7 @@ class ConceptMaps(Shown, Saved):
         """
         return concept_interactions(self.concepts, self.by_layer, padding)
 
-    def played(self, *, padding: Sequence[str] = ()) -> Float[Tensor, "player row col"]:
+    def coalition_mean(self, *, padding: Sequence[str] = ()) -> Float[Tensor, "player row col"]:
         """The maps of the game alone: the mean of each concept's softmax over random coalitions of the others.
 
         Args:
@@ -114,7 +114,7 @@ class ConceptMaps(Shown, Saved):
         Raises:
             ApportionError: As in `interactions`.
         """
-        return played_maps(self.concepts, self.by_layer, padding)
+        return coalition_means(self.concepts, self.by_layer, padding)
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas table with a row for each concept and patch: concept, row, column, and the map's value."""

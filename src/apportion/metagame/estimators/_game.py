@@ -17,8 +17,8 @@ class MetaGame:
     r"""One game for each target, all of them evaluated on the same coalitions.
 
     In the game of a target i that plays, i is always present and the other n − 1 players join it: the payoff of a
-    coalition S is $\varphi_i(S \cup i)$. One evaluation of a coalition T thus serves the games of all targets in T at once, with
-    S = T∖i. In the game of a target that does not play, all n players join.
+    coalition S is $\varphi_i(S \cup i)$. One evaluation of a coalition T thus serves the games of all
+    targets in T at once, with S = T∖i. In the game of a target that does not play, all n players join.
 
     Args:
         players: How many there are.

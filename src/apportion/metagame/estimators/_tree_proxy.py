@@ -61,16 +61,16 @@ def _of_trees(
     ends = torch.tensor([[False], [True]]).expand(2, others)
     coalitions = torch.cat([design.present, ends])
     # About what the target has alone, so that all that trees predict is moved by the others.
-    payoffs = torch.cat([payoffs, empty[None], full[None]]) - empty
-    trees = boosted(coalitions, payoffs, seed)
-    left = payoffs - trees.predict(coalitions)
+    centred = torch.cat([payoffs, empty[None], full[None]]) - empty
+    trees = boosted(coalitions, centred, seed)
+    left = centred - trees.predict(coalitions)
     reuse = _sample_reuse(design)
     values = trees.shapley_values() + reuse @ left[:rows]
     part = torch.randperm(rows, generator=torch.Generator().manual_seed(seed)) % FOLDS
     unforeseen = torch.empty_like(left[:rows])
     for fold in range(FOLDS):
         known = torch.cat([part != fold, torch.ones(2, dtype=torch.bool)])
-        foreseen = boosted(coalitions[known], payoffs[known], seed).predict(design.present[part == fold])
+        foreseen = boosted(coalitions[known], centred[known], seed).predict(design.present[part == fold])
         unforeseen[part == fold] = payoffs[part == fold] - empty - foreseen
     return values + (full - empty - values.sum(0)) / others, design.standard_errors(reuse, unforeseen)
 

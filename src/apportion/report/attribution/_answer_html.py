@@ -17,13 +17,13 @@ from apportion.report.kit import (
     largest_on,
     largest_size,
     place,
-    readings,
     rounded,
     signed,
     step_of,
     steps_of,
     strength,
     surface,
+    target_shares,
     text_members,
     visible,
 )
@@ -43,9 +43,9 @@ def answer_page(attribution: Attribution) -> str:
 
 def _context(attribution: Attribution) -> dict[str, Any]:
     at_most = max(1, MAX_CELLS // max(1, len(attribution.features)))
-    shown = readings(attribution, at_most=at_most)
+    shown = target_shares(attribution, at_most=at_most)
     total = summed(attribution)
-    (view,) = readings(total)
+    (view,) = target_shares(total)
     features = attribution.features
     text = text_members(features)
     largest = largest_size([view.scores[i] for i in text])
@@ -57,13 +57,13 @@ def _context(attribution: Attribution) -> dict[str, Any]:
     ]
     targets = [
         {
-            "feature": reading.target.feature,
-            "label": visible(reading.target.label),
-            "value": signed(reading.target.value, abs(reading.target.value)),
-            "scores": [rounded(score) for score in reading.scores],
-            "residual": None if reading.accounts is None else reading.accounts.relative_residual,
+            "feature": shares.target.feature,
+            "label": visible(shares.target.label),
+            "value": signed(shares.target.value, abs(shares.target.value)),
+            "scores": [rounded(score) for score in shares.scores],
+            "residual": None if shares.accounts is None else shares.accounts.relative_residual,
         }
-        for reading in shown
+        for shares in shown
     ]
     rows = {target["feature"]: t for t, target in enumerate(targets)}
     written = [(block.heading, [text[k] for k in block.members]) for block in blocks_of([features[i] for i in text])]

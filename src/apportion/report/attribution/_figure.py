@@ -15,7 +15,7 @@ from apportion.report.kit import (
     QUIET,
     VERBATIM,
     ImageView,
-    Reading,
+    TargetShares,
     bar_figure,
     colour_bar,
     colour_map,
@@ -25,10 +25,10 @@ from apportion.report.kit import (
     image_views_of,
     largest_on,
     maps_size,
-    readings,
     short,
     signed,
     strip_figure,
+    target_shares,
     text_members,
     visible,
 )
@@ -49,8 +49,8 @@ def figure(attribution: Attribution) -> matplotlib.figure.Figure:
     """
     make = figure_class()
     image_views = image_views_of(attribution.features, attribution.pictures)
-    shown = readings(attribution, of=text_members(attribution.features))
-    canvas = _with_maps(make, image_views, readings(attribution), shown) if image_views else _text(make, shown)
+    shown = target_shares(attribution, of=text_members(attribution.features))
+    canvas = _with_maps(make, image_views, target_shares(attribution), shown) if image_views else _text(make, shown)
     heading = _title(shown[0]) if len(shown) == 1 else f"{len(shown)} targets"
     model = f" of {visible(attribution.model)}" if attribution.model else ""
     canvas.suptitle(
@@ -59,7 +59,7 @@ def figure(attribution: Attribution) -> matplotlib.figure.Figure:
     return canvas
 
 
-def _text(make: Callable[..., Any], shown: Sequence[Reading]) -> Any:
+def _text(make: Callable[..., Any], shown: Sequence[TargetShares]) -> Any:
     """What shows the text: a figure, or what `make` gives instead of one."""
     if len(shown) > 1:
         return _heat_map(make, shown)
@@ -67,7 +67,10 @@ def _text(make: Callable[..., Any], shown: Sequence[Reading]) -> Any:
 
 
 def _with_maps(
-    make: Callable[..., Any], image_views: Sequence[ImageView], every: Sequence[Reading], shown: Sequence[Reading]
+    make: Callable[..., Any],
+    image_views: Sequence[ImageView],
+    every: Sequence[TargetShares],
+    shown: Sequence[TargetShares],
 ) -> Any:
     """A figure of the pictures and their maps, and beneath them the text, where there is one."""
     wide, tall = maps_size(len(every))
@@ -91,11 +94,11 @@ def _with_maps(
     return made[0]
 
 
-def _bars(make: Callable[..., Any], reading: Reading) -> Any:
-    labels = [feature.label for feature in reading.features]
-    numbers = [signed(score, reading.largest) for score in reading.scores]
-    canvas, axes = bar_figure(make, labels, reading.scores, numbers)
-    for block in reading.blocks:
+def _bars(make: Callable[..., Any], shares: TargetShares) -> Any:
+    labels = [feature.label for feature in shares.features]
+    numbers = [signed(score, shares.largest) for score in shares.scores]
+    canvas, axes = bar_figure(make, labels, shares.scores, numbers)
+    for block in shares.blocks:
         if block.heading:
             axes.axhline(block.members[0] - 0.5, color="#d5d9de", linewidth=0.8, zorder=0)
             axes.annotate(
@@ -108,17 +111,17 @@ def _bars(make: Callable[..., Any], reading: Reading) -> Any:
                 color=QUIET,
                 **VERBATIM,
             )
-    axes.set_xlabel(reading.target.unit, fontsize=9, **VERBATIM)
+    axes.set_xlabel(shares.target.unit, fontsize=9, **VERBATIM)
     return canvas
 
 
-def _strip(make: Callable[..., Any], reading: Reading) -> Any:
-    canvas, axes = strip_figure(make, reading)
-    colour_bar(canvas, axes, reading, orientation="horizontal", shrink=0.3, aspect=40)
+def _strip(make: Callable[..., Any], shares: TargetShares) -> Any:
+    canvas, axes = strip_figure(make, shares)
+    colour_bar(canvas, axes, shares, orientation="horizontal", shrink=0.3, aspect=40)
     return canvas
 
 
-def _heat_map(make: Callable[..., Any], shown: Sequence[Reading]) -> Any:
+def _heat_map(make: Callable[..., Any], shown: Sequence[TargetShares]) -> Any:
     features = shown[0].features
     size = (min(24.0, 2.5 + 0.24 * len(features)), min(24.0, 2.2 + 0.26 * len(shown)))
     canvas = make(figsize=size, layout="constrained")
@@ -140,6 +143,6 @@ def _heat_map(make: Callable[..., Any], shown: Sequence[Reading]) -> Any:
     return canvas
 
 
-def _title(reading: Reading) -> str:
-    target = reading.target
+def _title(shares: TargetShares) -> str:
+    target = shares.target
     return f"{short(target.label, 2 * FIGURE_LABEL)}   {signed(target.value, abs(target.value))} {target.unit}"

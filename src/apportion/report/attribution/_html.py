@@ -18,7 +18,7 @@ from apportion.report.kit import (
     Drawing,
     ImagePanel,
     ImageView,
-    Reading,
+    TargetShares,
     TextView,
     bar_of,
     books_of,
@@ -30,9 +30,9 @@ from apportion.report.kit import (
     order_of,
     own_scope,
     place,
-    readings,
     signed,
     surface,
+    target_shares,
     text_members,
     text_view,
     visible,
@@ -104,26 +104,28 @@ def _context(attribution: Attribution, scope: str, budget: _Budget) -> dict[str,
     image_views = image_views_of(attribution.features, attribution.pictures)
     patches = sum(len(image_view.members) for image_view in image_views)
     at_most = min(MAX_TARGETS, budget.cells // max(1, len(text)), budget.patches // max(1, patches))
-    every = readings(attribution, at_most=max(1, at_most))
-    grains = [("tokens", readings(attribution, at_most=len(every), of=text) if image_views else every)] if text else []
+    every = target_shares(attribution, at_most=max(1, at_most))
+    grains = (
+        [("tokens", target_shares(attribution, at_most=len(every), of=text) if image_views else every)] if text else []
+    )
     words = _of_text(attribution, text).words() if text else attribution
     if text and len(words.features) != len(text):
-        grains.append(("words", readings(words, at_most=len(every))))
+        grains.append(("words", target_shares(words, at_most=len(every))))
     # A share is a part of the whole, also where the text is only a part of what it is divided among.
     if image_views:
         grains = [(name, [replace(r, sizes=o.sizes) for r, o in zip(g, every, strict=True)]) for name, g in grains]
     drawing = Drawing(scripted=budget.scripted)
     largest = largest_on(image_views, every)
     panels = []
-    for i, reading in enumerate(every):
+    for i, shares in enumerate(every):
         views = tuple(text_view(name, grain[i]) for name, grain in grains)
         shown = tuple(
-            drawing.view(image_view, reading, largest, several=len(image_views) > 1) for image_view in image_views
+            drawing.view(image_view, shares, largest, several=len(image_views) > 1) for image_view in image_views
         )
         regions = tuple(
-            _regions(image_view, reading, one, largest) for image_view, one in zip(image_views, shown, strict=True)
+            _regions(image_view, shares, one, largest) for image_view, one in zip(image_views, shown, strict=True)
         )
-        panels.append(_panel(reading, views, shown, regions))
+        panels.append(_panel(shares, views, shown, regions))
     return {
         **surface(scope),
         "method": attribution.method,
@@ -161,9 +163,12 @@ def _of_text(attribution: Attribution, members: Sequence[int]) -> Attribution:
 
 
 def _panel(
-    reading: Reading, views: tuple[TextView, ...], image_views: tuple[ImagePanel, ...], regions: tuple[_Regions, ...]
+    shares: TargetShares,
+    views: tuple[TextView, ...],
+    image_views: tuple[ImagePanel, ...],
+    regions: tuple[_Regions, ...],
 ) -> _Panel:
-    target = reading.target
+    target = shares.target
     return _Panel(
         label=cut(visible(target.label), PAGE_LABEL),
         value=signed(target.value, abs(target.value)),
@@ -171,16 +176,16 @@ def _panel(
         views=views,
         image_views=image_views,
         regions=regions,
-        divided_name=reading.divided_name,
-        ledger=None if reading.accounts is None else books_of(reading, reading.accounts),
+        divided_name=shares.divided_name,
+        ledger=None if shares.accounts is None else books_of(shares, shares.accounts),
     )
 
 
-def _regions(image_view: ImageView, reading: Reading, view: ImagePanel, largest: float) -> _Regions:
-    order = order_of(image_view, reading)
-    scaled = replace(reading, largest=largest)
+def _regions(image_view: ImageView, shares: TargetShares, view: ImagePanel, largest: float) -> _Regions:
+    order = order_of(image_view, shares)
+    scaled = replace(shares, largest=largest)
     hidden = order[PAGE_TOP:]
-    rest = sum((reading.scores[image_view.members[m]] for m in hidden), 0.0)
+    rest = sum((shares.scores[image_view.members[m]] for m in hidden), 0.0)
     return _Regions(
         heading=f"Largest {image_view.noun}" + (f" of {image_view.picture.label}" if view.label else ""),
         map=view.map,
@@ -193,7 +198,9 @@ def _regions(image_view: ImageView, reading: Reading, view: ImagePanel, largest:
     )
 
 
-def _raw_table(attribution: Attribution, shown: Sequence[Reading], image_views: Sequence[ImageView]) -> dict[str, Any]:
+def _raw_table(
+    attribution: Attribution, shown: Sequence[TargetShares], image_views: Sequence[ImageView]
+) -> dict[str, Any]:
     """Every number with all its digits: a row per feature, a column per target.
 
     Many parts of images have no rows: a page of fifty thousand pixels would not open.
@@ -204,11 +211,11 @@ def _raw_table(attribution: Attribution, shown: Sequence[Reading], image_views: 
     dtype = attribution.scores.dtype
     kept = [i for i in range(len(attribution.features)) if i not in parts]
     columns: list[tuple[str, list[str]]] = []
-    for reading in shown:
-        name = "share" if len(shown) == 1 else visible(reading.target.label)
-        columns.append((name, [exact(reading.scores[i], dtype) for i in kept]))
-        if reading.position_scores is not None:
-            positions = [exact(reading.position_scores[i], dtype) for i in kept]
+    for shares in shown:
+        name = "share" if len(shown) == 1 else visible(shares.target.label)
+        columns.append((name, [exact(shares.scores[i], dtype) for i in kept]))
+        if shares.position_scores is not None:
+            positions = [exact(shares.position_scores[i], dtype) for i in kept]
             columns.append(("position embedding" if len(shown) == 1 else f"{name}, position embedding", positions))
     features = attribution.features
     return {

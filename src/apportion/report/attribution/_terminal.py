@@ -14,8 +14,8 @@ from apportion.report.attribution._answer_terminal import answer_table
 from apportion.report.kit import (
     LINE_LABEL,
     MAX_STRIP_OF_SEVERAL,
-    Reading,
     Report,
+    TargetShares,
     bar,
     grid,
     image_lines,
@@ -23,11 +23,11 @@ from apportion.report.kit import (
     largest_on,
     ledger_table,
     percent,
-    readings,
     short,
     sign_colour,
     signed,
     strip,
+    target_shares,
     text_members,
     visible,
 )
@@ -48,15 +48,15 @@ def _report(attribution: Attribution, *, coloured: bool) -> Iterator[RenderableT
     if of_answer(attribution):
         yield from _answer(attribution, coloured=coloured)
         return
-    shown = readings(attribution, at_most=MAX_TARGETS, of=text_members(attribution.features))
+    shown = target_shares(attribution, at_most=MAX_TARGETS, of=text_members(attribution.features))
     if len(shown) == 1:
         yield from _whole(shown[0], attribution, coloured=coloured)
         return
     maps = _Maps(attribution)
     yield from _prediction(attribution)
-    for t, reading in enumerate(shown):
+    for t, shares in enumerate(shown):
         yield Text()
-        yield from _compact(reading, coloured=coloured)
+        yield from _compact(shares, coloured=coloured)
         yield from maps.lines(t, coloured=coloured, compact=True)
     if hidden := len(attribution) - len(shown):
         yield Text()
@@ -66,7 +66,7 @@ def _report(attribution: Attribution, *, coloured: bool) -> Iterator[RenderableT
 
 def _answer(attribution: Attribution, *, coloured: bool) -> Iterator[RenderableType]:
     whole = summed(attribution)
-    (total,) = readings(whole, of=text_members(attribution.features))
+    (total,) = target_shares(whole, of=text_members(attribution.features))
     yield _target(total)
     yield Text()
     if (maps := _Maps(whole)).image_views:
@@ -77,34 +77,34 @@ def _answer(attribution: Attribution, *, coloured: bool) -> Iterator[RenderableT
     yield answer_table(attribution, coloured=coloured)
 
 
-def _whole(reading: Reading, attribution: Attribution, *, coloured: bool) -> Iterator[RenderableType]:
-    yield _target(reading)
+def _whole(shares: TargetShares, attribution: Attribution, *, coloured: bool) -> Iterator[RenderableType]:
+    yield _target(shares)
     yield from _prediction(attribution)
     maps = _Maps(attribution)
     if maps.image_views:
         yield Text()
         yield from maps.lines(0, coloured=coloured)
-    if reading.features:
+    if shares.features:
         yield Text()
-        yield from strip(reading, coloured=coloured)
+        yield from strip(shares, coloured=coloured)
         yield Text()
         yield Text("largest shares of the text" if maps.image_views else "largest shares", style="dim")
-        yield Padding(_top(reading, coloured=coloured), (0, 0, 0, 2))
-    if reading.accounts is not None:
+        yield Padding(_top(shares, coloured=coloured), (0, 0, 0, 2))
+    if shares.accounts is not None:
         yield Text()
         yield Text("ledger", style="dim")
-        yield Padding(ledger_table(reading, reading.accounts), (0, 0, 0, 2))
+        yield Padding(ledger_table(shares, shares.accounts), (0, 0, 0, 2))
 
 
-def _compact(reading: Reading, *, coloured: bool) -> Iterator[RenderableType]:
-    yield _target(reading)
-    if 0 < len(reading.features) <= MAX_STRIP_OF_SEVERAL:
-        yield from strip(reading, coloured=coloured)
+def _compact(shares: TargetShares, *, coloured: bool) -> Iterator[RenderableType]:
+    yield _target(shares)
+    if 0 < len(shares.features) <= MAX_STRIP_OF_SEVERAL:
+        yield from strip(shares, coloured=coloured)
     line = Text(style="dim")
-    for i in reading.order[:TOP_OF_SEVERAL]:
-        line.append(f"{short(reading.features[i].label, LINE_LABEL)} {signed(reading.scores[i], reading.largest)}   ")
-    if reading.accounts is not None:
-        line.append(f"residual {reading.accounts.relative_residual:.0e} relative".replace("-", "−"))
+    for i in shares.order[:TOP_OF_SEVERAL]:
+        line.append(f"{short(shares.features[i].label, LINE_LABEL)} {signed(shares.scores[i], shares.largest)}   ")
+    if shares.accounts is not None:
+        line.append(f"residual {shares.accounts.relative_residual:.0e} relative".replace("-", "−"))
     yield line
 
 
@@ -113,12 +113,14 @@ class _Maps:
 
     def __init__(self, attribution: Attribution) -> None:
         self.image_views = image_views_of(attribution.features, attribution.pictures)
-        self.readings = readings(attribution, at_most=MAX_TARGETS) if self.image_views else []
-        self.largest = largest_on(self.image_views, self.readings)
+        self.every_shares = target_shares(attribution, at_most=MAX_TARGETS) if self.image_views else []
+        self.largest = largest_on(self.image_views, self.every_shares)
 
     def lines(self, target: int, *, coloured: bool, compact: bool = False) -> Iterator[RenderableType]:
         for image_view in self.image_views:
-            yield from image_lines(image_view, self.readings[target], self.largest, coloured=coloured, compact=compact)
+            yield from image_lines(
+                image_view, self.every_shares[target], self.largest, coloured=coloured, compact=compact
+            )
 
 
 def _title(attribution: Attribution) -> Text:
@@ -128,8 +130,8 @@ def _title(attribution: Attribution) -> Text:
     return title
 
 
-def _target(reading: Reading) -> Text:
-    target = reading.target
+def _target(shares: TargetShares) -> Text:
+    target = shares.target
     line = Text(visible(target.label), style="bold")
     return line.append(f"   {signed(target.value, abs(target.value))} {target.unit}", style="not bold")
 
@@ -143,14 +145,14 @@ def _prediction(attribution: Attribution) -> Iterator[Text]:
         yield line
 
 
-def _top(reading: Reading, *, coloured: bool) -> Table:
+def _top(shares: TargetShares, *, coloured: bool) -> Table:
     table = grid("left", "right", "right", "left", "left")
-    for i in reading.order[:TOP]:
-        feature, score, strength = reading.features[i], reading.scores[i], reading.strength(i)
-        share = reading.share(score)
-        amount = Text(signed(score, reading.largest))
-        if reading.standard_errors is not None:
-            amount.append(f" ± {reading.standard_errors[i]:.2g}", style="dim")
+    for i in shares.order[:TOP]:
+        feature, score, strength = shares.features[i], shares.scores[i], shares.strength(i)
+        share = shares.share(score)
+        amount = Text(signed(score, shares.largest))
+        if shares.standard_errors is not None:
+            amount.append(f" ± {shares.standard_errors[i]:.2g}", style="dim")
         place = f"at {feature.positions[0]}" if feature.positions else ""
         drawn = Text(bar(strength), style=sign_colour(score) if coloured else "")
         table.add_row(
@@ -160,8 +162,8 @@ def _top(reading: Reading, *, coloured: bool) -> Table:
             Text("" if share is None else percent(share), style="dim", justify="right"),
             drawn,
         )
-    hidden = len(reading.scores) - TOP
+    hidden = len(shares.scores) - TOP
     if hidden > 0:
-        rest = sum(reading.scores[i] for i in reading.order[TOP:])
-        table.add_row(Text(f"{hidden} more", style="dim"), "", Text(signed(rest, reading.largest), style="dim"), "", "")
+        rest = sum(shares.scores[i] for i in shares.order[TOP:])
+        table.add_row(Text(f"{hidden} more", style="dim"), "", Text(signed(rest, shares.largest), style="dim"), "", "")
     return table

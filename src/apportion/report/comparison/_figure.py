@@ -19,10 +19,10 @@ from apportion.report.kit import (
     largest_on,
     order_of,
     overlay,
-    readings,
     short,
     signed,
     strengths,
+    target_shares,
     text_members,
     visible,
 )
@@ -52,7 +52,9 @@ def comparison_figure(comparison: Comparison) -> matplotlib.figure.Figure:
     side = 0.42 * count
     canvas = make(figsize=(min(20.0, 2.0 + 0.3 * features) + side + 1.2, 2.2 + 0.42 * count), layout="constrained")
     shares, agreement = canvas.subplots(1, 2, width_ratios=[max(2.0, 0.3 * features), max(2.0, side)])
-    strengths = [[reading.strength(i) for i in range(features)] for a in alike.values() for reading in readings(a)[:1]]
+    strengths = [
+        [shares.strength(i) for i in range(features)] for a in alike.values() for shares in target_shares(a)[:1]
+    ]
     shares.imshow(strengths, cmap=colour_map(), vmin=-1, vmax=1, aspect="auto")
     places = range(0, features, math.ceil(features / MAX_TICKS))
     labels = [short(first.features[i].label, FIGURE_LABEL) for i in places]
@@ -82,17 +84,17 @@ def _of_images(make: Any, comparison: Comparison) -> Any:
         place.set_axis_off()
     for k, (name, attribution) in enumerate(comparison.items()):
         image_views = image_views_of(attribution.features, attribution.pictures)
-        reading = readings(attribution, at_most=1)[0]
-        largest = largest_on(image_views, [reading])
+        shares = target_shares(attribution, at_most=1)[0]
+        largest = largest_on(image_views, [shares])
         for i, image_view in enumerate(image_views[:several]):
             place = axes[k // columns * several + i][k % columns]
             overlay(
                 place,
                 image_view,
-                strengths(image_view.of(reading.scores), largest),
-                order_of(image_view, reading)[:IMAGE_TOP],
+                strengths(image_view.of(shares.scores), largest),
+                order_of(image_view, shares)[:IMAGE_TOP],
             )
-            words = sum(abs(reading.scores[j]) for j in text_members(attribution.features))
+            words = sum(abs(shares.scores[j]) for j in text_members(attribution.features))
             label = f"{name}\nup to {signed(largest, largest)}" + (" (and text)" if words else "")
             place.set_title(label, fontsize=8, loc="left", parse_math=False)
     _agreement(right.add_subplot(), comparison)

@@ -17,10 +17,10 @@ from apportion.report.kit import (
     image_views_of,
     largest_on,
     own_scope,
-    readings,
     signed,
     step_of,
     surface,
+    target_shares,
     text_members,
     text_view,
     visible,
@@ -102,7 +102,7 @@ def _context(comparison: Comparison, scope: str, *, scripted: bool) -> dict[str,
 
 def _card(name: str, attribution: Attribution, target: int, drawing: Drawing) -> _Card:
     text = text_members(attribution.features)
-    every = readings(attribution)
+    every = target_shares(attribution)
     image_views = image_views_of(attribution.features, attribution.pictures)
     largest = largest_on(image_views, every)
     shown = tuple(
@@ -110,7 +110,7 @@ def _card(name: str, attribution: Attribution, target: int, drawing: Drawing) ->
     )
     if not text:
         return _Card(name=name, scale="", view=None, image_views=shown)
-    view = text_view(name, readings(attribution, of=text)[target])
+    view = text_view(name, target_shares(attribution, of=text)[target])
     lowest = view.most_negative if bool((attribution.scores[..., text] < 0).any()) else "0"
     return _Card(name=name, scale=f"{lowest} … {view.most_positive}", view=view, image_views=shown)
 

@@ -20,9 +20,9 @@ from apportion.report.kit import (
     image_lines,
     image_views_of,
     largest_on,
-    readings,
     signed,
     strip,
+    target_shares,
     text_members,
     visible,
 )
@@ -58,12 +58,12 @@ def _report(comparison: Comparison, width: int, *, coloured: bool) -> Iterator[R
         yield Text(name, style="bold")
         parts: list[RenderableType] = []
         if image_views:
-            reading = readings(attribution, at_most=1)[0]
-            largest = largest_on(image_views, [reading])
+            shares = target_shares(attribution, at_most=1)[0]
+            largest = largest_on(image_views, [shares])
             for image_view in image_views:
-                parts += image_lines(image_view, reading, largest, coloured=coloured, compact=True)
+                parts += image_lines(image_view, shares, largest, coloured=coloured, compact=True)
         if 0 < len(text) <= MAX_STRIP_OF_SEVERAL:
-            parts += strip(readings(attribution, at_most=1, of=text)[0], coloured=coloured)
+            parts += strip(target_shares(attribution, at_most=1, of=text)[0], coloured=coloured)
         yield Padding(Group(*parts), (0, 0, 0, 2))
     yield Text()
     yield _methods(comparison)

@@ -17,9 +17,9 @@ from apportion.report.kit import (
     ends_line,
     environment,
     figure_class,
-    reading_of,
     strip_figure,
     surface,
+    target_shares_of,
     text_members,
     visible,
 )
@@ -54,7 +54,7 @@ def generation_figure(found: Generated) -> matplotlib.figure.Figure:
     before = len(features) - len(found.ids)
     scores = [float(i >= before) for i in range(len(features))]
     target = Explained(label=found.text, unit="", value=0.0)
-    canvas, _ = strip_figure(figure_class(), reading_of(target, features, scores, largest=1 / STRENGTH))
+    canvas, _ = strip_figure(figure_class(), target_shares_of(target, features, scores, largest=1 / STRENGTH))
     canvas.suptitle(_title(found), x=0.01, ha="left", fontsize=10, color=LIGHT.ink, **VERBATIM)
     return canvas
 

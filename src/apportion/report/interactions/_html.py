@@ -29,8 +29,8 @@ from apportion.report.kit import (
     PAGE_TOP,
     Drawing,
     ImagePanel,
-    Reading,
     Side,
+    TargetShares,
     any_special,
     blocks_of,
     ends_line,
@@ -167,13 +167,13 @@ def _side(
             }
         )
     image_views = image_views_of(features, found.pictures)
-    reading = _reading(found, features, values)
-    scale = largest_on(image_views, [reading])
+    shares = _shares_of(found, features, values)
+    scale = largest_on(image_views, [shares])
     return Side(
         heading=f"{'sources' if features is found.sources else 'targets'}: {what}" if not found.square else what,
         words=tuple(words),
         image_views=tuple(
-            drawing.view(image_view, reading, scale, several=len(image_views) > 1) for image_view in image_views
+            drawing.view(image_view, shares, scale, several=len(image_views) > 1) for image_view in image_views
         ),
         low=signed(-largest, largest),
         high=signed(largest, largest),
@@ -200,19 +200,17 @@ def _gallery(found: Interactions, drawing: Drawing) -> list[ImagePanel]:
     if found.square or len(image_views) != 1 or len(words) > MAX_GALLERY:
         return []
     small = replace(drawing, scripted=False, small=True)
-    readings = [_reading(found, found.features, found.values[j].tolist()) for j in words]
-    largest = largest_on(image_views, readings)
-    views = [small.view(image_views[0], reading, largest, several=False) for reading in readings]
+    every_shares = [_shares_of(found, found.features, found.values[j].tolist()) for j in words]
+    largest = largest_on(image_views, every_shares)
+    views = [small.view(image_views[0], shares, largest, several=False) for shares in every_shares]
     return [
-        replace(
-            view, label=name(found.sources[j]), sum=f"together {precise(sum(reading.scores))} {reading.target.unit}"
-        )
-        for j, view, reading in zip(words, views, readings, strict=True)
+        replace(view, label=name(found.sources[j]), sum=f"together {precise(sum(shares.scores))} {shares.target.unit}")
+        for j, view, shares in zip(words, views, every_shares, strict=True)
     ]
 
 
-def _reading(found: Interactions, features: Sequence[Feature], values: Sequence[float]) -> Reading:
-    return Reading(
+def _shares_of(found: Interactions, features: Sequence[Feature], values: Sequence[float]) -> TargetShares:
+    return TargetShares(
         target=found.target,
         features=tuple(features),
         scores=tuple(values),

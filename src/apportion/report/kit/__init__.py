@@ -74,10 +74,10 @@ from apportion.report.kit._palette import ON_DARK as ON_DARK
 from apportion.report.kit._palette import ON_LIGHT as ON_LIGHT
 from apportion.report.kit._palette import RANDOM_ON_LIGHT as RANDOM_ON_LIGHT
 from apportion.report.kit._palette import look as look
-from apportion.report.kit._reading import Reading as Reading
-from apportion.report.kit._reading import reading_of as reading_of
-from apportion.report.kit._reading import readings as readings
 from apportion.report.kit._sides import Side as Side
 from apportion.report.kit._sides import any_special as any_special
 from apportion.report.kit._strip_figure import colour_bar as colour_bar
 from apportion.report.kit._strip_figure import strip_figure as strip_figure
+from apportion.report.kit._target_shares import TargetShares as TargetShares
+from apportion.report.kit._target_shares import target_shares as target_shares
+from apportion.report.kit._target_shares import target_shares_of as target_shares_of

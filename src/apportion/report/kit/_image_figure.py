@@ -13,7 +13,7 @@ from apportion.report.kit._image_panel import IMAGE_TOP, order_of, scale_ends
 from apportion.report.kit._image_views import ImageView
 from apportion.report.kit._labels import short
 from apportion.report.kit._paint import ADDS, TAKES, heat, photograph, strengths
-from apportion.report.kit._reading import Reading
+from apportion.report.kit._target_shares import TargetShares
 
 #: Inches of a map's side, and how many stand in a row. Targets beyond `MAX_MAPS` are for `attribution[i]`.
 SIDE, ROW, MAX_MAPS = 3.0, 4, 12
@@ -30,16 +30,18 @@ def maps_size(count: int) -> tuple[float, float]:
     return (SIDE + 0.5) * min(ROW, panels), (SIDE + 0.35) * -(-panels // ROW)
 
 
-def draw_maps(canvas: Any, image_views: Sequence[ImageView], readings: Sequence[Reading], largest: float) -> None:
+def draw_maps(
+    canvas: Any, image_views: Sequence[ImageView], every_shares: Sequence[TargetShares], largest: float
+) -> None:
     """Draw the first targets' maps of pictures on a figure or a part of one.
 
     Args:
         canvas: A matplotlib figure or subfigure.
         image_views: The pictures, a row or more each.
-        readings: The targets.
+        every_shares: The targets.
         largest: Where the colour scale of all ends.
     """
-    shown = readings[:MAX_MAPS]
+    shown = every_shares[:MAX_MAPS]
     panels = 1 + len(shown)
     columns = min(ROW, panels)
     rows = -(-panels // columns)
@@ -50,17 +52,17 @@ def draw_maps(canvas: Any, image_views: Sequence[ImageView], readings: Sequence[
         places = axes[k * rows : (k + 1) * rows].flatten()
         places[0].imshow(photograph(image_view.picture).numpy(), aspect="auto" if image_view.wide else "equal")
         places[0].set_title(image_view.picture.label, fontsize=9, loc="left", parse_math=False)
-        for place, reading in zip(places[1:], shown, strict=False):
-            name = short(reading.target.label, LABEL) if len(readings) > 1 else reading.target.unit
+        for place, shares in zip(places[1:], shown, strict=False):
+            name = short(shares.target.label, LABEL) if len(every_shares) > 1 else shares.target.unit
             overlay(
                 place,
                 image_view,
-                strengths(image_view.of(reading.scores), largest),
-                order_of(image_view, reading)[:IMAGE_TOP],
+                strengths(image_view.of(shares.scores), largest),
+                order_of(image_view, shares)[:IMAGE_TOP],
             )
             place.set_title(name, fontsize=9, loc="left", parse_math=False)
-    every = [reading.scores[i] for reading in shown for image_view in image_views for i in image_view.members]
-    _colour_bar(canvas, list(axes[:, -1]), largest, readings[0].target.unit, scale_ends(largest, every))
+    every = [shares.scores[i] for shares in shown for image_view in image_views for i in image_view.members]
+    _colour_bar(canvas, list(axes[:, -1]), largest, every_shares[0].target.unit, scale_ends(largest, every))
 
 
 def overlay(axes: Any, image_view: ImageView, strength: Float[Tensor, " member"], outlined: Sequence[int]) -> None:

@@ -12,7 +12,7 @@ from apportion.report.kit._image_views import ImageView
 from apportion.report.kit._labels import visible
 from apportion.report.kit._numbers import percent, signed
 from apportion.report.kit._paint import ADDS, TAKES, data_uri, heat, photograph, strengths
-from apportion.report.kit._reading import Reading
+from apportion.report.kit._target_shares import TargetShares
 
 #: Regions that are outlined where no script lets the reader choose, and named to those who cannot see.
 IMAGE_TOP = 5
@@ -83,22 +83,22 @@ class Drawing:
     _image_views: list[ImageView] = field(default_factory=list)
     _photographed: list[Any] = field(default_factory=list)
 
-    def view(self, image_view: ImageView, reading: Reading, largest: float, *, several: bool) -> ImagePanel:
+    def view(self, image_view: ImageView, shares: TargetShares, largest: float, *, several: bool) -> ImagePanel:
         """One target's map of a picture.
 
         Args:
             image_view: The picture.
-            reading: One target, over all features that the image_view's members count.
+            shares: One target, over all features that the image_view's members count.
             largest: Where the colour scale ends.
             several: Whether the page shows several pictures, which need their labels.
         """
-        scores = [reading.scores[i] for i in image_view.members]
+        scores = [shares.scores[i] for i in image_view.members]
         total = sum(scores)
-        share = reading.share(total)
-        summed = f"{image_view.picture.label}: {signed(total, abs(total))} {reading.target.unit}"
-        summed += "" if share is None else f", {percent(share)} of {reading.divided_name}"
+        share = shares.share(total)
+        summed = f"{image_view.picture.label}: {signed(total, abs(total))} {shares.target.unit}"
+        summed += "" if share is None else f", {percent(share)} of {shares.divided_name}"
         lowest = min(scores, default=0.0)
-        strength = strengths(image_view.of(reading.scores), largest)
+        strength = strengths(image_view.of(shares.scores), largest)
         number = None
         if self.scripted:
             number = len(self.maps)
@@ -108,9 +108,9 @@ class Drawing:
                     "scores": [rounded(score) for score in scores],
                     "largest": largest,
                     "low": lowest,
-                    "unit": reading.target.unit,
-                    "total": reading.divided,
-                    "of": reading.divided_name,
+                    "unit": shares.target.unit,
+                    "total": shares.divided,
+                    "of": shares.divided_name,
                 }
             )
         height, width = image_view.size
@@ -127,12 +127,12 @@ class Drawing:
             rows=rows,
             columns=columns,
             heat=data_uri(heat(image_view.cells, strength, signed=True)),
-            outline=_outline(image_view, reading),
+            outline=_outline(image_view, shares),
             low=low if lowest < 0 else "0",
             high=high,
             negative=lowest < 0,
             sum=summed,
-            spoken=_spoken(image_view, reading, summed, largest),
+            spoken=_spoken(image_view, shares, summed, largest),
         )
 
     @property
@@ -179,9 +179,9 @@ def shown_width(height: int, width: int, *, small: bool = False) -> int:
     return max(64, min(wide, round(highest * width / height)))
 
 
-def order_of(image_view: ImageView, reading: Reading) -> list[int]:
+def order_of(image_view: ImageView, shares: TargetShares) -> list[int]:
     """The image_view's members by the size of their shares, largest first; those without a share are left out."""
-    scores = [reading.scores[i] for i in image_view.members]
+    scores = [shares.scores[i] for i in image_view.members]
     nonzero = [m for m, score in enumerate(scores) if score == score and score != 0]
     return sorted(nonzero, key=lambda m: -abs(scores[m]))
 
@@ -199,26 +199,26 @@ def _layout(image_view: ImageView, *, members: bool) -> dict[str, Any]:
     return {"rows": rows, "columns": columns, "runs": image_view.runs, **named, **known}
 
 
-def _outline(image_view: ImageView, reading: Reading) -> str:
-    edges = (edge for m in order_of(image_view, reading)[:IMAGE_TOP] for edge in image_view.outline(m))
+def _outline(image_view: ImageView, shares: TargetShares) -> str:
+    edges = (edge for m in order_of(image_view, shares)[:IMAGE_TOP] for edge in image_view.outline(m))
     return "".join(f"M{c} {r}L{d} {s}" for r, c, s, d in edges)
 
 
-def _spoken(image_view: ImageView, reading: Reading, summed: str, largest: float) -> str:
+def _spoken(image_view: ImageView, shares: TargetShares, summed: str, largest: float) -> str:
     best = [
-        f"{visible(image_view.labels[m])} {signed(reading.scores[image_view.members[m]], largest)}"
-        for m in order_of(image_view, reading)[:IMAGE_TOP]
+        f"{visible(image_view.labels[m])} {signed(shares.scores[image_view.members[m]], largest)}"
+        for m in order_of(image_view, shares)[:IMAGE_TOP]
     ]
     what = f"{len(image_view.members)} {image_view.noun}"
     return f"Heat map of {what}. {summed}. Largest shares: {', '.join(best) or 'none'}."
 
 
-def largest_on(image_views: Sequence[ImageView], readings: Sequence[Reading]) -> float:
+def largest_on(image_views: Sequence[ImageView], every_shares: Sequence[TargetShares]) -> float:
     """The size of a share on any of these image_views where the colour scale of all ends.
 
     It is the largest; of many regions, where a single pixel would make all others pale, the `ENOUGH` quantile.
     """
-    sizes = (abs(reading.scores[i]) for reading in readings for image_view in image_views for i in image_view.members)
+    sizes = (abs(shares.scores[i]) for shares in every_shares for image_view in image_views for i in image_view.members)
     known = [size for size in sizes if size < float("inf")]
     largest = max(known, default=0.0)
     if max((len(image_view.members) for image_view in image_views), default=0) <= MANY or largest == 0:

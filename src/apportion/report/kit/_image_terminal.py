@@ -19,7 +19,7 @@ from apportion.report.kit._image_views import ImageView
 from apportion.report.kit._labels import short
 from apportion.report.kit._numbers import percent, signed
 from apportion.report.kit._paint import strengths
-from apportion.report.kit._reading import Reading
+from apportion.report.kit._target_shares import TargetShares
 
 #: Columns of a map, and how many regions are named.
 COLUMNS, TOP, TOP_OF_SEVERAL = 40, 6, 3
@@ -30,32 +30,32 @@ NOTHING = "#5a5a5a"
 
 
 def image_lines(
-    image_view: ImageView, reading: Reading, largest: float, *, coloured: bool, compact: bool = False
+    image_view: ImageView, shares: TargetShares, largest: float, *, coloured: bool, compact: bool = False
 ) -> Iterator[RenderableType]:
     """A map, where there are colours, and the regions with the largest shares.
 
     Args:
         image_view: The picture.
-        reading: One target.
+        shares: One target.
         largest: Where the colour scale ends.
         coloured: Whether the terminal has colours.
         compact: Whether several targets are shown.
     """
-    total = sum(reading.scores[i] for i in image_view.members)
-    share = reading.share(total)
+    total = sum(shares.scores[i] for i in image_view.members)
+    share = shares.share(total)
     heading = (
         f"{image_view.picture.label}: {len(image_view.members)} {image_view.noun}, together {signed(total, abs(total))}"
     )
-    yield Text(heading + ("" if share is None else f", {percent(share)} of {reading.divided_name}"), style="dim")
+    yield Text(heading + ("" if share is None else f", {percent(share)} of {shares.divided_name}"), style="dim")
     if coloured:
-        yield Padding(half_blocks(image_view, reading, largest), (0, 0, 0, 2))
-    order = order_of(image_view, reading)
+        yield Padding(half_blocks(image_view, shares, largest), (0, 0, 0, 2))
+    order = order_of(image_view, shares)
     table = Table.grid(padding=(0, 3, 0, 0))
     for column, justify in enumerate(("left", "right", "right")):
         table.add_column(justify=justify, no_wrap=column > 0)  # type: ignore[arg-type]
     for m in order[: TOP_OF_SEVERAL if compact else TOP]:
-        score = reading.scores[image_view.members[m]]
-        of = reading.share(score)
+        score = shares.scores[image_view.members[m]]
+        of = shares.share(score)
         table.add_row(
             short(image_view.labels[m], COLUMNS),
             Text(signed(score, largest), style=sign_colour(score) if coloured else ""),
@@ -64,10 +64,10 @@ def image_lines(
     yield Padding(table, (0, 0, 0, 2))
 
 
-def half_blocks(image_view: ImageView, reading: Reading, largest: float) -> Text:
+def half_blocks(image_view: ImageView, shares: TargetShares, largest: float) -> Text:
     """The map as lines of ▀, each two cells high; a large map is averaged down to the terminal's columns."""
     at = torch.cat(
-        [strengths(image_view.of(reading.scores), largest), torch.tensor([float("nan")], dtype=torch.float64)]
+        [strengths(image_view.of(shares.scores), largest), torch.tensor([float("nan")], dtype=torch.float64)]
     )
     cells = at[image_view.cells]
     rows, columns = cells.shape

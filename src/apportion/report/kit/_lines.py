@@ -14,7 +14,7 @@ from apportion.report.kit._accounts import Accounts
 from apportion.report.kit._colour import EITHER, sign_colour
 from apportion.report.kit._labels import ends_line, visible
 from apportion.report.kit._numbers import percent, signed
-from apportion.report.kit._reading import Reading
+from apportion.report.kit._target_shares import TargetShares
 
 # With several targets, a text beyond this many features appears by its largest shares alone.
 MAX_STRIP_OF_SEVERAL = 120
@@ -34,15 +34,15 @@ FAINT = 0.06
 BLOCK = 0.2
 
 
-def strip(reading: Reading, *, coloured: bool) -> Iterator[RenderableType]:
+def strip(shares: TargetShares, *, coloured: bool) -> Iterator[RenderableType]:
     """The features in reading order, each on its colour or, without colours, with its mark."""
-    indented = any(block.heading for block in reading.blocks)
-    for block in reading.blocks:
+    indented = any(block.heading for block in shares.blocks)
+    for block in shares.blocks:
         if block.heading:
             yield Text(block.heading, style="dim")
         text = Text()
         for i in block.members:
-            feature, strength = reading.features[i], reading.strength(i)
+            feature, strength = shares.features[i], shares.strength(i)
             style = _style(strength, template=feature.template) if coloured else Style(dim=feature.template)
             text.append(visible(feature.label), style=style)
             if not coloured:
@@ -77,10 +77,10 @@ def bar(strength: float) -> str:
     return "█" * whole + " ▏▎▍▌▋▊▉"[eighths].strip()
 
 
-def ledger_table(reading: Reading, accounts: Accounts) -> Table:
+def ledger_table(shares: TargetShares, accounts: Accounts) -> Table:
     table = grid("left", "right", "right")
     for row in accounts.rows:
-        share = reading.share(row.amount)
+        share = shares.share(row.amount)
         table.add_row(
             visible(row.name),
             signed(row.amount, accounts.largest),

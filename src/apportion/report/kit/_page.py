@@ -17,7 +17,7 @@ from apportion.report.kit._blocks import place
 from apportion.report.kit._colour import DARK, LIGHT, Scale
 from apportion.report.kit._labels import cut, ends_line, visible
 from apportion.report.kit._numbers import percent, precise, signed
-from apportion.report.kit._reading import Reading
+from apportion.report.kit._target_shares import TargetShares
 
 # The scale in steps, so that a page has one style rule per step instead of one per feature.
 STEPS = 24
@@ -151,13 +151,13 @@ def step_of(at: float) -> str:
     return "z" if step == 0 else f"{'n' if step < 0 else 'p'}{abs(step)}"
 
 
-def text_view(name: str, reading: Reading) -> TextView:
-    ranks = {i: rank for rank, i in enumerate(reading.order, start=1)}
+def text_view(name: str, shares: TargetShares) -> TextView:
+    ranks = {i: rank for rank, i in enumerate(shares.order, start=1)}
     blocks = []
-    for block in reading.blocks:
+    for block in shares.blocks:
         cells = []
         for i in block.members:
-            feature = reading.features[i]
+            feature = shares.features[i]
             label = visible(feature.label)
             space = label[: len(label) - len(label.lstrip(" "))]
             cells.append(
@@ -165,59 +165,59 @@ def text_view(name: str, reading: Reading) -> TextView:
                     place=f"{feature.part}{feature.positions[0] if feature.positions else i}",
                     space=space,
                     label=label[len(space) :],
-                    step=step_of(reading.strength(i)),
-                    number=signed(reading.scores[i], reading.largest),
-                    tip=_tip(reading, i, ranks[i]),
+                    step=step_of(shares.strength(i)),
+                    number=signed(shares.scores[i], shares.largest),
+                    tip=_tip(shares, i, ranks[i]),
                     template=feature.template,
                     ends_line=ends_line(feature),
                 )
             )
         blocks.append((block.heading, tuple(cells)))
-    hidden = reading.order[PAGE_TOP:]
-    rest = signed(sum((reading.scores[i] for i in hidden), 0.0), reading.largest)
+    hidden = shares.order[PAGE_TOP:]
+    rest = signed(sum((shares.scores[i] for i in hidden), 0.0), shares.largest)
     return TextView(
         name=name,
         blocks=tuple(blocks),
-        top=tuple(bar_of(reading, i, rank) for rank, i in enumerate(reading.order[:PAGE_TOP], start=1)),
+        top=tuple(bar_of(shares, i, rank) for rank, i in enumerate(shares.order[:PAGE_TOP], start=1)),
         more=f"{len(hidden)} more, together {rest}" if hidden else "",
-        most_negative=signed(-reading.largest, reading.largest),
-        most_positive=signed(reading.largest, reading.largest),
+        most_negative=signed(-shares.largest, shares.largest),
+        most_positive=signed(shares.largest, shares.largest),
     )
 
 
-def _tip(reading: Reading, i: int, rank: int, count: int | None = None) -> str:
-    share = reading.share(reading.scores[i])
+def _tip(shares: TargetShares, i: int, rank: int, count: int | None = None) -> str:
+    share = shares.share(shares.scores[i])
     lines = [
-        f"“{cut(visible(reading.features[i].label), PAGE_LABEL)}”",
-        f"{precise(reading.scores[i])} {reading.target.unit}",
-        f"rank {rank} of {len(reading.scores) if count is None else count}",
-        place(reading.features[i]) if reading.features[i].of_text else "",
+        f"“{cut(visible(shares.features[i].label), PAGE_LABEL)}”",
+        f"{precise(shares.scores[i])} {shares.target.unit}",
+        f"rank {rank} of {len(shares.scores) if count is None else count}",
+        place(shares.features[i]) if shares.features[i].of_text else "",
     ]
     if share is not None:
-        lines.insert(2, f"{percent(share)} of {reading.divided_name}")
-    if reading.standard_errors is not None:
-        lines.insert(2, f"standard error {reading.standard_errors[i]:.2g}")
-    if reading.position_scores is not None:
-        lines.append(f"its position embedding: {precise(reading.position_scores[i])}")
+        lines.insert(2, f"{percent(share)} of {shares.divided_name}")
+    if shares.standard_errors is not None:
+        lines.insert(2, f"standard error {shares.standard_errors[i]:.2g}")
+    if shares.position_scores is not None:
+        lines.append(f"its position embedding: {precise(shares.position_scores[i])}")
     return "\n".join(line for line in lines if line)
 
 
-def bar_of(reading: Reading, i: int, rank: int, count: int | None = None) -> Bar:
-    share = reading.share(reading.scores[i])
-    at = reading.strength(i)
+def bar_of(shares: TargetShares, i: int, rank: int, count: int | None = None) -> Bar:
+    share = shares.share(shares.scores[i])
+    at = shares.strength(i)
     return Bar(
-        name=visible(reading.features[i].label),
-        number=signed(reading.scores[i], reading.largest),
+        name=visible(shares.features[i].label),
+        number=signed(shares.scores[i], shares.largest),
         share="" if share is None else percent(share),
         # Its length tells the size, so that a short bar need not be pale.
         step=step_of(math.copysign(0.6, at)),
         left=round(50 + min(0.0, 50 * at), 3),
         width=round(50 * abs(at), 3),
-        tip=_tip(reading, i, rank, count),
+        tip=_tip(shares, i, rank, count),
     )
 
 
-def books_of(reading: Reading, accounts: Accounts) -> Books:
+def books_of(shares: TargetShares, accounts: Accounts) -> Books:
     """The ledger's segments: what takes away stands to the left of zero, what adds to the right."""
     amounts = [row.amount for row in accounts.rows]
     below, above = (sum(abs(amount) for amount in amounts if (amount < 0) is negative) for negative in (True, False))
@@ -229,9 +229,9 @@ def books_of(reading: Reading, accounts: Accounts) -> Books:
         negative = row.amount < 0
         left = reach[negative] - abs(row.amount) if negative else reach[negative]
         reach[negative] += row.amount
-        share = reading.share(row.amount)
+        share = shares.share(row.amount)
         shown = "" if share is None else percent(share)
-        tip = [visible(row.name), f"{precise(row.amount)} {reading.target.unit}", shown and f"{shown} of the total"]
+        tip = [visible(row.name), f"{precise(row.amount)} {shares.target.unit}", shown and f"{shown} of the total"]
         segments.append(
             Bar(
                 name=visible(row.name),

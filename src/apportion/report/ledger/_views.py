@@ -12,18 +12,18 @@ from apportion.core import Feature, Ledger
 from apportion.report.kit import (
     FIGURE_LABEL,
     Accounts,
-    Reading,
+    TargetShares,
     bar_figure,
     books_of,
     colour_map,
     figure_class,
     largest_size,
     ledger_table,
-    reading_of,
     short,
     signed,
     small_fragment,
     small_page,
+    target_shares_of,
 )
 from apportion.results import Explained
 
@@ -37,8 +37,8 @@ MAX_TARGETS = 6
 def ledger_terminal(ledger: Ledger) -> RenderableType:
     """Each target's lines with their percentages, its total and its residual."""
     parts: list[RenderableType] = []
-    for label, reading, accounts in _books(ledger):
-        parts += [Text(label, style="dim"), Padding(ledger_table(reading, accounts), (0, 0, 0, 2))]
+    for label, shares, accounts in _books(ledger):
+        parts += [Text(label, style="dim"), Padding(ledger_table(shares, accounts), (0, 0, 0, 2))]
     return Group(*parts, *([Text(hidden, style="dim")] if (hidden := _hidden(ledger)) else []))
 
 
@@ -73,11 +73,11 @@ def ledger_figure(ledger: Ledger) -> matplotlib.figure.Figure:
 
 
 def _context(ledger: Ledger) -> dict[str, Any]:
-    books = [(label, books_of(reading, accounts)) for label, reading, accounts in _books(ledger)]
+    books = [(label, books_of(shares, accounts)) for label, shares, accounts in _books(ledger)]
     return {"ledgers": books, "hidden": _hidden(ledger)}
 
 
-def _books(ledger: Ledger) -> list[tuple[str, Reading, Accounts]]:
+def _books(ledger: Ledger) -> list[tuple[str, TargetShares, Accounts]]:
     """What stands above each target's books, and the books."""
     if not ledger.total.ndim:
         return [("ledger", *_read(ledger))]
@@ -85,12 +85,12 @@ def _books(ledger: Ledger) -> list[tuple[str, Reading, Accounts]]:
     return [(f"ledger of target {i}", *_read(ledger[i])) for i in range(shown)]
 
 
-def _read(ledger: Ledger) -> tuple[Reading, Accounts]:
+def _read(ledger: Ledger) -> tuple[TargetShares, Accounts]:
     target = Explained(label="total", unit="", value=ledger.total.item())
     features = [Feature(label=name, kind="input") for name in ledger.lines]
-    reading = reading_of(target, features, [amount.item() for amount in ledger.lines.values()], ledger=ledger)
-    assert reading.accounts is not None
-    return reading, reading.accounts
+    shares = target_shares_of(target, features, [amount.item() for amount in ledger.lines.values()], ledger=ledger)
+    assert shares.accounts is not None
+    return shares, shares.accounts
 
 
 def _hidden(ledger: Ledger) -> str:

@@ -15,8 +15,8 @@ from apportion.report.kit import (
     Drawing,
     ImagePanel,
     ImageView,
-    Reading,
     Side,
+    TargetShares,
     any_special,
     bar_of,
     books_of,
@@ -28,12 +28,12 @@ from apportion.report.kit import (
     largest_size,
     own_scope,
     precise,
-    reading_of,
     signed,
     step_of,
     steps_of,
     strength,
     surface,
+    target_shares_of,
     text_members,
     visible,
 )
@@ -60,12 +60,12 @@ def pairwise_fragment(pairs: Pairwise) -> str:
     return environment().get_template("pairwise.html").render(_context(pairs, scope, scripted=False))
 
 
-def top_pairs(pairs: Pairwise, k: int) -> Reading:
-    """The `k` largest pairs as a reading whose features are pairs, with the accounts of all."""
+def top_pairs(pairs: Pairwise, k: int) -> TargetShares:
+    """The `k` largest pairs as shares whose features are pairs, with the accounts of all."""
     found = pairs.top(k)
     shown = tuple(Feature(label=f"{_bare(row)} · {_bare(column)}", kind="span") for row, column, _ in found)
     scores = tuple(score for _, _, score in found)
-    return _reading(pairs, shown, scores, largest_size(scores))
+    return _shares_of(pairs, shown, scores, largest_size(scores))
 
 
 def _context(pairs: Pairwise, scope: str, *, scripted: bool) -> dict[str, Any]:
@@ -149,9 +149,9 @@ def _maps(
     image_views: Sequence[ImageView],
     drawing: Drawing,
 ) -> tuple[ImagePanel, ...]:
-    reading = _reading(pairs, features, values, largest_size(values))
-    largest = largest_on(image_views, [reading])
-    return tuple(drawing.view(image_view, reading, largest, several=len(image_views) > 1) for image_view in image_views)
+    shares = _shares_of(pairs, features, values, largest_size(values))
+    largest = largest_on(image_views, [shares])
+    return tuple(drawing.view(image_view, shares, largest, several=len(image_views) > 1) for image_view in image_views)
 
 
 def _matrix(pairs: Pairwise, largest: float) -> dict[str, Any] | None:
@@ -183,9 +183,9 @@ def _largest(pairs: Pairwise) -> float:
     return largest_size([score for _, _, score in pairs.top(1)] or pairs.scores.flatten().tolist())
 
 
-def _reading(pairs: Pairwise, features: Sequence[Feature], scores: Sequence[float], largest: float) -> Reading:
+def _shares_of(pairs: Pairwise, features: Sequence[Feature], scores: Sequence[float], largest: float) -> TargetShares:
     sizes = pairs.scores.abs().sum().item()
-    return reading_of(pairs.explained, features, scores, largest=largest, ledger=pairs.ledger, sizes=sizes)
+    return target_shares_of(pairs.explained, features, scores, largest=largest, ledger=pairs.ledger, sizes=sizes)
 
 
 def _bare(feature: Feature) -> str:

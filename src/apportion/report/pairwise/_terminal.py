@@ -9,8 +9,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 from apportion.report.kit import (
-    Reading,
     Report,
+    TargetShares,
     any_special,
     bar,
     grid,
@@ -50,7 +50,7 @@ def _report(pairs: Pairwise, *, coloured: bool) -> Iterator[RenderableType]:
     yield Padding(ledger_table(best, best.accounts), (0, 0, 0, 2))
 
 
-def _pairs(best: Reading, *, coloured: bool) -> RenderableType:
+def _pairs(best: TargetShares, *, coloured: bool) -> RenderableType:
     table = grid("left", "right", "right", "left")
     for i, (feature, score) in enumerate(zip(best.features, best.scores, strict=True)):
         share = best.share(score)

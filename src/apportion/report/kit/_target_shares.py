@@ -1,4 +1,4 @@
-"""A reading: one target of an attribution in plain numbers, as every report shows it."""
+"""A shares: one target of an attribution in plain numbers, as every report shows it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from apportion.results import Attribution, Explained
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class TargetShares:
     """One target's shares.
 
     Args:
@@ -29,7 +29,7 @@ class Reading:
         largest: Where the colour scale of the report ends: the largest size among all its targets.
         blocks: The features in reading order under their headings.
         accounts: The ledger, where the method keeps one.
-        sizes: The sum of the sizes of all shares, also of features that this reading leaves out.
+        sizes: The sum of the sizes of all shares, also of features that are left out here.
     """
 
     target: Explained
@@ -69,8 +69,10 @@ class Reading:
         return strength(self.scores[i], self.largest)
 
 
-def readings(attribution: Attribution, *, at_most: int | None = None, of: Sequence[int] | None = None) -> list[Reading]:
-    """One reading per target, for the first `at_most` targets; all share one colour scale.
+def target_shares(
+    attribution: Attribution, *, at_most: int | None = None, of: Sequence[int] | None = None
+) -> list[TargetShares]:
+    """The shares of each target, for the first `at_most` targets; all share one colour scale.
 
     Args:
         attribution: What is shown.
@@ -86,7 +88,7 @@ def readings(attribution: Attribution, *, at_most: int | None = None, of: Sequen
 
     largest = largest_size(kept(attribution.scores).flatten().tolist())
     blocks = blocks_of(features)
-    shown: list[Reading] = []
+    shown: list[TargetShares] = []
     for one in attribution:
         if at_most is not None and len(shown) == at_most:
             break
@@ -95,7 +97,7 @@ def readings(attribution: Attribution, *, at_most: int | None = None, of: Sequen
             for values in (one.position_scores, one.standard_errors)
         )
         shown.append(
-            Reading(
+            TargetShares(
                 target=one.target,
                 features=features,
                 scores=tuple(kept(one.scores).tolist()),
@@ -110,7 +112,7 @@ def readings(attribution: Attribution, *, at_most: int | None = None, of: Sequen
     return shown
 
 
-def reading_of(
+def target_shares_of(
     target: Explained,
     features: Sequence[Feature],
     scores: Sequence[float],
@@ -118,8 +120,8 @@ def reading_of(
     largest: float | None = None,
     ledger: Ledger | None = None,
     sizes: float | None = None,
-) -> Reading:
-    """A reading of numbers that are no attribution's, such as the amounts of a ledger.
+) -> TargetShares:
+    """Numbers that are no attribution's, such as the amounts of a ledger, as shares.
 
     Args:
         target: What was divided.
@@ -129,7 +131,7 @@ def reading_of(
         ledger: The accounts of one target.
         sizes: What a percentage is taken of without a ledger; by default the sum of all sizes.
     """
-    return Reading(
+    return TargetShares(
         target=target,
         features=tuple(features),
         scores=tuple(scores),
