@@ -249,7 +249,7 @@ def concepts(transformer: nn.Module, inputs: Mapping[str, Any], embedded: Mappin
     assert_type(maps, ap.ConceptMaps)
     assert_type(maps.maps, Tensor)
     assert_type(maps.of("cat"), Tensor)
-    assert_type(maps.played(padding=["sky"]), Tensor)
+    assert_type(maps.coalition_mean(padding=["sky"]), Tensor)
     assert_type(maps.attribution(), ap.Attribution)
     assert_type(maps.interactions(padding=["sky"]), ap.diffusion.ConceptInteractions)
     assert_type(maps.to_frame(), pandas.DataFrame)
