@@ -43,8 +43,9 @@ format: $(DEV) ## let ruff format, and repair what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-types: $(DEV) ## mypy on src/apportion
+types: $(DEV) ## mypy on src/apportion; mypy and pyright on a user's file, tests/typing
 	$(BIN)/mypy
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 all: lint types test wide real ## everything that must hold before a change goes in
 

@@ -18,7 +18,7 @@ EXIT_CODES = (
     "was not applied, a share that is not finite) · 2 the request does not fit · 130 interrupted."
 )
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="apportion",
     help="Divide a transformer's prediction among what caused it, and show that the books balance.",
     epilog=EXIT_CODES,

@@ -22,7 +22,7 @@ AnySpans = str | Sequence[str] | Mapping[str, str | Sequence[int]]
 
 Named = Literal["tokens", "words", "sentences", "paragraphs", "patches"]
 
-AnyFeatures = Named | Sequence[str] | Mapping[str, str | Sequence[int]]
+AnyFeatures = Named | list[str] | tuple[str, ...] | Mapping[str, str | Sequence[int]]
 """Parts of a prompt as users name them: `"tokens"` or `"patches"` (every feature by itself), `"words"`, `"sentences"`,
 `"paragraphs"`, or spans: texts that occur once, or names with such texts or indices of features. Parts of an image
 stay by themselves unless a span names them together; `regions` chooses what they are."""

@@ -18,7 +18,7 @@ from apportion.models import DualEncoder, Head, Pooling, kind_of_model, pair_enc
 from apportion.models.inputs import AnyRegions, Prompt, parsed_prompts, recognised, tokenizer_of
 from apportion.relevance import token_embedding, usable_modules
 from apportion.results import Attribution, Cost, Explained
-from apportion.targets import AnyTarget, Similarity, Unit, as_targets
+from apportion.targets import AnyTarget, Contrast, Similarity, TargetsLike, Unit, as_targets
 from apportion.task import AttributionTask
 
 
@@ -39,9 +39,10 @@ class Engine:
 
     def __init__(self, model: nn.Module, processor: Any = None, *, pooling: Pooling | None = None) -> None:
         usable_modules(model)
-        self.model, self.processor = model, processor
+        self.model = model
+        self.processor = processor
         #: The model as a whole; a pair of two texts or two images runs another head, see `head_of`.
-        self.head = Head(model, kind_of_model(model), processor)
+        self.head: Head = Head(model, kind_of_model(model), processor)
         self._pooling: Pooling | None = pooling
         self._pair_heads: dict[str, Head] = {}
         self._check_vocabulary()
@@ -85,7 +86,7 @@ class Engine:
         return prompts[0]
 
     def targets(
-        self, prompt: Any, target: Any, contrast: Any, unit: Unit, position: int | str | None
+        self, prompt: Any, target: TargetsLike, contrast: Contrast, unit: Unit, position: int | str | None
     ) -> list[AnyTarget]:
         """What `explain`'s arguments ask for; of a model that compares pairs, their similarity."""
         plain = target is None and contrast is None and unit == "logit" and position is None

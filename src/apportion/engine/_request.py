@@ -11,7 +11,7 @@ from apportion.engine._engine import Engine
 from apportion.methods import AnyMethod, as_method
 from apportion.models.inputs import AnyRegions, Prompt
 from apportion.results import Attribution
-from apportion.targets import AnyTarget, Unit, as_targets
+from apportion.targets import AnyTarget, Contrast, TargetsLike, Unit, as_targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,8 @@ class Request:
         ApportionError: Something does not fit, whatever the prompt.
     """
 
-    target: Any = None
-    contrast: Any = None
+    target: TargetsLike = None
+    contrast: Contrast = None
     method: AnyMethod | None = None
     unit: Unit = "logit"
     position: int | str | None = None

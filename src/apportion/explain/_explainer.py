@@ -32,12 +32,10 @@ from apportion.models import generated_ids
 from apportion.models.inputs import AnyRegions, Prompt, recognised, tokenizer_of
 from apportion.relevance import Audit
 from apportion.results import Attribution, Attributions, Comparison, Interactions, Pairwise
-from apportion.targets import Similarity, Span, Unit
+from apportion.targets import Contrast, Similarity, Span, TargetsLike, Unit
 
 # So many tokens tell whether a method can serve a model.
 PROBE = 4
-
-Contrast = str | int | Sequence[str | int] | None
 
 
 class Explainer(Engine):
@@ -60,7 +58,7 @@ class Explainer(Engine):
     def explain(
         self,
         prompt: Any,
-        target: Any = None,
+        target: TargetsLike = None,
         *,
         contrast: Contrast = None,
         method: AnyMethod | None = None,
@@ -111,7 +109,7 @@ class Explainer(Engine):
     def explain_many(
         self,
         prompts: Iterable[Any],
-        target: Any = None,
+        target: TargetsLike = None,
         *,
         contrast: Contrast = None,
         method: AnyMethod | None = None,
@@ -202,7 +200,7 @@ class Explainer(Engine):
     def interactions(
         self,
         prompt: Any,
-        target: Any = None,
+        target: TargetsLike = None,
         *,
         contrast: Contrast = None,
         method: AnyMethod | None = None,
@@ -271,7 +269,7 @@ class Explainer(Engine):
     def compare(
         self,
         prompt: Any,
-        target: Any = None,
+        target: TargetsLike = None,
         *,
         methods: AnyMethods = COMPARED,
         contrast: Contrast = None,
@@ -363,7 +361,7 @@ class Explainer(Engine):
     def _started(self, prompt: Any, regions: AnyRegions) -> Prompt:
         return self.head.started(self.prompt(prompt, regions, what="an answer"))
 
-    def methods(self, prompt: Any = None, *, target: Any = None) -> dict[str, str | None]:
+    def methods(self, prompt: Any = None, *, target: TargetsLike = None) -> dict[str, str | None]:
         """Which methods can serve this model: for each name None, or in one line why it cannot.
 
         Each method that needs no options is tried.
@@ -412,7 +410,7 @@ class Explainer(Engine):
     def audit(
         self,
         prompt: Any,
-        target: Any = None,
+        target: TargetsLike = None,
         *,
         contrast: Contrast = None,
         method: AnyMethod | None = None,

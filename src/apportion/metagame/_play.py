@@ -29,7 +29,8 @@ from apportion.results import Cost, Explained, Interactions
 from apportion.targets import TargetFn
 from apportion.task import AttributionTask
 
-AnyOf = Literal["auto", "players", "features"] | AnyFeatures
+MetaTargets = Literal["players", "features"] | AnyFeatures
+AnyOf = Literal["auto"] | MetaTargets
 """Whose attribution is divided: the game's `"players"`, `"features"` (every feature of the prompt, also those that are
 always present), `"patches"` (every part of an image), or parts of the prompt as players are named. `"auto"` takes the
 players; where words of a caption are removed, the patches."""
@@ -69,9 +70,9 @@ class Game:
     seed: int = 0
     path: str | os.PathLike[str] | None = None
 
-    def among(self, default: AnyFeatures) -> Game:
-        """The same with the players that are meant where none were named."""
-        return replace(self, players=default) if self.players == "auto" else self
+    def parts(self, default: AnyFeatures) -> AnyFeatures:
+        """The parts of the prompt that play; `default` where none were named."""
+        return default if self.players == "auto" else self.players
 
     def __post_init__(self) -> None:
         if self.order not in (2, 3):
@@ -107,8 +108,8 @@ def play(task: AttributionTask, method: Method, rules: Game, *, of: AnyOf = "aut
         ApportionError: The rules do not fit the prompt, the method does not, the budget is too small, or the file is of
             another game.
     """
-    start, before, rules = time.perf_counter(), replace(task.passes), rules.among("tokens")
-    players = players_of(task, 0, rules.players)
+    start, before, parts = time.perf_counter(), replace(task.passes), rules.parts("tokens")
+    players = players_of(task, 0, parts)
     meta_targets = meta_targets_of(task, players, "players" if of == "auto" else of)
     groups = [one.members for one in meta_targets]
     masker = masker_of(task, method, rules.masker)
@@ -154,7 +155,7 @@ def play(task: AttributionTask, method: Method, rules: Game, *, of: AnyOf = "aut
             explained=(Explained(label=function.label, unit=function.unit, value=value),),
             index="metagame",
             method=method.name,
-            options={**method.options, **_options(rules), "masker": masker.name, "estimator": found.estimator},
+            options={**method.options, **_options(rules, parts), "masker": masker.name, "estimator": found.estimator},
             standard_errors=None if errors is None else errors[:, mine],
             third=None if third is None else third[:, :, mine],
             evaluations=found.evaluations,
@@ -165,7 +166,7 @@ def play(task: AttributionTask, method: Method, rules: Game, *, of: AnyOf = "aut
     return Interactions.joined([of_target(t, function, value) for t, (function, value) in enumerate(functions)])
 
 
-def meta_targets_of(task: AttributionTask, players: Players, targets: AnyOf) -> list[MetaTarget]:
+def meta_targets_of(task: AttributionTask, players: Players, targets: MetaTargets) -> list[MetaTarget]:
     """The targets of a metagame.
 
     Raises:
@@ -191,9 +192,9 @@ def meta_targets_of(task: AttributionTask, players: Players, targets: AnyOf) -> 
     ]
 
 
-def _options(rules: Game) -> dict[str, object]:
+def _options(rules: Game, parts: AnyFeatures) -> dict[str, object]:
     return {
-        "players": rules.players if isinstance(rules.players, str) else list(rules.players),
+        "players": parts if isinstance(parts, str) else list(parts),
         "budget": rules.budget,
         "seed": rules.seed,
     }

@@ -49,9 +49,11 @@ class PairEncoder(nn.Module):
 
     def __init__(self, model: nn.Module, pooling: Pooling | None, source: str) -> None:
         super().__init__()
-        self.model, self.pooling, self.source = model, pooling, source
+        self.model = model
+        self.pooling = pooling
+        self.source = source
         # Where the model tells how long its inputs may be, and which tokens are images.
-        self.config = getattr(model, "config", None)
+        self.config: Any = getattr(model, "config", None)
 
     @property
     def options(self) -> dict[str, Any]:

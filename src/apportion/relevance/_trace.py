@@ -135,10 +135,13 @@ class Trace:
         embedded: Embedded | None = None,
         summands: Summands | None = None,
     ) -> None:
-        self.model, self.inputs, self.recording, self.embedded = model, inputs, recording, embedded
+        self.model = model
+        self.inputs = inputs
+        self.recording = recording
+        self.embedded = embedded
         self.summands = summands
         #: How often the model ran again for values that autograd does not keep.
-        self.repeated = 0
+        self.repeated: int = 0
         self._graphs: dict[tuple[Node, ...], Graph] = {}
 
     @property

@@ -86,15 +86,20 @@ class AttributionTask:
         rows: Sequence[Sequence[tuple[int, ...]]] | None = None,
         progress: bool = False,
     ) -> None:
-        self.head, self.targets, self.detail, self.progress = head, list(targets), detail, progress
+        self.head = head
+        self.targets: list[AnyTarget] = list(targets)
+        self.detail = detail
+        self.progress = progress
         #: Whether no other method will ask for the trace, so that its graph may be freed on the way back.
         self.last_method = False
         #: Whether the trace keeps the summands of sums, for methods that ask for them.
         self.summands = False
-        self.passes = Passes()
+        self.passes: Passes = Passes()
         if rows is None:
-            self.prompts = [head.prepare(prompt, targets) for prompt in prompts]
-            self.rows = [[target.rows(prompt, head) for target in targets] for prompt in self.prompts]
+            self.prompts: list[Prompt] = [head.prepare(prompt, targets) for prompt in prompts]
+            self.rows: list[list[tuple[int, ...]]] = [
+                [target.rows(prompt, head) for target in targets] for prompt in self.prompts
+            ]
         else:
             self.prompts, self.rows = list(prompts), [list(of_prompt) for of_prompt in rows]
         #: What the targets compute from the model's output, where they do so inside the graph.

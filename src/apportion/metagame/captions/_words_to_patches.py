@@ -72,7 +72,7 @@ def play_words(
     Source:
         Baniecki, Biecek and Fumagalli 2026, arXiv 2605.06295.
     """
-    rules = rules.among("words")
+    parts = rules.parts("words")
     _check(rules, captions)
     start = time.perf_counter()
     sides = Sides(prompt, head, method)
@@ -80,7 +80,7 @@ def play_words(
     found, played = [], []
     for k, text in enumerate(captions):
         part = "text" if len(captions) == 1 else f"caption {k + 1}"
-        words = caption(text, text_prompt(text, head.model, head.processor).features, rules.players, part)
+        words = caption(text, text_prompt(text, head.model, head.processor).features, parts, part)
         game = MetaGame(
             len(words.players),
             _payoff(sides, words),
@@ -105,7 +105,7 @@ def play_words(
         method=sides.method.name,
         options={
             **sides.method.options,
-            "players": rules.players if isinstance(rules.players, str) else list(rules.players),
+            "players": parts if isinstance(parts, str) else list(parts),
             "of": "patches",
             "masker": "deleted from the text",
             "estimator": " and ".join(dict.fromkeys(one.estimator for one in found)),

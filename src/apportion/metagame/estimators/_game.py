@@ -51,8 +51,10 @@ class MetaGame:
     ) -> None:
         if not player_of or any(player is not None and not 0 <= player < players for player in player_of):
             raise ApportionError(f"the targets {list(player_of)} must be among the {players} players, or None.")
-        self.players, self.player_of = players, tuple(player_of)
-        self.game = CooperativeGame(players, payoff, budget=budget, progress=progress, label=label, cache=cache)
+        self.players = players
+        self.player_of: tuple[int | None, ...] = tuple(player_of)
+        game = CooperativeGame(players, payoff, budget=budget, progress=progress, label=label, cache=cache)
+        self.game: CooperativeGame = game
 
     @property
     def targets(self) -> int:

@@ -75,8 +75,8 @@ def related_index(
     """
     check_index(index)
     _check_rules(rules, index, of)
-    start, before, rules = time.perf_counter(), replace(task.passes), rules.among("tokens")
-    players = players_of(task, 0, rules.players)
+    start, before, parts = time.perf_counter(), replace(task.passes), rules.parts("tokens")
+    players = players_of(task, 0, parts)
     if index in ("shapley-taylor", "shapley-interaction"):
         found = _of_game(task, method, rules, players, index, progress)
     elif index == "integrated-hessians":
@@ -89,7 +89,7 @@ def related_index(
         backward=task.passes.backward - before.backward,
     )
     shown = tuple(players.features[column] for column in players.columns)
-    named = rules.players if isinstance(rules.players, str) else list(rules.players)
+    named = parts if isinstance(parts, str) else list(parts)
     each = [
         Interactions(
             values=values,

@@ -43,8 +43,9 @@ class Neighbourhood:
     """
 
     def __init__(self, task: AttributionTask, *, batch_size: int | None, doing: str) -> None:
-        self.task, self._doing, self._batch_size = task, doing, batch_size
-        self.targets = len(task.targets)
+        self.task = task
+        self._doing, self._batch_size = doing, batch_size
+        self.targets: int = len(task.targets)
         if VISUAL_TOKENS in (continuous.name for continuous in task.prompts[0].continuous_inputs):
             raise ApportionError(
                 "this method changes what the model is given, which visual tokens are not: use regions='patches', or "

@@ -66,7 +66,7 @@ class ContextCite(Method):
         name the context's parts as spans where only it should.
     """
 
-    features: AnyFeatures = "auto"
+    features: Literal["auto"] | AnyFeatures = "auto"
     ablations: int = 64
     alpha: float = 0.01
     link: Literal["auto", "identity"] = "auto"

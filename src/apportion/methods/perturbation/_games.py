@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from apportion.core import AnyFeatures
 from apportion.games import (
@@ -38,7 +39,7 @@ def shares_of(
     players: Sequence[Players],
     estimates: Sequence[Estimate],
     *,
-    chosen: AnyFeatures,
+    chosen: Literal["auto"] | AnyFeatures,
     masker: AnyMasker,
 ) -> Shares:
     """The values of each prompt's players as scores; what is always present gets exactly 0.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
 
 from apportion.models.kinds._kind import Kind, class_names
@@ -13,7 +15,7 @@ from apportion.models.kinds._seq2seq import WRITERS
 class Causal(Kind):
     """Predicts the next token."""
 
-    mappings = ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",)
+    mappings: ClassVar[tuple[str, ...]] = ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",)
     per_token = True
     writes = True
     looks_back = True

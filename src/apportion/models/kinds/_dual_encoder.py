@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -15,7 +15,7 @@ from apportion.models.kinds._registry import register_kind
 class DualEncoder(Kind):
     """Encodes both sides of a pair and compares the encodings."""
 
-    mappings = ("MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES",)
+    mappings: ClassVar[tuple[str, ...]] = ("MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES",)
     compares = True
 
     def started(self, prompt: Prompt, model: nn.Module, processor: Any) -> Prompt:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from apportion.core import ApportionError
 from apportion.models.inputs import Prompt
@@ -14,7 +14,7 @@ from apportion.models.kinds._registry import register_kind
 class Masked(Kind):
     """Predicts masked tokens."""
 
-    mappings = ("MODEL_FOR_MASKED_LM_MAPPING_NAMES",)
+    mappings: ClassVar[tuple[str, ...]] = ("MODEL_FOR_MASKED_LM_MAPPING_NAMES",)
     per_token = True
     fills_masks = True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -21,7 +21,10 @@ WRITERS = "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"
 class Seq2Seq(Kind):
     """Predicts the next token of its decoder's sequence."""
 
-    mappings = ("MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES")
+    mappings: ClassVar[tuple[str, ...]] = (
+        "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+        "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
+    )
     per_token = True
     writes = True
     has_decoder = True

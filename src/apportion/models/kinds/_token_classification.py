@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from apportion.core import ApportionError
 from apportion.models.inputs import Prompt
@@ -17,7 +17,7 @@ SHOWN = 60
 class TokenClassification(Kind):
     """Predicts the class of each token."""
 
-    mappings = ("MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",)
+    mappings: ClassVar[tuple[str, ...]] = ("MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",)
     has_classes = True
     per_token = True
 
