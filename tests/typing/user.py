@@ -303,7 +303,7 @@ def maskers() -> Sequence[ap.Masker]:
     return [*images, *tokens, named]
 
 
-def targets(direction: Tensor) -> Sequence[object]:
+def targets(direction: Tensor) -> Sequence[ap.AnyTarget]:
     return [
         ap.Target(" are", position="keys"),
         ap.Span((5, 6), unit="logit"),
@@ -349,11 +349,10 @@ class First(ap.Method):
         return ap.Shares(scores=scores)
 
 
+@ap.register_masker("blank")
 @dataclass(frozen=True)
 class Blank(ap.Masker):
     """A masker: it changes nothing."""
-
-    name = "blank"
 
     def variant(self, task: ap.AttributionTask, example: int, present: Tensor) -> ap.Variant:
         return ap.Variant(task.prompts[example], task.rows[example])
@@ -396,15 +395,39 @@ def swiglu(operation: ap.Operation) -> ap.Treatment:
     return ap.Treatment.constant() if operation.name == "gate" else ap.Treatment.keep()
 
 
-def page(attribution: ap.Attribution) -> str:
-    return f"<!doctype html><title>{attribution.method}</title>"
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Halves(ap.Shown, ap.Saved):
+    """A result: two numbers."""
+
+    first: Tensor
+    second: Tensor
 
 
-def figure(attribution: ap.Attribution) -> Figure:
-    return Figure(figsize=(len(attribution.features), 1))
+def page(halves: Halves) -> str:
+    return f"<!doctype html><title>{halves.first}</title>"
 
 
-ap.report.register_view(ap.Attribution, ap.report.View(terminal=page, fragment=page, page=page, figure=figure))
+def figure(halves: Halves) -> Figure:
+    return Figure(figsize=(halves.first.item(), 1))
+
+
+view = ap.View[Halves](terminal=page, fragment=page, page=page, figure=figure)
+ap.register_view(Halves, view)
+
+
+@ap.register_kind("scorer")
+class Scorer(ap.Kind):
+    """A kind of model: one number for each text."""
+
+    mappings: ClassVar = ("MODEL_FOR_SCORING_MAPPING_NAMES",)
+
+
+def own_result(halves: Halves, explainer: ap.Explainer) -> None:
+    assert_type(halves.to_html("halves.html"), str)
+    assert_type(halves.plot(), Figure)
+    assert_type(halves.save("halves.safetensors"), Path)
+    assert_type(Halves.load("halves.safetensors"), Halves)
+    explainer.explain("The keys", method=First(weight=0.5), unit="logit")
 
 
 def rooms(payoff: Any) -> None:
@@ -413,4 +436,5 @@ def rooms(payoff: Any) -> None:
     assert_type(ap.games.exact_shapley(game).values, Tensor)
     assert_type(ap.metagame.MetaGame(3, payoff, [0, None]).targets, int)
     assert_type(ap.relevance.RES_LRP, ap.Composite)
+    ap.report.register_view(Halves, view)
     assert_type(ap.evaluation.read_texts("texts.txt"), Iterator[ap.Item])
