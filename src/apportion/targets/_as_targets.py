@@ -15,7 +15,7 @@ from apportion.targets._target import Target, Unit
 TargetLike = str | int | AnyTarget | Callable[[Any], Tensor]
 """What users name a target by: a token or class by name or id, a target, or a function of the model's output."""
 
-TargetsLike = TargetLike | Sequence[TargetLike] | None
+TargetsLike = TargetLike | Sequence[TargetLike | None] | None
 """One target, several, or None for the most likely output."""
 
 Contrast = str | int | Sequence[str | int] | None
