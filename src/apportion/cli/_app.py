@@ -66,14 +66,8 @@ def _overview() -> Text:
             "what do other methods say, and do they agree?",
             'apportion compare --model demo "The capital of France is" --html compared.html',
         ),
-        (
-            "which method may I believe on my model?",
-            "apportion evaluate --model demo --data agreement --limit 50",
-        ),
-        (
-            "which methods are there, and which can serve my model?",
-            "apportion methods --model ./my-model",
-        ),
+        ("which method may I believe on my model?", "apportion evaluate --model demo --data agreement --limit 50"),
+        ("which methods are there, and which can serve my model?", "apportion methods --model ./my-model"),
         (
             "was every rule of the method applied to this model?",
             'apportion audit --model demo "The capital of France is"',

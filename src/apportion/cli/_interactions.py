@@ -119,8 +119,7 @@ def interactions(
     regions: Regions,
     outputs: Outputs,
     index: Annotated[
-        Index | None,
-        how("--index", help="Which second order; the others have no direction. Default: metagame."),
+        Index | None, how("--index", help="Which second order; the others have no direction. Default: metagame.")
     ] = None,
     of: Annotated[
         list[str] | None,

@@ -22,8 +22,7 @@ class Plugins(Options):
     """Files that register methods."""
 
     plugin: Annotated[
-        list[Path] | None,
-        how("--plugin", metavar="FILE", help="A Python file that registers methods of your own."),
+        list[Path] | None, how("--plugin", metavar="FILE", help="A Python file that registers methods of your own.")
     ] = None
 
     def resolve(self) -> None:

@@ -44,8 +44,7 @@ class TextsOrImages(Options):
         None
     )
     image: Annotated[
-        list[Path] | None,
-        what("--image", "-i", metavar="PATH", help="A picture file; give one beside a text, or two."),
+        list[Path] | None, what("--image", "-i", metavar="PATH", help="A picture file; give one beside a text, or two.")
     ] = None
 
     def check(self) -> None:

@@ -89,11 +89,7 @@ class Regions(Options):
     ] = None
     regions_mask: Annotated[
         Path | None,
-        how(
-            "--regions-mask",
-            metavar="PATH",
-            help="A picture of the image's size in which each colour is a region.",
-        ),
+        how("--regions-mask", metavar="PATH", help="A picture of the image's size in which each colour is a region."),
     ] = None
 
     def check(self) -> None:

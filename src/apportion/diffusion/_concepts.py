@@ -227,11 +227,7 @@ class _Ride:
     """The concepts on their way through one pass after another."""
 
     def __init__(
-        self,
-        transformer: nn.Module,
-        concepts: Mapping[str, Tensor],
-        layers: Sequence[int] | None,
-        example: int | None,
+        self, transformer: nn.Module, concepts: Mapping[str, Tensor], layers: Sequence[int] | None, example: int | None
     ) -> None:
         self.transformer, self.example = transformer, example
         self.blocks: dict[str, Any] = {
@@ -316,11 +312,7 @@ class _Ride:
         rows, columns = self._grid
         found = torch.stack(list(self._logits.values()))
         self.seen.append(
-            ConceptMaps(
-                concepts=self.names,
-                by_layer=found.unflatten(-1, (rows, columns)),
-                layers=tuple(self._logits),
-            )
+            ConceptMaps(concepts=self.names, by_layer=found.unflatten(-1, (rows, columns)), layers=tuple(self._logits))
         )
         self._patches, self._logits = {}, {}
 

@@ -10,10 +10,7 @@ import torch
 from torch import Tensor
 
 from apportion.core import Feature
-from apportion.models.inputs import (
-    Prompt,
-    tokenizer_of,
-)
+from apportion.models.inputs import Prompt, tokenizer_of
 from apportion.results import Attribution
 
 

@@ -24,11 +24,7 @@ AttributionPayoff = Callable[[Bool[Tensor, "coalitions players"]], Float[Tensor,
 
 
 def attribution_payoff(
-    task: AttributionTask,
-    method: Method,
-    players: Players,
-    masker: AnyMasker,
-    targets: Sequence[Sequence[int]],
+    task: AttributionTask, method: Method, players: Players, masker: AnyMasker, targets: Sequence[Sequence[int]]
 ) -> AttributionPayoff:
     """A function from coalitions, one a row, to what a method attributes to some groups of features.
 

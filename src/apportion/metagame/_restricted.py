@@ -30,9 +30,7 @@ from apportion.task import AttributionTask
 _LASTING = (Delete, Replace, ZeroEmbedding)
 
 
-def restricted_shapley(
-    payoffs: Float[Tensor, "coalitions outputs"],
-) -> Float[Tensor, "coalitions players outputs"]:
+def restricted_shapley(payoffs: Float[Tensor, "coalitions outputs"]) -> Float[Tensor, "coalitions players outputs"]:
     r"""The Shapley values of a game when only a coalition's members play, for every coalition.
 
     $\varphi_i(T) = \sum_{S \subseteq T,\, i \in S} m(S) / |S|$ with the game's dividends m; 0 for who is not in T.

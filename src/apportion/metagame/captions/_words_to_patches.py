@@ -43,13 +43,7 @@ def pair_of(prompt: Recognised) -> tuple[Any, tuple[str, ...]]:
 
 
 def play_words(
-    prompt: Prompt,
-    captions: Sequence[str],
-    head: Head,
-    method: Method | None,
-    rules: Game,
-    *,
-    progress: bool,
+    prompt: Prompt, captions: Sequence[str], head: Head, method: Method | None, rules: Game, *, progress: bool
 ) -> Interactions:
     r"""How each word moves each patch's share of an image's similarity to captions.
 
@@ -115,9 +109,7 @@ def play_words(
         standard_errors=_errors(found),
         evaluations=sum(one.evaluations for one in found),
         cost=Cost(
-            seconds=time.perf_counter() - start,
-            forward=sides.task.passes.forward,
-            backward=sides.task.passes.backward,
+            seconds=time.perf_counter() - start, forward=sides.task.passes.forward, backward=sides.task.passes.backward
         ),
         pictures=tuple(picture for continuous in prompt.continuous_inputs for picture in continuous.pictures),
     )

@@ -33,9 +33,7 @@ class MetaEstimate:
 
 
 def estimate_of(
-    game: MetaGame,
-    values: Float[Tensor, "players targets"],
-    standard_errors: Float[Tensor, "players targets"] | None,
+    game: MetaGame, values: Float[Tensor, "players targets"], standard_errors: Float[Tensor, "players targets"] | None
 ) -> MetaEstimate:
     """What was found of a game so far, with what every target that plays has alone in its own place."""
     for target, player in enumerate(game.player_of):

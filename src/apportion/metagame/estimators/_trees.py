@@ -55,9 +55,7 @@ class Leaves:
 
 
 def boosted(
-    coalitions: Bool[Tensor, "coalitions players"],
-    payoffs: Float[Tensor, "coalitions outputs"],
-    seed: int,
+    coalitions: Bool[Tensor, "coalitions players"], payoffs: Float[Tensor, "coalitions outputs"], seed: int
 ) -> Leaves:
     """The leaves of gradient-boosted trees that predict the payoffs of coalitions; all outputs share the trees.
 

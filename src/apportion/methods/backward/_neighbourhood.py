@@ -99,12 +99,7 @@ class Neighbourhood:
         return torch.tensor(found, dtype=torch.float64)
 
     def ledger(
-        self,
-        scores: Float[Tensor, "targets feature"],
-        elsewhere: Float[Tensor, " targets"],
-        *,
-        name: str,
-        gap: str,
+        self, scores: Float[Tensor, "targets feature"], elsewhere: Float[Tensor, " targets"], *, name: str, gap: str
     ) -> Ledger:
         """The accounts of a difference of targets: what the features and the other end have, and what a sum missed.
 

@@ -78,12 +78,7 @@ class _Turned(AttributionTask):
 
     def __init__(self, task: AttributionTask) -> None:
         super().__init__(
-            task.head,
-            task.prompts,
-            task.resolved[0],
-            detail=task.detail,
-            rows=task.rows,
-            progress=task.progress,
+            task.head, task.prompts, task.resolved[0], detail=task.detail, rows=task.rows, progress=task.progress
         )
         self.passes = task.passes
 

@@ -68,11 +68,7 @@ class Propagation(Method):
         read, repeated = task.target_values, task.trace.repeated
         try:
             propagated = task.trace.propagate(
-                read.outputs,
-                read.seeds,
-                self.rules(task.head.model),
-                ledger=single,
-                keep_graph=not task.last_method,
+                read.outputs, read.seeds, self.rules(task.head.model), ledger=single, keep_graph=not task.last_method
             )
         except (NonFiniteRelevance, UnknownOperation):
             if task.detail:

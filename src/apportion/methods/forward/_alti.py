@@ -20,10 +20,7 @@ NUMBERS_AT_ONCE = 2**20
 
 
 @register(
-    "alti",
-    family="forward",
-    cost="2 forward, and n² vectors a layer",
-    source="Ferrando et al. 2022, arXiv 2203.04212",
+    "alti", family="forward", cost="2 forward, and n² vectors a layer", source="Ferrando et al. 2022, arXiv 2203.04212"
 )
 @dataclass(frozen=True, kw_only=True)
 class ALTI(Method):

@@ -17,10 +17,7 @@ from apportion.task import AttributionTask
 
 
 @register(
-    "chefer",
-    family="forward",
-    cost="2 forward, 3 backward",
-    source="Chefer, Gur and Wolf 2021, arXiv 2103.15679",
+    "chefer", family="forward", cost="2 forward, 3 backward", source="Chefer, Gur and Wolf 2021, arXiv 2103.15679"
 )
 @dataclass(frozen=True, kw_only=True)
 class Chefer(Method):

@@ -15,12 +15,7 @@ from apportion.models.anatomy import Layer, anatomy
 from apportion.task import AttributionTask
 
 
-@register(
-    "globenc",
-    family="forward",
-    cost="3 forward, 2 backward",
-    source="Modarressi et al. 2022, arXiv 2205.03286",
-)
+@register("globenc", family="forward", cost="3 forward, 2 backward", source="Modarressi et al. 2022, arXiv 2205.03286")
 @dataclass(frozen=True, kw_only=True)
 class GlobEnc(Method):
     r"""Norms of what each token sends to each other in a layer, both residual connections and norms included.

@@ -15,12 +15,7 @@ from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
 from apportion.task import AttributionTask
 
 
-@register(
-    "rollout",
-    family="forward",
-    cost="2 forward, 1 backward",
-    source="Abnar and Zuidema 2020, arXiv 2005.00928",
-)
+@register("rollout", family="forward", cost="2 forward, 1 backward", source="Abnar and Zuidema 2020, arXiv 2005.00928")
 @dataclass(frozen=True, kw_only=True)
 class Rollout(Method):
     r"""Attention rollout.

@@ -22,10 +22,7 @@ from apportion.task import TOKENS_AT_ONCE, AttributionTask
 
 
 @register(
-    "value-zeroing",
-    family="forward",
-    cost="n + 3 forward, 2 backward",
-    source="Mohebbi et al. 2023, arXiv 2301.12971",
+    "value-zeroing", family="forward", cost="n + 3 forward, 2 backward", source="Mohebbi et al. 2023, arXiv 2301.12971"
 )
 @dataclass(frozen=True, kw_only=True)
 class ValueZeroing(Method):

@@ -25,11 +25,7 @@ Factors = Mapping[str, Tensor]
 
 
 @register(
-    "atman",
-    family="perturbation",
-    conserves="no",
-    cost="n forward",
-    source="Deiseroth et al. 2023, arXiv 2301.08110",
+    "atman", family="perturbation", conserves="no", cost="n forward", source="Deiseroth et al. 2023, arXiv 2301.08110"
 )
 @dataclass(frozen=True, kw_only=True)
 class AtMan(Method):

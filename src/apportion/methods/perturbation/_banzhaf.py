@@ -5,15 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from apportion.core import AnyFeatures
-from apportion.games import (
-    AnyMasker,
-    CooperativeGame,
-    Estimate,
-    as_masker,
-    exact_banzhaf,
-    players_of,
-    sampled_banzhaf,
-)
+from apportion.games import AnyMasker, CooperativeGame, Estimate, as_masker, exact_banzhaf, players_of, sampled_banzhaf
 from apportion.games.values import MOST_PLAYERS_EXACT
 from apportion.methods._method import Method, Shares
 from apportion.methods._registry import register
