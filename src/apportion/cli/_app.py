@@ -1,4 +1,4 @@
-"""The program: its name, its overview, its exit codes, and what every command prints beside its result."""
+"""The program: its name, its overview, its exit codes, and its notes on the terminal."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def note(text: str) -> None:
 
 
 def waiting(doing: str, *, quiet: bool = False) -> AbstractContextManager[Any]:
-    """A sign of life where somebody watches the terminal."""
+    """A spinner in the terminal."""
     return nullcontext() if quiet else Console(stderr=True).status(f"{doing} …")
 
 

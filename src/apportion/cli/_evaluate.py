@@ -17,13 +17,13 @@ from apportion.cli._method import AllMethods, names_in
 from apportion.cli._model import Model
 from apportion.cli._outputs import Outputs, check_path, finish, writing
 
-#: What stands in the folder beside the rows.
+#: The files in the folder beside the rows.
 SUMMARY, PAGE = "summary.csv", "report.html"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kept(Outputs):
-    """What is printed, drawn and kept of an evaluation."""
+    """The outputs of an evaluation."""
 
     out: Annotated[
         Path | None,
@@ -45,7 +45,7 @@ class Kept(Outputs):
             check_path(self.parquet)
 
     def write(self, result: Any) -> list[Path]:
-        """Write what was asked for; which files these are."""
+        """Write the files that were asked for, and return them."""
         from apportion.core import write_atomically
 
         found: ap.Evaluation = getattr(result, "evaluation", result)
@@ -127,7 +127,7 @@ def evaluate(
 
 @contextmanager
 def _going_on(out: Path | None) -> Iterator[None]:
-    """Say how to go on after an interruption."""
+    """Say how to continue after an interruption."""
     try:
         yield
     except KeyboardInterrupt as error:

@@ -67,9 +67,8 @@ def _tables(found: list[dict[str, Any]]) -> Group:
             refusal = row.get("refusal")
             name = Text(row["name"], style="dim" if refusal else "bold")
             if tried:
-                table.add_row(
-                    name, Text("yes" if refusal is None else f"no: {refusal}", style="dim" if refusal else "")
-                )
+                answer = "yes" if refusal is None else f"no: {refusal}"
+                table.add_row(name, Text(answer, style="dim" if refusal else ""))
             else:
                 table.add_row(name, row["cost"], row["conserves"], Text(row["source"], "dim"))
         parts += [*([Text()] if parts else []), Text(title, style="bold"), table]

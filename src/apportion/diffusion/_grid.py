@@ -13,11 +13,7 @@ from apportion.core import ApportionError
 
 
 def patch_grid(transformer: nn.Module, inputs: Mapping[str, Any]) -> tuple[int, int]:
-    """Rows and columns of patches, from the latents' shape or, where these come as tokens, from their places.
-
-    Raises:
-        ApportionError: The latents are neither pictures nor tokens with places in rows and columns.
-    """
+    """Rows and columns of patches, from the latents' shape or, if these are tokens, from their places."""
     latents = inputs.get("hidden_states")
     if isinstance(latents, Tensor) and latents.ndim == 4:
         side = int(getattr(getattr(transformer, "config", None), "patch_size", 1))
@@ -35,6 +31,6 @@ def patch_grid(transformer: nn.Module, inputs: Mapping[str, Any]) -> tuple[int, 
 
 
 def patch_of_pixel(height: int, width: int, rows: int, columns: int) -> Int[Tensor, "height width"]:
-    """For each pixel of a picture of any size the number of the patch that lies over it."""
+    """For each pixel of a picture of any size, the number of its patch."""
     down, across = torch.arange(height) * rows // height, torch.arange(width) * columns // width
     return (down[:, None] * columns + across).to(torch.int32)

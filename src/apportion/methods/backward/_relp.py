@@ -1,4 +1,4 @@
-"""RelP: what a corrupted prompt would change, by the relevance of what it changes."""
+"""RelP: an estimate of the effect of patching in a corrupted prompt's activations, by relevance."""
 
 from __future__ import annotations
 
@@ -11,32 +11,28 @@ from torch import Tensor
 
 from apportion.core import ApportionError
 from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._registry import backward_method
 from apportion.methods.backward._tokens import shares_of_tokens
 from apportion.models.inputs import Prompt, token_prompts
 from apportion.relevance import RELP, Propagated, Trace, token_embedding
 from apportion.task import AttributionTask
 
 
-@register(
-    "relp",
-    family="backward",
-    conserves="no",
-    cost="2 forward, 1 backward",
-    source="Rezaei Jafari et al. 2025, arXiv 2508.21258",
+@backward_method(
+    "relp", conserves="no", cost="2 forward, 1 backward", source="Rezaei Jafari et al. 2025, arXiv 2508.21258"
 )
 @dataclass(frozen=True, kw_only=True)
 class RelP(Method):
     """Relevance patching: (clean − corrupt activation) · LRP gradient, an estimate of activation patching.
 
-    A score says how much the target would fall if a place's activation were that of the corrupted prompt. The
+    A score estimates how much the target would fall if a place's activation were that of the corrupted prompt. The
     gradient follows the rules of the paper: norms frozen, identity rule for activations, half to each side of a gated
     product, and attention weights held constant.
 
     Args:
         corrupt: A prompt of as many tokens, in any form that `explain` takes. Every example is compared with it, so
-            explain prompts with corruptions of their own one at a time.
-        at: `"embeddings"`, or the path of one module (or a pattern that only it matches), such as
+            explain prompts with different corruptions one at a time.
+        at: `"embeddings"`, or the path of one module (or a pattern that matches only it), such as
             `"model.layers.3.mlp"`, whose output at each token is patched.
 
     Raises:
