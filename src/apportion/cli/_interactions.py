@@ -60,7 +60,7 @@ class Rules(Options):
     ] = None
     budget: Annotated[
         str | None,
-        how("--budget", metavar="N", help="Coalitions at most; auto, the default, for what the tolerance needs."),
+        how("--budget", metavar="N", help="Coalitions at most; auto, the default, for as many as the tolerance needs."),
     ] = None
     tolerance: Annotated[
         float | None,
@@ -79,7 +79,7 @@ class Rules(Options):
         running(
             "--path",
             metavar="FILE",
-            help="Keep what is computed there; the same command goes on with it, and a larger budget adds to it.",
+            help="Cache results in this file; the same command continues, and a larger budget adds to it.",
         ),
     ] = None
     seed: Annotated[int | None, running("--seed", min=0, metavar="N", help="Of all that is drawn.")] = None
@@ -132,7 +132,7 @@ def interactions(
 ) -> None:
     """Show how each part of a prompt changes the attribution of each other part.
 
-    The attribution of every part is computed again with others removed, and divided among them: the metagame.
+    The attribution of every part is recomputed with others removed, and divided among them: the metagame.
     """
     explainer = model.explainer(quiet=outputs.quiet)
     found = explainer.interactions(

@@ -15,9 +15,9 @@ from apportion.cli._model import Runs
 from apportion.cli._outputs import Printed, finish
 
 FAMILIES = {
-    "backward": "Backward: relevance or gradients, sent back through the model",
+    "backward": "Backward: relevance or gradients, propagated back through the model",
     "forward": "Forward: the forward pass, decomposed",
-    "perturbation": "Perturbation: what the model does when features are absent",
+    "perturbation": "Perturbation: how the target changes when features are removed",
     "own": "Your own",
 }
 
@@ -28,12 +28,12 @@ def methods(
     plugins: Plugins,
     outputs: Printed,
     model: Annotated[
-        str | None, running("--model", "-m", metavar="NAME", help="Say which methods can serve this model.")
+        str | None, running("--model", "-m", metavar="NAME", help="Show which methods support this model.")
     ] = None,
 ) -> None:
-    """List all methods: how each finds shares, what it costs, whether its shares sum to the target, its paper.
+    """List all methods: how each computes shares, its cost, whether its shares sum to the target, its paper.
 
-    With a model, each is tried on a few tokens, and where it cannot serve the model the list says why.
+    With a model, each is tried on a few tokens, and the list says why a method does not support the model.
     """
     from apportion.methods import METHODS, load_installed_plugins, method_names
 

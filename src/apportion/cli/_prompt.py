@@ -199,7 +199,7 @@ def prompt_text(text: str | None, file: Path | None) -> str:
     if os.path.isfile(text):
         # Either interpretation would be a guess, and its heat map would look right.
         raise ApportionError(
-            f"{text!r} is a file here: give --file {text} to explain what it holds, or pipe the name itself into -."
+            f"{text!r} is a file here: give --file {text} to explain its contents, or pipe the name itself into -."
         )
     try:
         text.encode()

@@ -95,7 +95,7 @@ class ConceptInteractions(Shown, Saved):
         place = place_of(name, self.concepts)
         others = [k for k in range(len(self.concepts)) if k != place]
         if not others:
-            raise ApportionError(f"{name!r} is the only concept that plays, so no other moves its map.")
+            raise ApportionError(f"{name!r} is the only player, so no other concept affects its map.")
         rows, columns = self.maps.shape[1:]
         return Interactions(
             values=self.values[others, place].flatten(1).double(),
@@ -160,7 +160,7 @@ class ConceptInteractions(Shown, Saved):
 def picture_of_patches(image: Any, rows: int, columns: int) -> Picture:
     """The picture with the grid of patches over it, or a grey one."""
     pixels = np.full((16 * rows, 16 * columns, 3), 128, np.uint8) if image is None else np.array(as_image(image))
-    return Picture(pixels=torch.from_numpy(pixels), owner=patch_of_pixel(*pixels.shape[:2], rows, columns))
+    return Picture(pixels=torch.from_numpy(pixels), owner=patch_of_pixel(pixels.shape[:2], rows, columns))
 
 
 def concept_interactions(
@@ -205,7 +205,7 @@ def _seated(
     always = [place_of(name, concepts) for name in padding]
     players = [k for k in range(len(concepts)) if k not in always]
     if not players:
-        raise ApportionError("every concept is padding, so that none plays; leave at least one out of padding.")
+        raise ApportionError("every concept is padding, so there is no player; leave at least one out of padding.")
     if not bool(by_layer.isfinite().all()):
         lost = [concepts[k] for k in (~by_layer.isfinite()).any(3).any(2).any(0).nonzero().flatten().tolist()]
         raise ApportionError(

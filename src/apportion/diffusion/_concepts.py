@@ -106,7 +106,7 @@ class ConceptMaps(Shown, Saved):
         return concept_interactions(self.concepts, self.by_layer, padding)
 
     def coalition_mean(self, *, padding: Sequence[str] = ()) -> Float[Tensor, "player row col"]:
-        """The mean of each concept's softmax over random coalitions of the others; option and errors of `interactions`."""
+        """The mean of each concept's softmax over random coalitions of the others; errors as in `interactions`."""
         return coalition_means(self.concepts, self.by_layer, padding)
 
     def to_frame(self) -> pandas.DataFrame:

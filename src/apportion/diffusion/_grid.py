@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,7 +30,8 @@ def patch_grid(transformer: nn.Module, inputs: Mapping[str, Any]) -> tuple[int, 
     )
 
 
-def patch_of_pixel(height: int, width: int, rows: int, columns: int) -> Int[Tensor, "height width"]:
-    """For each pixel of a picture of any size, the number of its patch."""
+def patch_of_pixel(size: Sequence[int], rows: int, columns: int) -> Int[Tensor, "height width"]:
+    """For each pixel of a picture of this height and width, the number of its patch."""
+    height, width = size
     down, across = torch.arange(height) * rows // height, torch.arange(width) * columns // width
     return (down[:, None] * columns + across).to(torch.int32)

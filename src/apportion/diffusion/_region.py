@@ -69,7 +69,7 @@ class Region(Computed):
             inside = found * weight
             norm = inside.norm()
             if norm == 0:
-                raise ApportionError("the output is 0 in the region, so it has no direction; give direction=.")
+                raise ApportionError("the output is 0 in the region, and has no direction of its own; give direction=.")
             return inside / norm
         if self.direction.shape != found.shape:
             raise ApportionError(

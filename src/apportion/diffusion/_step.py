@@ -62,7 +62,7 @@ class Step:
         pixels = _shown(latents) if self.picture is None else self.picture
         if pixels is None:
             pixels = torch.full((rows, columns, 3), 128, dtype=torch.uint8)
-        over = patch_of_pixel(*pixels.shape[:2], rows, columns)
+        over = patch_of_pixel(pixels.shape[:2], rows, columns)
         return ContinuousInput(
             name="hidden_states",
             owner=owner,

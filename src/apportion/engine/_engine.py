@@ -115,16 +115,16 @@ class Engine:
         detail: bool = False,
         progress: bool = False,
     ) -> AttributionTask:
-        """Prompts that run together and the targets that are divided, with the forward pass that methods share.
+        """A task about prompts that run together, whose forward pass several methods share.
 
         Args:
             prompts: As `prompts` returns them.
             targets: As `targets` returns them.
             methods: The methods that will run, since some need a more detailed trace.
-            head: What runs; by default `head_of` the first prompt.
+            head: The head to run; by default `head_of` the first prompt.
             rows: For each prompt and target the rows of the output to read, when the prompts are prepared already.
-            detail: Whether the trace tells all modules apart, whatever the methods need.
-            progress: Whether a method that takes long may show a progress bar.
+            detail: Whether to trace all modules, even if no method needs it.
+            progress: Whether a slow method may show a progress bar.
 
         Raises:
             ApportionError: A prompt is longer than the model's context.

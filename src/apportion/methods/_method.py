@@ -100,6 +100,18 @@ class Method(ABC):
         """Compute the shares of a task's targets."""
 
 
+class OneByOne(Method):
+    """A method that explains one example at a time; a subclass defines `alone`."""
+
+    @abstractmethod
+    def alone(self, task: AttributionTask) -> Shares:
+        """Compute the shares of a task of one example."""
+
+    def attribute(self, task: AttributionTask) -> Shares:
+        """Compute the shares of each example in turn."""
+        return Shares.joined([self.alone(task.single(b)) for b in range(len(task.prompts))])
+
+
 def _jsonable(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value

@@ -13,7 +13,7 @@ from torch import Tensor
 from apportion.core import ApportionError, Feature, Ledger
 from apportion.methods._as_method import AnyMethod, as_method
 from apportion.methods._default import default_method
-from apportion.methods._method import Method, Shares
+from apportion.methods._method import Method, OneByOne, Shares
 from apportion.methods._registry import backward_method
 from apportion.methods.backward import check_count
 from apportion.models.inputs import ContinuousInput, Prompt
@@ -30,7 +30,7 @@ CHANGE = "change by shifting"
     source="averaging as in Smilkov et al. 2017, arXiv 1706.03825, over shifts",
 )
 @dataclass(frozen=True)
-class Shifted(Method):
+class Shifted(OneByOne):
     """Another method's scores, averaged over translations of the image by a few pixels.
 
     The patch grid cuts an image at arbitrary places. Each shift moves the image under the grid and repeats its edge to
@@ -81,11 +81,8 @@ class Shifted(Method):
         of = {"method": inner.name, "of": dict(inner.options)} if isinstance(inner, Method) else {"method": None}
         return {**of, "pixels": self.pixels, "count": self.count, "seed": self.seed}
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Average over the shifts of each example."""
-        return Shares.joined([self._mean(task.single(b)) for b in range(len(task.prompts))])
-
-    def _mean(self, task: AttributionTask) -> Shares:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Average over the shifts."""
         prompt = task.prompts[0]
         continuous = _the_image(prompt)
         inner = self.method if isinstance(self.method, Method) else default_method(task.head.model, pixels=True)

@@ -65,14 +65,14 @@ def from_orders(
     both = torch.stack([orders, orders.flip(1)], 1)
     coalitions = both.argsort(2)[:, :, None, :] < torch.arange(1, n + 1)[:, None]
     payoffs = game.values(coalitions.flatten(0, 2)).unflatten(0, (len(orders), 2, n))
-    nobody = torch.zeros(1, game.targets, dtype=torch.float64)
+    empty = torch.zeros(1, game.targets, dtype=torch.float64)
     if not bool(plays.all()):
-        nobody = game.values(torch.zeros(1, n, dtype=torch.bool))
+        empty = game.values(torch.zeros(1, n, dtype=torch.bool))
     mean, squares = torch.zeros_like(equal), torch.zeros_like(equal)
     for count, (pair, joined) in enumerate(zip(both, payoffs, strict=True), 1):
         found = torch.zeros_like(equal)
         for order, steps in zip(pair, joined, strict=True):
-            added = torch.cat([nobody, steps]).diff(dim=0) - equal[order]
+            added = torch.cat([empty, steps]).diff(dim=0) - equal[order]
             before = own[order].cumsum(0) - own[order].long() > 0
             found[order] += torch.where(before | ~plays, weights * added, 0) / 2
         found -= found.sum(0) / (n - plays.double())

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.methods._method import Method, Shares
+from apportion.methods._method import OneByOne, Shares
 from apportion.methods._registry import backward_method
 from apportion.methods.backward._baseline import layout_at, refilled
 from apportion.methods.backward._counts import check_batch_size, check_count
@@ -26,7 +26,7 @@ from apportion.task import AttributionTask
     source="Erion et al. 2021, arXiv 1906.10670",
 )
 @dataclass(frozen=True, kw_only=True)
-class ExpectedGradients(Method):
+class ExpectedGradients(OneByOne):
     r"""Divide the target's difference to its mean at references, by gradients on the lines between (GradientSHAP).
 
     $R_i = E_{x' \sim D,\, \alpha \sim U(0, 1)}[(x_i - x'_i) \cdot \nabla_i f(x' + \alpha (x - x'))]$, summed over the
@@ -62,11 +62,8 @@ class ExpectedGradients(Method):
         if self.references is not None:
             object.__setattr__(self, "references", _checked(self.references))
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Average for one example after the other; the samples of all targets share their forward passes."""
-        return Shares.joined([self._expected(task.single(b)) for b in range(len(task.prompts))])
-
-    def _expected(self, task: AttributionTask) -> Shares:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Average over samples, which share forward passes for all targets."""
         near = Neighbourhood(task, batch_size=self.batch_size, doing="expecting gradients")
         generator = torch.Generator().manual_seed(self.seed)
         tokens = self._drawn(near, generator)

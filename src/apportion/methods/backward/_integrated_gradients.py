@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.methods._method import Method, Shares
+from apportion.methods._method import OneByOne, Shares
 from apportion.methods._registry import backward_method
 from apportion.methods.backward._baseline import baseline_point, check_baseline
 from apportion.methods.backward._counts import check_batch_size, check_count
@@ -29,7 +29,7 @@ QUADRATURES: tuple[Quadrature, ...] = get_args(Quadrature)
     source="Sundararajan et al. 2017, arXiv 1703.01365",
 )
 @dataclass(frozen=True, kw_only=True)
-class IntegratedGradients(Method):
+class IntegratedGradients(OneByOne):
     r"""Divide the target's difference to a baseline by the gradients on the straight line between the two.
 
     $R_i = (x_i - x'_i) \cdot \int_0^1 \nabla_i f(x' + \alpha (x - x'))\,d\alpha$, summed over the dimensions of token
@@ -74,11 +74,8 @@ class IntegratedGradients(Method):
         check_count("steps", self.steps, least=2 if self.quadrature == "trapezoid" else 1)
         check_batch_size(self.batch_size)
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Integrate for one example after the other; the steps of all targets share their forward passes."""
-        return Shares.joined([self._integrated(task.single(b)) for b in range(len(task.prompts))])
-
-    def _integrated(self, task: AttributionTask) -> Shares:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Integrate; the steps of all targets share their forward passes."""
         near = Neighbourhood(task, batch_size=self.batch_size, doing="integrating gradients")
         baseline = baseline_point(near, self.baseline)
         way = {place: x - baseline[place] for place, x in near.here.items()}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.methods._method import Method, Shares
+from apportion.methods._method import OneByOne, Shares
 from apportion.methods._registry import backward_method
 from apportion.methods.backward._counts import check_batch_size, check_count
 from apportion.methods.backward._neighbourhood import Neighbourhood, Place, Point
@@ -26,7 +26,7 @@ SCORES = ("l2", "l1", "input-x-gradient")
     source="Smilkov et al. 2017, arXiv 1706.03825",
 )
 @dataclass(frozen=True, kw_only=True)
-class SmoothGrad(Method):
+class SmoothGrad(OneByOne):
     r"""The mean gradient over noisy copies of the input, $\bar g_i = \frac1n \sum_s \nabla_i f(x + \epsilon_s)$.
 
     Noise $\epsilon_s \sim N(0, \sigma^2)$ is added to each token's embedding and to each element of an image. The
@@ -65,11 +65,8 @@ class SmoothGrad(Method):
         if not 0 < self.noise < float("inf"):
             raise ApportionError(f"noise={self.noise!r} is not possible; give a number above 0, such as 0.1.")
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Average for one example after the other; the samples of all targets share their forward passes."""
-        return Shares.joined([self._smoothed(task.single(b)) for b in range(len(task.prompts))])
-
-    def _smoothed(self, task: AttributionTask) -> Shares:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Average over samples, which share forward passes for all targets."""
         near = Neighbourhood(task, batch_size=self.batch_size, doing="averaging gradients")
         generator = torch.Generator().manual_seed(self.seed)
         sizes = {place: self.noise * (x.max() - x.min()) for place, x in near.here.items()}

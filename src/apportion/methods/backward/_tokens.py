@@ -19,10 +19,10 @@ def shares_of_tokens(amounts: Sequence[tuple[str, Tensor]], task: AttributionTas
     """Shares by target and feature of one example.
 
     Args:
-        amounts: For each look-up of tokens and continuous input, the name of the model's input, and what each place
-            received: an axis of targets, then the axes that the model gave the ids, or those of the input.
-        task: The batch that was looked up.
-        example: Which of its examples.
+        amounts: For each look-up of tokens and continuous input, the name of the model's input, and the amounts at its
+            places: an axis of targets, then the axes that the model gave the ids, or those of the input.
+        task: The batch of the look-ups.
+        example: The index of the example.
 
     Raises:
         ApportionError: No embedding of an input was seen, or padding received something.

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import progress
-from apportion.methods._method import Method, Shares
+from apportion.methods._method import OneByOne, Shares
 from apportion.methods._registry import forward_method
 from apportion.methods.forward._decomposed import decomposed, rows_read
 from apportion.models.anatomy import Layer
@@ -21,7 +21,7 @@ NUMBERS_AT_ONCE = 2**20
 
 @forward_method("alti", cost="2 forward, and n² vectors a layer", source="Ferrando et al. 2022, arXiv 2203.04212")
 @dataclass(frozen=True, kw_only=True)
-class ALTI(Method):
+class ALTI(OneByOne):
     r"""Aggregation of layer-wise token-to-token interactions.
 
     With $T_t(x_s)$ the contribution of position s to the residual stream $y_t$ after the attention,
@@ -33,16 +33,13 @@ class ALTI(Method):
         Ferrando et al. 2022, eqs. 9-14, arXiv 2203.04212; for pre-LN as in Ferrando et al. 2023, arXiv 2305.12535.
     """
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Roll out the contributions in each example."""
-        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
-
-    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Roll out the contributions."""
         layers = decomposed(task).layers
         rows = rows_read(task)
         for layer in progress(reversed(layers), "following tokens", show=task.progress, total=len(layers)):
             rows = rows @ contributions(layer, layer.weights()).double().cpu()
-        return rows
+        return Shares(scores=[rows])
 
 
 def contributions(layer: Layer, weights: Float[Tensor, "head n n"]) -> Float[Tensor, "n n"]:

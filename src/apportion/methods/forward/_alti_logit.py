@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from apportion.core import ApportionError, Ledger, progress
-from apportion.methods._method import Method, Shares
+from apportion.methods._method import OneByOne, Shares
 from apportion.methods._registry import forward_method
 from apportion.methods.forward._alti import contributions
 from apportion.methods.forward._decomposed import decomposed
@@ -27,7 +27,7 @@ from apportion.task import AttributionTask
     source="Ferrando et al. 2023, arXiv 2305.12535",
 )
 @dataclass(frozen=True, kw_only=True)
-class ALTILogit(Method):
+class ALTILogit(OneByOne):
     r"""ALTI-Logit.
 
     A logit is $x^0_T \cdot g + \sum_l (\sum_s c^l_s + b^l_O \cdot g + \mathrm{MLP}^l_T \cdot g) + \beta$ exactly, where
@@ -56,11 +56,8 @@ class ALTILogit(Method):
         if self.remainder not in ("apart", "last"):
             raise ApportionError(f"remainder={self.remainder!r} is not known; use 'apart' or 'last'.")
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Decompose the targets of each example."""
-        return Shares.joined([self._alone(task.single(b)) for b in range(len(task.prompts))])
-
-    def _alone(self, task: AttributionTask) -> Shares:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Decompose the targets."""
         for function in task.target_values.functions[0]:
             if not function.linear:
                 raise ApportionError(

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.methods._method import Method, Shares
+from apportion.methods._method import OneByOne, Shares
 from apportion.methods._registry import forward_method
 from apportion.methods.forward._captured_attention import Attention, CapturedAttention, refuse_images
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
@@ -18,7 +18,7 @@ from apportion.task import AttributionTask
 
 @forward_method("chefer", cost="2 forward, 3 backward", source="Chefer, Gur and Wolf 2021, arXiv 2103.15679")
 @dataclass(frozen=True, kw_only=True)
-class Chefer(Method):
+class Chefer(OneByOne):
     r"""Attention weighted by its gradient, accumulated from the first layer to the predicting position.
 
     With $\bar A = \frac1H \sum_h (\nabla A_h \odot A_h)^+$ in each layer, $R \leftarrow R + \bar A R$ from $R = I$
@@ -37,14 +37,11 @@ class Chefer(Method):
 
     identity: bool = True
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Accumulate the weighted attention of each example."""
-        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
-
-    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Accumulate the weighted attention."""
         seen = CapturedAttention(task)
         if len(task.prompts[0].parts) < 2:
-            return sum_of([stack.laid(self._rows(stack, seen)) for stack in stacks_of(seen, self.name)])
+            return Shares(scores=[sum_of([s.laid(self._rows(s, seen)) for s in stacks_of(seen, self.name)])])
         refuse_images(task.prompts[0], f"{self.name} of encoder-decoders")
         rows = []
         for target, start in enumerate(seen.reading):
@@ -52,7 +49,7 @@ class Chefer(Method):
             if not self.identity:
                 row[-len(start) :] -= start
             rows.append(row)
-        return torch.stack(rows)
+        return Shares(scores=[torch.stack(rows)])
 
     def _rows(self, stack: Stack, seen: CapturedAttention) -> Float[Tensor, "targets places"]:
         rows = torch.stack([_one_stack(stack, seen, target) for target in range(len(stack.reading))])

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
 from apportion.core import ApportionError, Ledger
-from apportion.methods._method import Method, Shares
+from apportion.methods._method import OneByOne, Shares
 from apportion.methods._registry import forward_method
 from apportion.methods._target_function import with_target_function
 from apportion.methods.backward import shares_of_tokens
@@ -31,7 +31,7 @@ Bias = Literal["token", "absdot", "none"]
     source="Modarressi et al. 2023, arXiv 2306.02873",
 )
 @dataclass(frozen=True, kw_only=True)
-class DecompX(Method):
+class DecompX(OneByOne):
     r"""Each token's contribution to the prediction, as a vector carried through every layer and the head.
 
     A token's component starts as the first layer's input at its place (embedding, position and type together).
@@ -60,11 +60,8 @@ class DecompX(Method):
         if self.bias not in get_args(Bias):
             raise ApportionError(f"bias={self.bias!r} is not known; use 'token', 'absdot' or 'none'.")
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Divide each example's targets among its tokens' components."""
-        return Shares.joined([self._of_example(task.single(b)) for b in range(len(task.prompts))])
-
-    def _of_example(self, task: AttributionTask) -> Shares:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Divide the targets among the tokens' components."""
         refuse_images(task.prompts[0], self.name)
         seen = CapturedAttention(task)
         _ = seen.reading  # rejects a model that mixes tokens in other ways than attention

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion.methods._method import Method, Shares
+from apportion.methods._method import OneByOne, Shares
 from apportion.methods._registry import forward_method
 from apportion.methods.forward._captured_attention import CapturedAttention
 from apportion.models.anatomy import Layer, anatomy
@@ -17,7 +17,7 @@ from apportion.task import AttributionTask
 
 @forward_method("globenc", cost="3 forward, 2 backward", source="Modarressi et al. 2022, arXiv 2205.03286")
 @dataclass(frozen=True, kw_only=True)
-class GlobEnc(Method):
+class GlobEnc(OneByOne):
     r"""Norms of each token's contributions to each other in a layer, with both residual connections and norms.
 
     $T_t(x_s) = \sum_h A_h[t, s] f_h(x_s) + \delta_{ts} x_t$ passes both norms after it, with their statistics
@@ -30,11 +30,8 @@ class GlobEnc(Method):
         after its residual sums (pre-LN, as in GPT-2 and Llama), the vectors are measured in the residual stream.
     """
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Roll out the norms of each example."""
-        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
-
-    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Roll out the norms."""
         seen = CapturedAttention(task)
         seen.self_attentions(self.name)
         rows = torch.stack(seen.reading)
@@ -43,7 +40,7 @@ class GlobEnc(Method):
         for layer in reversed(layers):
             norms = norms_of_messages(layer)
             rows = rows @ (norms / norms.sum(-1, keepdim=True)).cpu()
-        return rows
+        return Shares(scores=[rows])
 
 
 def norms_of_messages(layer: Layer) -> Float[Tensor, "n n"]:

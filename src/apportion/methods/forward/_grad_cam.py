@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.methods._method import Method, Shares
+from apportion.methods._method import OneByOne, Shares
 from apportion.methods._registry import forward_method
 from apportion.methods.forward._captured_attention import CapturedAttention, layer_of, outputs_read
 from apportion.methods.forward._layer_inputs import reading_through
@@ -25,7 +25,7 @@ from apportion.task import AttributionTask
     source="Selvaraju et al. 2017, arXiv 1610.02391; on attention: Chefer, Gur and Wolf 2021, arXiv 2012.09838",
 )
 @dataclass(frozen=True, kw_only=True)
-class AttentionGradCAM(Method):
+class AttentionGradCAM(OneByOne):
     r"""Grad-CAM with a layer's attention, or its inputs, as the feature maps.
 
     `at="attention"`: $\left(\frac1H \sum_h g_h A_h\right)^+$ with $g_h$ the mean of $\nabla A_h$ over queries and keys;
@@ -56,11 +56,8 @@ class AttentionGradCAM(Method):
         if not isinstance(self.layer, int) or isinstance(self.layer, bool):
             raise ApportionError(f"layer={self.layer!r} is no number of a layer; give one such as -1, the last.")
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Weight the layer's attention or features for each example."""
-        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
-
-    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Weight the layer's attention or features."""
         seen = CapturedAttention(task)
         stacks = stacks_of(seen, self.name)
         for stack in stacks:
@@ -71,8 +68,8 @@ class AttentionGradCAM(Method):
                     f"use {-count} to {count - 1}."
                 )
         if self.at == "features":
-            return self._of_features(seen, stacks)
-        return sum_of([stack.laid(self._of_attention(stack, seen)) for stack in stacks])
+            return Shares(scores=[self._of_features(seen, stacks)])
+        return Shares(scores=[sum_of([stack.laid(self._of_attention(stack, seen)) for stack in stacks])])
 
     def _of_attention(self, stack: Stack, seen: CapturedAttention) -> Float[Tensor, "targets places"]:
         attention = stack.calls(seen)[self.layer].probabilities[0].detach().double()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from apportion.core import ApportionError, progress
-from apportion.methods._method import Method, Shares
+from apportion.methods._method import OneByOne, Shares
 from apportion.methods._registry import forward_method
 from apportion.methods.forward._captured_attention import TOLERANCE, CapturedAttention, layer_of
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
@@ -23,7 +23,7 @@ from apportion.task import TOKENS_AT_ONCE, AttributionTask
 
 @forward_method("value-zeroing", cost="n + 3 forward, 2 backward", source="Mohebbi et al. 2023, arXiv 2301.12971")
 @dataclass(frozen=True, kw_only=True)
-class ValueZeroing(Method):
+class ValueZeroing(OneByOne):
     r"""Value zeroing: each layer runs again with the value vector of one token set to 0 in all heads, for every token.
 
     $C_{ts} = 1 - \cos(\tilde x_t^{\neg s}, \tilde x_t)$ at the layer's output (eq. 2), rows scaled to sum 1; the
@@ -34,13 +34,10 @@ class ValueZeroing(Method):
         Mohebbi et al. 2023, arXiv 2301.12971.
     """
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Zero values in every layer, for each example."""
-        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
-
-    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Zero each token's values in every layer."""
         seen = CapturedAttention(task)
-        return sum_of([stack.laid(_rows(task, stack, seen)) for stack in stacks_of(seen, self.name)])
+        return Shares(scores=[sum_of([stack.laid(_rows(task, stack, seen)) for stack in stacks_of(seen, self.name)])])
 
 
 def _rows(task: AttributionTask, stack: Stack, seen: CapturedAttention) -> Float[Tensor, "targets places"]:
