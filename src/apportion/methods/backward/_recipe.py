@@ -28,7 +28,7 @@ def register_recipe(
     """
 
     class Recipe(Propagation):
-        """Relevance under a composite that was given a name."""
+        """Relevance under a named composite."""
 
         def __init__(self) -> None:
             super().__init__(composite)
