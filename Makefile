@@ -14,6 +14,9 @@ WEIGHTS := .venv/.installed-weights
 # pytest answers 5 when a tier has no tests; that is no failure.
 pytest = $(BIN)/python -m pytest $(1) || [ $$? -eq 5 ]
 
+# It takes the packages of the first python in PATH, and asks the network for nothing when told not to look for updates.
+pyright = PATH="$(CURDIR)/$(BIN):$$PATH" PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+
 .PHONY: help compare gallery demo test wide real all lint format types bench coverage studies shapes clean
 .DEFAULT_GOAL := help
 
@@ -43,8 +46,10 @@ format: $(DEV) ## let ruff format, and repair what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-types: $(DEV) ## mypy on src/apportion
+types: $(DEV) ## mypy on src/apportion; mypy and pyright on a user's file, tests/typing; every public name has a type
 	$(BIN)/mypy
+	$(pyright)
+	$(pyright) --ignoreexternal --verifytypes apportion
 
 all: lint types test wide real ## everything that must hold before a change goes in
 

@@ -60,7 +60,7 @@ def test_a_prompt_that_fails_stops_no_other(batch_size: int, tmp_path: Path, cap
         found[1]
     with pytest.raises(IndexError, match="there is no prompt 4; 4 were given"):
         found[4]
-    assert "2 prompts could not be explained, such as 1: " in repr(found)
+    assert "2 prompts could not be explained, such as prompt 1: " in repr(found)
     assert set(found.to_frame()["prompt"]) == {0, 2}
     again = ap.Attributions.load(found.save(tmp_path / "many.safetensors"))
     assert again.failed == found.failed

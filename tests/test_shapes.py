@@ -5,7 +5,6 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from benchmarks.shapes._tasks import AttributionTask, questions, random_question
 from numpy.random import default_rng
 from PIL import Image
 
@@ -14,6 +13,7 @@ from benchmarks.shapes._clip import batches, pixel_values
 from benchmarks.shapes._models import shapes_clip, shapes_vlm
 from benchmarks.shapes._naming import PLACED, UNCLEAR, crowd, names_of, places_of
 from benchmarks.shapes._pictures import PAINT, Picture, draw, pictures
+from benchmarks.shapes._questions import Question, questions, random_question
 from benchmarks.shapes._retrieval import held_out, retrieval_accuracy
 from benchmarks.shapes._scenes import SHAPES, WORDS, Scene, neighbours
 from benchmarks.shapes._tokenizer import IMAGE, chat_tokenizer, tokenizer
@@ -173,15 +173,15 @@ def test_every_word_is_one_token():
 
 def test_questions_are_answered_by_the_thing_they_are_about():
     for picture in pictures(40, seed=9):
-        for task in questions(picture):
-            assert task.thing is None or set(task.answer.split()) <= {
-                task.thing.colour,
-                task.thing.shape,
+        for question in questions(picture):
+            assert question.thing is None or set(question.answer.split()) <= {
+                question.thing.colour,
+                question.thing.shape,
                 (picture.relation or "").removesuffix(" of"),
                 (picture.scene.turned.relation or "").removesuffix(" of"),
             }
     scene = Scene((("red", "circle"), ("blue", "circle")), "left of")
-    asked = {task.text: task.answer for task in questions(draw(scene, default_rng(0)))}
+    asked = {question.text: question.answer for question in questions(draw(scene, default_rng(0)))}
     assert asked == {
         "what shape is red ?": "circle",
         "what shape is blue ?": "circle",
@@ -213,28 +213,28 @@ def test_training_sees_what_the_processors_make_of_pictures(clip, vlm):
 
 
 def test_the_vlm_answers(vlm):
-    assert np.mean(answered(*vlm, _asked(60))) >= 0.75  # docs/shapes.md has the accuracy by kind of task
+    assert np.mean(answered(*vlm, _asked(60))) >= 0.75  # docs/shapes.md has the accuracy by kind of question
 
 
 def test_greedy_generation_gives_what_answered_says(vlm):
     model, processor = vlm
     asked = _asked(6)
     said = []
-    for picture, task in asked:
-        inputs = processor(images=picture.image, text=f"<image> {task.text}", return_tensors="pt")
+    for picture, question in asked:
+        inputs = processor(images=picture.image, text=f"<image> {question.text}", return_tensors="pt")
         made = model.generate(**inputs, max_new_tokens=4, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-        said.append(processor.decode(made) == f"{task.answer} <|endoftext|>")
+        said.append(processor.decode(made) == f"{question.answer} <|endoftext|>")
     assert said == answered(model, processor, asked)
 
 
 def test_text_chat_and_training_give_the_same_tokens(vlm):
     _, processor = vlm
-    ((picture, task),) = _asked(1)
+    ((picture, question),) = _asked(1)
     image = Image.fromarray(picture.image)
-    chat = [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": task.text}]}]
+    chat = [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": question.text}]}]
     by_chat = processor.apply_chat_template(chat, tokenize=True, return_dict=True, return_tensors="pt")
-    by_text = processor(images=image, text=f"<image> {task.text}", return_tensors="pt")
-    tokens, labels = question_tokens(processor, [[task]])
+    by_text = processor(images=image, text=f"<image> {question.text}", return_tensors="pt")
+    tokens, labels = question_tokens(processor, [[question]])
     assert by_chat["input_ids"].tolist() == by_text["input_ids"].tolist()
     assert tokens["input_ids"][labels == IGNORED].tolist() == by_text["input_ids"][0].tolist()
     assert by_text["input_ids"][0].tolist().count(processor.tokenizer.convert_tokens_to_ids(IMAGE)) == 64
@@ -245,7 +245,7 @@ def test_the_vlm_sees_through_clips_eyes(clip, vlm):
     assert all(torch.equal(theirs[name], weight) for name, weight in ours.items())
 
 
-def _asked(count: int) -> list[tuple[Picture, AttributionTask]]:
+def _asked(count: int) -> list[tuple[Picture, Question]]:
     random = default_rng(11)
     return [(picture, random_question(picture, random)) for picture in pictures(count, seed=2_000_000)]
 

@@ -13,6 +13,8 @@ from .core import NonFiniteRelevance as NonFiniteRelevance
 from .core import Pair as Pair
 from .core import Picture as Picture
 from .core import RuleNotApplied as RuleNotApplied
+from .core import Saved as Saved
+from .core import Shown as Shown
 from .core import UnknownOperation as UnknownOperation
 from .core import __version__ as __version__
 from .diffusion import ConceptMaps as ConceptMaps
@@ -35,6 +37,7 @@ from .games import Replace as Replace
 from .games import ZeroEmbedding as ZeroEmbedding
 from .games import ZeroPixels as ZeroPixels
 from .games import as_masker as as_masker
+from .games import register_masker as register_masker
 from .metagame import Game as Game
 from .methods import ALTI as ALTI
 from .methods import CPLRP as CPLRP
@@ -70,6 +73,8 @@ from .methods import SmoothGrad as SmoothGrad
 from .methods import ValueZeroing as ValueZeroing
 from .methods import register as register
 from .methods import register_recipe as register_recipe
+from .models import Kind as Kind
+from .models import register_kind as register_kind
 from .relevance import ATTNLRP as ATTNLRP
 from .relevance import CP_LRP as CP_LRP
 from .relevance import GRADIENT as GRADIENT
@@ -80,6 +85,8 @@ from .relevance import Treatment as Treatment
 from .relevance import attnlrp_vision as attnlrp_vision
 from .relevance import named_rule as named_rule
 from .relevance import register_rule as register_rule
+from .report import View as View
+from .report import register_view as register_view
 from .results import Attribution as Attribution
 from .results import Attributions as Attributions
 from .results import Comparison as Comparison
@@ -89,6 +96,7 @@ from .results import Interactions as Interactions
 from .results import Pairwise as Pairwise
 from .results.evaluation import Evaluation as Evaluation
 from .results.evaluation import Recommendation as Recommendation
+from .targets import AnyTarget as AnyTarget
 from .targets import Computed as Computed
 from .targets import Cosine as Cosine
 from .targets import Projection as Projection
@@ -96,3 +104,4 @@ from .targets import Similarity as Similarity
 from .targets import Span as Span
 from .targets import Target as Target
 from .task import AttributionTask as AttributionTask
+from .task import Variant as Variant

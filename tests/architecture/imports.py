@@ -57,9 +57,9 @@ def _imports() -> Iterator[Import]:
         if is_folder(module):
             continue
         for written, name in _taken(ast.parse(path.read_text())):
-            defined = _defined(written, name)
-            if defined != module:
-                yield Import(module, written, name, defined)
+            source = defined(written, name)
+            if source != module:
+                yield Import(module, written, name, source)
 
 
 def _taken(tree: ast.Module) -> Iterator[tuple[str, str]]:
@@ -75,7 +75,8 @@ def _taken(tree: ast.Module) -> Iterator[tuple[str, str]]:
                 yield given.partition("{")[0].rstrip("."), ""
 
 
-def _defined(module: str, name: str) -> str:
+def defined(module: str, name: str) -> str:
+    """The module that defines a name which a folder passes on."""
     for _ in range(9):
         passed_on = _passed_on(module).get(name)
         if passed_on is None:

@@ -186,7 +186,7 @@ def test_the_takings_from_one_concept_are_interactions_over_its_picture() -> Non
     with pytest.raises(ApportionError, match="no concept 'dog'"):
         found.of("dog")
     alone = ConceptMaps(concepts=("cat",), by_layer=torch.zeros(1, 1, 2, 3), layers=("blocks.0",))
-    with pytest.raises(ApportionError, match="the only concept that plays"):
+    with pytest.raises(ApportionError, match="is the only player"):
         alone.interactions().of("cat")
 
 
@@ -211,7 +211,7 @@ def test_what_makes_no_game_is_refused() -> None:
         maps.interactions().outgoing("dog")
     with pytest.raises(ApportionError, match="is one text"):
         maps.interactions(padding="sky")
-    with pytest.raises(ApportionError, match="none plays"):
+    with pytest.raises(ApportionError, match="there is no player"):
         maps.interactions(padding=NAMES)
     maps.by_layer[0, 1, 0, 0] = -math.inf
     with pytest.raises(ApportionError, match="of sofa are not finite"):

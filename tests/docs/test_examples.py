@@ -14,10 +14,9 @@ from typer.testing import CliRunner
 
 import apportion as ap
 from apportion import cli
-from apportion.evaluation import MEASURES
-from apportion.methods import METHODS
 from tests.docs import workplace
 from tests.docs.pages import PAGES, Block, blocks, name_of, tokens
+from tests.registries import REGISTRIES, given_back
 
 RUN = ("python", "sh")
 #: Fences that hold data or another program's settings.
@@ -70,21 +69,13 @@ def shorten(monkeypatch) -> None:
 
 @contextmanager
 def as_at_the_start() -> Iterator[None]:
-    """Registries have the library's own methods and measures, as in a new process; then again what they had."""
-    before = [(registry, dict(registry)) for registry in (METHODS, MEASURES)]
-    for registry, known in before:
-        own = {name: entry for name, entry in known.items() if entry.__module__.startswith("apportion.")}
-        refill(registry, own)
-    try:
+    """Registries have what is the library's own, as in a new process; then again all that they had."""
+    with given_back():
+        for registry in REGISTRIES:
+            for name, entry in dict(registry).items():
+                if not entry.__module__.startswith("apportion."):
+                    del registry[name]
         yield
-    finally:
-        for registry, known in before:
-            refill(registry, known)
-
-
-def refill(registry: dict, entries: dict) -> None:
-    registry.clear()
-    registry.update(entries)
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=name_of)

@@ -6,7 +6,6 @@ import io
 import json
 import sys
 import tracemalloc
-from dataclasses import replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -244,8 +243,8 @@ def test_a_line_is_an_item(tmp_path):
 
 
 def test_the_lines_in_the_documentation_are_items(tmp_path):
-    page = (Path(__file__).parents[2] / "docs" / "evaluation-data.md").read_text()
-    block = page.split("```json\n")[1].split("```")[0]
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    block = next(block for block in page.split("```json\n") if block.startswith('{"prompt"')).split("```")[0]
     found = items(written(tmp_path, "items.jsonl", block))
     assert [item.prompt[a:b] for item in found for a, b in item.truth] == ["keys", "France"]
     assert [item.id for item in found] == ["items.jsonl:1", "capital", "answer"]
@@ -322,9 +321,8 @@ def fields_of_items(draw: st.DrawFn) -> dict[str, Any]:
 
 @given(st.lists(fields_of_items(), min_size=1, max_size=4, unique_by=lambda fields: fields["id"]))
 def test_items_come_back_from_a_file_as_they_were(tmp_path_factory, written_down):
-    every = [Item(**fields) for fields in written_down]
-    every = [replace(item, target=Span(*item.target[1:])) if isinstance(item.target, tuple) else item for item in every]
-
+    spans = [{"target": Span(*f["target"][1:])} if isinstance(f["target"], tuple) else {} for f in written_down]
+    every = [Item(**fields | span) for fields, span in zip(written_down, spans, strict=True)]
     path = tmp_path_factory.mktemp("items") / "items.jsonl"
     assert write_items(iter(every), path) == len(every)
     assert list(read_items(path)) == every

@@ -12,6 +12,7 @@ from apportion import ApportionError, Explainer, Feature, Span, Target
 from apportion.core._grouping import sentence_groups
 from apportion.games import Players, players_of, to_features
 from apportion.task._task import AttributionTask
+from tests.checking import unchecked
 from tests.tiny import tiny, tokenizer
 
 TEXT = "The man who owns the dogs"
@@ -143,9 +144,8 @@ def test_scores_of_what_is_always_present_are_exactly_0():
 
 
 def test_who_plays_has_to_be_known_and_to_be_someone():
-    with pytest.raises(
-        ApportionError, match="'letters' names no parts of a prompt; use 'tokens', 'words', 'sentences'"
-    ):
+    known = "'letters' names no parts of a prompt; use 'tokens', 'words', 'sentences'"
+    with unchecked(), pytest.raises(ApportionError, match=known):
         players_of(task(TEXT), 0, "letters")
     with pytest.raises(ApportionError, match="so none can be removed"):
         players_of(task(torch.tensor([[2, 2]])), 0)

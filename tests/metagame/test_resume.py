@@ -147,5 +147,5 @@ def test_a_file_of_another_kind_is_refused_and_left_alone(tmp_path: Path):
 
 
 def test_only_a_metagame_is_kept(tmp_path: Path):
-    with pytest.raises(ap.ApportionError, match="path keeps what a metagame evaluates"):
+    with pytest.raises(ap.ApportionError, match="path keeps the payoffs of a metagame"):
         asked(tmp_path / "game", index="shapley-taylor")

@@ -231,7 +231,7 @@ def test_a_layer_that_cannot_run_in_a_batch_is_refused():
             raise RuntimeError
 
     model.model.layers[1].mlp.register_forward_pre_hook(alone)
-    with pytest.raises(ApportionError, match="cannot run again by itself"):
+    with pytest.raises(ApportionError, match="cannot run again alone"):
         Explainer(model, tokenizer()).explain(TEXT, method=ValueZeroing())
 
 

@@ -134,7 +134,7 @@ def test_an_encoder_and_a_decoder_are_served_without_vectors():
 def test_vectors_that_do_not_sum_to_the_output_are_refused(unknown):
     model = build("llama")
     model.model.layers[0].mlp.register_forward_hook(lambda module, arguments, output: unknown(output))
-    with pytest.raises(ApportionError, match="do not sum to what LlamaForCausalLM computes"):
+    with pytest.raises(ApportionError, match="do not sum to the output of LlamaForCausalLM"):
         Explainer(model, tokenizer()).explain(TEXT, method=DecompX(bias="absdot"))
 
 
@@ -154,7 +154,7 @@ def test_too_many_numbers_are_refused(monkeypatch):
 def test_a_layer_that_runs_again_and_again_is_refused():
     model = build("llama")
     model.model.layers[1] = model.model.layers[0]
-    with pytest.raises(ApportionError, match="runs the same layer again"):
+    with pytest.raises(ApportionError, match="runs the same layer repeatedly"):
         Explainer(model, tokenizer()).explain(TEXT, method=DecompX())
 
 

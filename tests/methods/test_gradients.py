@@ -262,7 +262,8 @@ def test_several_targets_are_each_alone(name, method):
 @pytest.mark.parametrize("name", ["llama", "mamba", "bert_classifier", "t5"])
 def test_a_batch_of_prompts_equals_each_alone(name, method):
     single = [explained(FAMILY[method], name, text, target=None) for text in TEXTS]
-    for found, alone in zip(explained(FAMILY[method], name, TEXTS, target=None, batch_size=3), single, strict=True):
+    together = explainer(name).explain_many(TEXTS, method=FAMILY[method], batch_size=3, progress=False)
+    for found, alone in zip(together, single, strict=True):
         assert_close(found.scores, alone.scores)
         assert found.target.label == alone.target.label
 

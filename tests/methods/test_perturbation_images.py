@@ -226,7 +226,7 @@ def test_atman_serves_both_sides_of_a_pair_and_refuses_what_has_no_columns_of_pa
     for task, name in (("image_classification", "swin"), ("vision_language", "llava")):
         with pytest.raises(ApportionError):
             explained("atman", task, name)
-    with pytest.raises(ApportionError, match="leave it out where there is an image"):
+    with pytest.raises(ApportionError, match="leave it out for prompts with images"):
         explained(AtMan(similarity=0.7))
 
 

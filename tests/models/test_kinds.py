@@ -109,7 +109,7 @@ class Margin(AnyTarget):
         return ap.Target(first, contrast=(second,))
 
     def as_function(self, head: NamedOutputs, at: At, logits: Tensor) -> TargetFn:
-        return self.resolved(head, at, logits).reading(head, at, logits)
+        return self.resolved(head, at, logits).as_function(head, at, logits)
 
 
 @pytest.mark.parametrize("method", ["attnlrp", "leave-one-out", "shapley(budget=32)"])

@@ -184,7 +184,7 @@ def test_an_explainer_keeps_them_for_the_methods_that_ask(method, monkeypatch):
         return record(*arguments, summands=summands, **options)
 
     monkeypatch.setattr("apportion.task._task.record", noted)
-    found = Explainer(tiny("gpt2"), tokenizer("causal")).explain_many(["The man owns", "The dog"], method=method)
+    found = list(Explainer(tiny("gpt2"), tokenizer("causal")).explain_many(["The man owns", "The dog"], method=method))
     assert asked == [method == "res-lrp"] * len(asked)
     assert asked
     assert all(attribution.cost.forward == 0 for attribution in found)  # besides the pass that all methods share

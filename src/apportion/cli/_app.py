@@ -1,4 +1,4 @@
-"""The program: its name, its overview, its exit codes, and what every command prints beside its result."""
+"""The program: its name, its overview, its exit codes, and its notes on the terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXIT_CODES = (
     "was not applied, a share that is not finite) · 2 the request does not fit · 130 interrupted."
 )
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="apportion",
     help="Divide a transformer's prediction among what caused it, and show that the books balance.",
     epilog=EXIT_CODES,
@@ -66,14 +66,8 @@ def _overview() -> Text:
             "what do other methods say, and do they agree?",
             'apportion compare --model demo "The capital of France is" --html compared.html',
         ),
-        (
-            "which method may I believe on my model?",
-            "apportion evaluate --model demo --data agreement --limit 50",
-        ),
-        (
-            "which methods are there, and which can serve my model?",
-            "apportion methods --model ./my-model",
-        ),
+        ("which method may I believe on my model?", "apportion evaluate --model demo --data agreement --limit 50"),
+        ("which methods are there, and which can serve my model?", "apportion methods --model ./my-model"),
         (
             "was every rule of the method applied to this model?",
             'apportion audit --model demo "The capital of France is"',
@@ -96,7 +90,7 @@ def note(text: str) -> None:
 
 
 def waiting(doing: str, *, quiet: bool = False) -> AbstractContextManager[Any]:
-    """A sign of life where somebody watches the terminal."""
+    """A spinner in the terminal."""
     return nullcontext() if quiet else Console(stderr=True).status(f"{doing} …")
 
 

@@ -19,22 +19,19 @@ what, how, output, running = (partial(typer.Option, rich_help_panel=panel) for p
 
 
 class Options:
-    """A group of options: a frozen dataclass whose fields are declared as the parameters of a command are."""
+    """A group of options: a frozen dataclass whose fields are declared like the parameters of a command."""
 
     def check(self) -> None:
-        """Reject what does not fit, as far as it can be told without torch."""
+        """Reject options that do not fit, as far as possible without torch."""
 
     def resolve(self) -> None:
-        """Reject what does not fit, as far as it can be told before a model is loaded."""
+        """Reject options that do not fit, as far as possible before a model is loaded."""
 
 
 def command(*shown: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function a command of its name; its docstring is the help.
+    """Make a function a command of its name, with examples; its docstring is the help.
 
     A parameter that is a group of options takes all of them. When the function is called, every group is checked.
-
-    Args:
-        shown: Examples for the help.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -44,16 +41,13 @@ def command(*shown: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 
 
 def given(**options: Any) -> dict[str, Any]:
-    """Those options that were given, as the library takes them; the others have the library's defaults."""
-    return {
-        name: value.value if isinstance(value, Enum) else value
-        for name, value in options.items()
-        if value is not None and value is not False
-    }
+    """The options that were given, as the library takes them; the others keep the library's defaults."""
+    said = {name: value for name, value in options.items() if value is not None and value is not False}
+    return {name: value.value if isinstance(value, Enum) else value for name, value in said.items()}
 
 
 def _with_options(function: Callable[..., None]) -> Callable[..., None]:
-    """A function as typer reads it: instead of each group of options it has the options as parameters."""
+    """A function for typer: with the options of each group as parameters in its place."""
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {
         name: kind for name, kind in hints.items() if isinstance(kind, type) and issubclass(kind, Options)
@@ -98,6 +92,6 @@ def _parameters(group: Any) -> list[inspect.Parameter]:
 
 
 def _panel(parameter: inspect.Parameter) -> int:
-    """Where a parameter stands in the help, since typer shows the panels in the order of the parameters."""
+    """A parameter's place in the help, since typer shows the panels in the order of the parameters."""
     (option,) = parameter.annotation.__metadata__
     return PANELS.index(option.rich_help_panel) if option.rich_help_panel else -1

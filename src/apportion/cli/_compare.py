@@ -18,9 +18,9 @@ from apportion.cli._target import Target
 def compare(
     model: Model, prompt: Prompt, target: Target, method: AllMethods, regions: Regions, outputs: Outputs
 ) -> None:
-    """Put methods side by side on one prediction: what each finds, what it takes, how far they agree.
+    """Put methods side by side on one prediction: their shares, their cost, their agreement.
 
-    All share one forward pass. A method that cannot serve the model is listed with the reason.
+    All share one forward pass. A method that does not support the model is listed with the reason.
     """
     from apportion.engine import COMPARED, named_methods
 

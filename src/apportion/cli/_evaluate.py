@@ -17,13 +17,13 @@ from apportion.cli._method import AllMethods, names_in
 from apportion.cli._model import Model
 from apportion.cli._outputs import Outputs, check_path, finish, writing
 
-#: What stands in the folder beside the rows.
+#: The files in the folder beside the rows.
 SUMMARY, PAGE = "summary.csv", "report.html"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kept(Outputs):
-    """What is printed, drawn and kept of an evaluation."""
+    """The outputs of an evaluation."""
 
     out: Annotated[
         Path | None,
@@ -31,7 +31,7 @@ class Kept(Outputs):
             "--out",
             "-o",
             metavar="FOLDER",
-            help=f"Keep the rows, {SUMMARY} and {PAGE} there; the same command goes on with what is there.",
+            help=f"Keep the rows, {SUMMARY} and {PAGE} there; the same command continues where it stopped.",
         ),
     ] = None
     parquet: Annotated[
@@ -45,7 +45,7 @@ class Kept(Outputs):
             check_path(self.parquet)
 
     def write(self, result: Any) -> list[Path]:
-        """Write what was asked for; which files these are."""
+        """Write the files that were asked for, and return them."""
         from apportion.core import write_atomically
 
         found: ap.Evaluation = getattr(result, "evaluation", result)
@@ -97,15 +97,15 @@ def evaluate(
         how(
             "--masker",
             metavar="NAME",
-            help="How tokens are made absent: delete, attention-mask, replace, replace(TOKEN), zero or mean.",
+            help="How tokens are removed: delete, attention-mask, replace, replace(TOKEN), zero or mean.",
         ),
     ] = None,
     recommend: Annotated[bool, how("--recommend", help="Say which method to trust for this model and data.")] = False,
     seed: Annotated[int | None, running("--seed", min=0, metavar="N", help="Of all that is drawn.")] = None,
 ) -> None:
-    """Measure how far each method's explanations may be believed, on data of your own, beside a random order."""
+    """Measure how faithful each method's explanations are, on data of your own, compared with a random order."""
     if masker is not None:
-        ap.as_masker(masker)  # A mistake is answered before the model is loaded.
+        ap.as_masker(masker)  # report a mistake before loading the model
     asked = given(
         methods=method.asked,
         measures=[ap.evaluation.as_measure(name) for name in names_in(measure)] or None,
@@ -127,7 +127,7 @@ def evaluate(
 
 @contextmanager
 def _going_on(out: Path | None) -> Iterator[None]:
-    """Say how to go on after an interruption."""
+    """Say how to continue after an interruption."""
     try:
         yield
     except KeyboardInterrupt as error:

@@ -29,7 +29,7 @@ class Features(StrEnum):
 
 
 class Positions(StrEnum):
-    """What happens to the shares of position embeddings."""
+    """How shares of position embeddings are shown."""
 
     APART = "apart"
     ADDED = "added"
@@ -98,6 +98,6 @@ def _in_parts(found: ap.Attribution, features: Features | None, positions: Posit
 
 
 def _apart(found: Iterable[ap.Attribution]) -> Iterator[RenderableType]:
-    """Reports with an empty line between two."""
+    """Reports, separated by empty lines."""
     for i, attribution in enumerate(found):
         yield from ("", attribution) if i else (attribution,)

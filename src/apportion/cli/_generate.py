@@ -16,7 +16,7 @@ from apportion.cli._target import UnitOption
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding(Options):
-    """How the model writes, as `Explainer.generate` takes it."""
+    """How the answer is generated, as `Explainer.generate` takes it."""
 
     max_new_tokens: Annotated[
         int | None, what("--max-new-tokens", metavar="N", help="Where the answer is cut off. Default: 64.")
@@ -52,7 +52,7 @@ def generate(
 ) -> None:
     """Let a model answer, and divide every token of the answer among all tokens before it.
 
-    The report shows what the answer as a whole rests on, and each token's largest shares.
+    The report shows the sources of the answer as a whole, and each token's largest shares.
     """
     explainer = model.explainer(quiet=outputs.quiet)
     asked = prompt.fitting(explainer)

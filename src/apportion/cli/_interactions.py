@@ -19,7 +19,7 @@ from apportion.core import ApportionError
 
 
 class Index(StrEnum):
-    """Which second order; all but the metagame have no direction, and are there to compare."""
+    """The second-order index; all but the metagame are undirected, for comparison."""
 
     METAGAME = "metagame"
     SHAPLEY_TAYLOR = "shapley-taylor"
@@ -60,7 +60,7 @@ class Rules(Options):
     ] = None
     budget: Annotated[
         str | None,
-        how("--budget", metavar="N", help="Coalitions at most; auto, the default, for what the tolerance needs."),
+        how("--budget", metavar="N", help="Coalitions at most; auto, the default, for as many as the tolerance needs."),
     ] = None
     tolerance: Annotated[
         float | None,
@@ -79,20 +79,18 @@ class Rules(Options):
         running(
             "--path",
             metavar="FILE",
-            help="Keep what is computed there; the same command goes on with it, and a larger budget adds to it.",
+            help="Cache results in this file; the same command continues, and a larger budget adds to it.",
         ),
     ] = None
     seed: Annotated[int | None, running("--seed", min=0, metavar="N", help="Of all that is drawn.")] = None
 
     def check(self) -> None:
-        """A budget is a number or auto."""
+        """A budget must be a number or auto."""
         if self.budget not in (None, "auto") and not str(self.budget).isdecimal():
-            raise ApportionError(
-                f"--budget {self.budget!r} is no number of coalitions; give one, such as 512, or auto."
-            )
+            raise ApportionError(f"--budget {self.budget!r} is no number of coalitions; give one such as 512, or auto.")
 
     def resolve(self) -> None:
-        """An estimator is one of the library's."""
+        """An estimator must be one of the library's."""
         known = get_args(ap.metagame.Estimator)
         if self.estimator not in (None, *known):
             raise ApportionError(f"--estimator {self.estimator!r} is not known; use {', '.join(known)}.")
@@ -119,8 +117,7 @@ def interactions(
     regions: Regions,
     outputs: Outputs,
     index: Annotated[
-        Index | None,
-        how("--index", help="Which second order; the others have no direction. Default: metagame."),
+        Index | None, how("--index", help="Which second order; the others have no direction. Default: metagame.")
     ] = None,
     of: Annotated[
         list[str] | None,
@@ -135,7 +132,7 @@ def interactions(
 ) -> None:
     """Show how each part of a prompt changes the attribution of each other part.
 
-    The attribution of every part is computed again with others removed, and divided among them: the metagame.
+    The attribution of every part is recomputed with others removed, and divided among them: the metagame.
     """
     explainer = model.explainer(quiet=outputs.quiet)
     found = explainer.interactions(
@@ -151,7 +148,7 @@ def interactions(
 
 
 def parts(named: Sequence[str] | None) -> Any:
-    """The name of a kind of parts, or texts of the prompt; None where there are neither."""
+    """The name of a kind of parts, or texts of the prompt; None if neither is given."""
     literals = (choice for choice in get_args(ap.metagame.AnyOf) if get_origin(choice) is Literal)
     kinds = [name for literal in literals for name in get_args(literal)]
     return named[0] if named and len(named) == 1 and named[0] in kinds else named or None

@@ -1,4 +1,4 @@
-"""The methods: by name, with options, of the user's own, and what the library takes where none is named."""
+"""The options for methods: names with options, the user's own methods, and the library's default."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ class Plugins(Options):
     """Files that register methods."""
 
     plugin: Annotated[
-        list[Path] | None,
-        how("--plugin", metavar="FILE", help="A Python file that registers methods of your own."),
+        list[Path] | None, how("--plugin", metavar="FILE", help="A Python file that registers methods of your own.")
     ] = None
 
     def resolve(self) -> None:
-        """Run the user's own files, so that what they register can be named."""
+        """Run the user's own files, which register methods."""
         from apportion.methods import load_plugin
 
         for path in self.plugin or ():
@@ -44,18 +43,18 @@ class Method(Plugins):
             "--method",
             metavar="NAME",
             help="Such as attnlrp, or with options 'smoothgrad(samples=8)'; 'apportion methods' lists all. "
-            "Default: attnlrp, and res-lrp for what sees.",
+            "Default: attnlrp, and res-lrp for vision models.",
         ),
     ] = None
 
     def resolve(self) -> None:
-        """A method must be known."""
+        """The method must be known."""
         super().resolve()
         _ = self.chosen
 
     @cached_property
     def chosen(self) -> ap.Method | None:
-        """The method; None where none is named."""
+        """The method; None if none is named."""
         from apportion.methods import as_method
 
         return None if self.method is None else as_method(self.method)
@@ -75,7 +74,7 @@ def _several(default: str) -> Any:
 class Methods(Plugins):
     """Several methods."""
 
-    method: Annotated[list[str] | None, _several("attnlrp, and res-lrp for what sees")] = None
+    method: Annotated[list[str] | None, _several("attnlrp, and res-lrp for vision models")] = None
 
     def resolve(self) -> None:
         """Each must be known and named once."""
@@ -84,7 +83,7 @@ class Methods(Plugins):
 
     @cached_property
     def named(self) -> dict[str, ap.Method]:
-        """The methods by what they are called; empty where none is named."""
+        """The methods by name; empty if none is named."""
         from apportion.methods import as_method
 
         names = names_in(self.method)
@@ -103,7 +102,7 @@ class AllMethods(Methods):
 
     @property
     def asked(self) -> dict[str, ap.Method] | Literal["all"] | None:
-        """The methods as the library takes them; None where none is named."""
+        """The methods as the library takes them; None if none is named."""
         return "all" if self.every else self.named or None
 
 
@@ -125,11 +124,7 @@ class Layers(Options):
         _ = self._composites
 
     def over(self, method: ap.Method) -> ap.Method:
-        """A method with the rules of others in upper layers.
-
-        Raises:
-            ApportionError: It follows no rules of operations.
-        """
+        """A method with the rules of others in upper layers."""
         if not self._composites:
             return method
         composite = _rules_of(method)

@@ -15,9 +15,9 @@ from apportion.cli._model import Runs
 from apportion.cli._outputs import Printed, finish
 
 FAMILIES = {
-    "backward": "Backward: relevance or gradients, sent back through the model",
+    "backward": "Backward: relevance or gradients, propagated back through the model",
     "forward": "Forward: the forward pass, decomposed",
-    "perturbation": "Perturbation: what the model does when features are absent",
+    "perturbation": "Perturbation: how the target changes when features are removed",
     "own": "Your own",
 }
 
@@ -28,12 +28,12 @@ def methods(
     plugins: Plugins,
     outputs: Printed,
     model: Annotated[
-        str | None, running("--model", "-m", metavar="NAME", help="Say which methods can serve this model.")
+        str | None, running("--model", "-m", metavar="NAME", help="Show which methods support this model.")
     ] = None,
 ) -> None:
-    """List all methods: how each finds shares, what it costs, whether its shares sum to the target, its paper.
+    """List all methods: how each computes shares, its cost, whether its shares sum to the target, its paper.
 
-    With a model, each is tried on a few tokens, and where it cannot serve the model the list says why.
+    With a model, each is tried on a few tokens, and the list says why a method does not support the model.
     """
     from apportion.methods import METHODS, load_installed_plugins, method_names
 
@@ -67,9 +67,8 @@ def _tables(found: list[dict[str, Any]]) -> Group:
             refusal = row.get("refusal")
             name = Text(row["name"], style="dim" if refusal else "bold")
             if tried:
-                table.add_row(
-                    name, Text("yes" if refusal is None else f"no: {refusal}", style="dim" if refusal else "")
-                )
+                answer = "yes" if refusal is None else f"no: {refusal}"
+                table.add_row(name, Text(answer, style="dim" if refusal else ""))
             else:
                 table.add_row(name, row["cost"], row["conserves"], Text(row["source"], "dim"))
         parts += [*([Text()] if parts else []), Text(title, style="bold"), table]

@@ -1,4 +1,4 @@
-"""The model: which one, and how it runs."""
+"""The model and how it runs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,7 @@ class Runs(Options):
     ] = None
 
     def load(self, name: str, *, quiet: bool = False, **options: Any) -> ap.Explainer:
-        """The explainer of a model by name.
-
-        Raises:
-            ApportionError: There is no such model, or an option does not fit.
-        """
+        """An explainer for a model by name."""
         from huggingface_hub.utils import logging as hub_logging
         from transformers.utils import logging as transformers_logging
 

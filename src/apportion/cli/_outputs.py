@@ -1,4 +1,4 @@
-"""Where the result goes: files, written whole or not at all, and the terminal."""
+"""The outputs of a result: files, written whole or not at all, and the terminal."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Printed(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs(Printed):
-    """Everywhere that a result can go."""
+    """All outputs of a result."""
 
     html: Annotated[Path | None, output("--html", metavar="PATH", help="Write a self-contained page.")] = None
     plot: Annotated[Path | None, output("--plot", metavar="PATH", help="Write a figure: .png, .pdf or .svg.")] = None
@@ -57,11 +57,7 @@ class Outputs(Printed):
             raise ApportionError(f"cannot draw {str(plot)!r}: a figure's name ends in {', '.join(FIGURES)}.")
 
     def write(self, result: Any) -> list[Path]:
-        """Write each file whole; all are drawn before the first is written.
-
-        Returns:
-            The files that were written.
-        """
+        """Write each file whole, and return them; all are drawn before the first is written."""
         from apportion.core import write_atomically
 
         contents: dict[Path, bytes] = {}

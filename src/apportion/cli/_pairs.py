@@ -28,7 +28,7 @@ class Features(StrEnum):
 
 
 class Pooling(StrEnum):
-    """What is compared of each text or image, for an encoder of one of them."""
+    """How each text or image is pooled into one encoding, by an encoder of one of them."""
 
     MEAN = "mean"
     CLS = "cls"
@@ -44,12 +44,11 @@ class TextsOrImages(Options):
         None
     )
     image: Annotated[
-        list[Path] | None,
-        what("--image", "-i", metavar="PATH", help="A picture file; give one beside a text, or two."),
+        list[Path] | None, what("--image", "-i", metavar="PATH", help="A picture file; give one beside a text, or two.")
     ] = None
 
     def check(self) -> None:
-        """There are two."""
+        """There must be two."""
         texts, images = len(self.texts or ()), len(self.image or ())
         if texts + images != 2:
             raise ApportionError(
@@ -57,12 +56,12 @@ class TextsOrImages(Options):
             )
 
     def resolve(self) -> None:
-        """Images are pictures."""
+        """Images must be pictures."""
         _ = self.pair
 
     @cached_property
     def pair(self) -> ap.Pair:
-        """Both, as the library takes them; an image stands first."""
+        """Both, as the library takes them; an image comes first."""
         images, texts = map(opened, self.image or ()), (prompt_text(text, None) for text in self.texts or ())
         return ap.Pair(*images, *texts)
 

@@ -1,4 +1,4 @@
-"""The prompt: a text, a chat and images, as they are typed, and as one prompt that fits the model."""
+"""The prompt: a text, a chat and images as typed, made into one prompt that fits the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import apportion as ap
 from apportion.cli._command import Options, how, what
 from apportion.core import ApportionError
 
-#: A mask of more colours is a photograph or was saved with losses.
+#: A mask with more colours is a photograph, or was saved with lossy compression.
 MANY_REGIONS = 4096
 
 
@@ -50,11 +50,11 @@ class Prompt(Options):
     ] = False
 
     def check(self) -> None:
-        """There is a text, or an image that needs none."""
+        """There must be a text, or an image that needs none."""
         _ = self._said
 
     def resolve(self) -> None:
-        """Images are pictures."""
+        """Images must be pictures."""
         _ = self._images
 
     def fitting(self, explainer: ap.Explainer) -> Any:
@@ -89,25 +89,21 @@ class Regions(Options):
     ] = None
     regions_mask: Annotated[
         Path | None,
-        how(
-            "--regions-mask",
-            metavar="PATH",
-            help="A picture of the image's size in which each colour is a region.",
-        ),
+        how("--regions-mask", metavar="PATH", help="A picture of the image's size in which each colour is a region."),
     ] = None
 
     def check(self) -> None:
-        """There is one way."""
+        """Only one may be given."""
         if self.regions is not None and self.regions_mask is not None:
             raise ApportionError("--regions and --regions-mask were both given; give one.")
 
     def resolve(self) -> None:
-        """The way is known, or the mask is a picture."""
+        """The regions must be known, or the mask a picture."""
         _ = self.options
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """How images are divided, as `explain` takes it; empty where it was not said."""
+        """How images are divided, as `explain` takes it; empty if not given."""
         if self.regions_mask is not None:
             return {"regions": regions_in(self.regions_mask)}
         if self.regions is None:
@@ -120,11 +116,7 @@ class Regions(Options):
 
 
 def as_seen(text: Any, images: Sequence[Any], explainer: ap.Explainer) -> Any:
-    """Text and images as one prompt that fits the model.
-
-    Raises:
-        ApportionError: The model takes no images, or needs a text or an image that is missing, or another number.
-    """
+    """Text and images as one prompt that fits the model, or an error that says what is missing or superfluous."""
     from apportion.models import kind_of_model
     from apportion.models.inputs import reads, sees
 
@@ -156,7 +148,7 @@ def as_seen(text: Any, images: Sequence[Any], explainer: ap.Explainer) -> Any:
 
 
 def _with_images(text: Any, images: Sequence[Any], processor: Any) -> Any:
-    """A prompt of a model that writes: messages, the images before the user's words, or a text with places."""
+    """A prompt for a generating model: messages with the images before the user's words, or text with placeholders."""
     parts = [{"type": "image", "image": image} for image in images]
     if not isinstance(text, str):
         first = next((i for i, message in enumerate(text) if message["role"] == "user"), 0)
@@ -178,11 +170,7 @@ def opened(path: Path) -> Any:
 
 
 def regions_in(mask: Path) -> Any:
-    """The regions of a picture in which each colour is one, as a map of their numbers.
-
-    Raises:
-        ApportionError: The picture cannot be read, or has too many colours.
-    """
+    """A map of region numbers from a picture in which each colour is a region."""
     import numpy
 
     colours = numpy.asarray(opened(mask)).astype(numpy.int64)
@@ -196,7 +184,7 @@ def regions_in(mask: Path) -> Any:
 
 
 def prompt_text(text: str | None, file: Path | None) -> str:
-    """The prompt's text from where the user has it; of a file or a pipe, the newline at its end is left off."""
+    """The prompt's text from the argument, a file or standard input; the last newline of the latter two is dropped."""
     if (text is None) == (file is None):
         given = "no prompt was given" if text is None else "a text and --file were both given"
         raise ApportionError(f"{given}; give a text, - for standard input, --file PATH, or --image PATH.")
@@ -209,9 +197,9 @@ def prompt_text(text: str | None, file: Path | None) -> str:
     if text == "-":
         return _decoded(sys.stdin.buffer.read(), "standard input")
     if os.path.isfile(text):
-        # Either reading would be a guess, and its heat map would look right.
+        # Either interpretation would be a guess, and its heat map would look right.
         raise ApportionError(
-            f"{text!r} is a file here: give --file {text} to explain what it holds, or pipe the name itself into -."
+            f"{text!r} is a file here: give --file {text} to explain its contents, or pipe the name itself into -."
         )
     try:
         text.encode()

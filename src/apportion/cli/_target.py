@@ -1,4 +1,4 @@
-"""The target: which output is divided, and what is read of it."""
+"""The target: the output to divide, and its unit."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import apportion as ap
 from apportion.cli._command import Options, given, what
 from apportion.core import ApportionError
 
-# A token with a space in front is another token; this much more likely, it is probably the one that was meant.
+# The token with a space in front is another one; if it is this much more likely, it was probably meant.
 LIKELIER = 10
 
 
 class Unit(StrEnum):
-    """What is read of an output."""
+    """The unit of an output."""
 
     LOGIT = "logit"
     LOG_PROBABILITY = "log-probability"
@@ -50,11 +50,11 @@ class Output(Options):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What was asked for, as `explain` takes it."""
+        """The options as `explain` takes them."""
         return given(target=self._target, contrast=self.contrast, position=self._position)
 
     def hints(self, attribution: ap.Attribution) -> Iterator[str]:
-        """What may have been meant instead."""
+        """Hints at what was probably meant instead."""
         return spacing_hints([*(self.target or ()), *(self.contrast or ())], attribution)
 
     @property
@@ -71,13 +71,13 @@ class Output(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Target(Output):
-    """Whatever of a model's output can be divided: one output in a unit, or a continuation."""
+    """A target: one output in a unit, or a continuation."""
 
     span: Annotated[str | None, what("--span", metavar="TEXT", help="Explain a continuation of several tokens.")] = None
     unit: UnitOption = None
 
     def check(self) -> None:
-        """A continuation has a target and a unit of its own."""
+        """A continuation excludes other targets and units."""
         others = (self.target, self.contrast, self.position, self.unit and self.unit is not Unit.LOGIT)
         if self.span is not None and any(others):
             raise ApportionError(
@@ -86,12 +86,12 @@ class Target(Output):
             )
 
     def resolve(self) -> None:
-        """A continuation has a text."""
+        """A continuation must have a text."""
         _ = self._span
 
     @property
     def options(self) -> dict[str, Any]:
-        """What was asked for, as `explain` takes it."""
+        """The options as `explain` takes them."""
         return {"target": self._span} if self._span else {**super().options, **given(unit=self.unit)}
 
     @cached_property
@@ -100,12 +100,12 @@ class Target(Output):
 
 
 def spacing_hints(given: Sequence[str], attribution: ap.Attribution) -> Iterator[str]:
-    """For a token typed without its leading space: that the one with the space was the likely one."""
+    """Hints for tokens typed without a leading space, if those with the space are far more likely."""
     probabilities = dict(attribution.prediction)
     explained = " ".join(target.label for target in attribution.explained)
     for name in given:
         spaced = f" {name}"
-        # Some tokenizers add the space themselves; then the quoted name is not what was explained.
+        # Some tokenizers add the space themselves; then the explained token is not the quoted name.
         if probabilities.get(spaced, 0) > LIKELIER * probabilities.get(name, 0) and f'"{name}"' in explained:
             yield (
                 f'hint: "{name}" was explained; "{spaced}", with a space in front, is another token, predicted with '

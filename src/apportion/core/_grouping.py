@@ -22,10 +22,10 @@ AnySpans = str | Sequence[str] | Mapping[str, str | Sequence[int]]
 
 Named = Literal["tokens", "words", "sentences", "paragraphs", "patches"]
 
-AnyFeatures = Named | Sequence[str] | Mapping[str, str | Sequence[int]]
-"""Parts of a prompt as users name them: `"tokens"` or `"patches"` (single features), `"words"`, `"sentences"`,
-`"paragraphs"`, or spans: texts that occur once, or names with such texts or indices of features. Parts of an image (see
-`regions`) stay single unless a span groups them."""
+AnyFeatures = Named | list[str] | tuple[str, ...] | Mapping[str, str | Sequence[int]]
+"""Parts of a prompt as users name them: `"tokens"` or `"patches"` (every feature by itself), `"words"`, `"sentences"`,
+`"paragraphs"`, or spans: texts that occur once, or names with such texts or indices of features. Parts of an image
+stay by themselves unless a span names them together; `regions` chooses what they are."""
 
 _INSIDE_WORDS = "'’-_"
 _END_OF_SENTENCE = re.compile(r"[.!?…][\"'”’»)\]]*$")

@@ -70,7 +70,7 @@ def view_of(kind: type) -> View[Any]:
             return _VIEWS[base]
     raise ApportionError(
         f"there is no view of {kind.__name__}: none is registered under the entry points {GROUP!r}; install the "
-        "package again (pip install -e . for a checkout), or register a view with apportion.report.register_view."
+        "package again (pip install -e . for a checkout), or register a view with apportion.register_view."
     )
 
 

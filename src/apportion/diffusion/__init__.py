@@ -1,4 +1,4 @@
-"""Diffusion transformers: where they see a concept, and what one denoising step is made of."""
+"""Diffusion transformers: maps of concepts, and one denoising step as a prompt."""
 
 from apportion.diffusion import _concept_views as _concept_views  # registers the views
 from apportion.diffusion._concept_interactions import ConceptInteractions as ConceptInteractions

@@ -1,4 +1,4 @@
-"""Figures of concepts: each concept's map as it is and in the mean over coalitions, and who takes which patches."""
+"""Figures of concepts: each concept's map and coalition mean, and the patches that concepts take from each other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from apportion.report.kit import figure_class, short
 if TYPE_CHECKING:
     import matplotlib.figure
 
-#: Concepts, and pairs, that are shown at most.
+#: How many concepts, and pairs, are shown at most.
 ACROSS = 6
 LABEL = 20
 OPACITY = 0.8
@@ -25,17 +25,10 @@ OPACITY = 0.8
 def interactions_figure(
     found: ConceptInteractions, image: Any = None, *, concepts: Sequence[str] | None = None
 ) -> matplotlib.figure.Figure:
-    """A row of maps as they are, one of the same concepts' coalition means, and the strongest takings from them.
+    """A row of maps, one of the same concepts' coalition means, and the strongest effects on them.
 
-    Each of the three has colours of its own: coalition means are no shares, and never near 0.
-
-    Args:
-        found: What is drawn.
-        image: The picture, (height, width, 3), bytes or from 0 to 1; shown beside the maps, and in grey under them.
-        concepts: Which to show; by default those whose maps are largest in sum.
-
-    Raises:
-        ApportionError: Matplotlib is missing, the image is no picture in colours, or there is no such concept.
+    Each of the three has its own colour scale: coalition means are no shares, and never near 0. The arguments are those
+    of `ConceptInteractions.plot`; the image is in bytes or from 0 to 1.
     """
     shown = _shown(found, concepts)
     pairs = [pair for pair in found.top(len(found.concepts) ** 2) if pair[1] in shown][:ACROSS]
@@ -43,18 +36,13 @@ def interactions_figure(
     taken = [-found.values[found.concepts.index(j), found.concepts.index(i)] for j, i, _ in pairs]
     takings = [f"{short(j, LABEL)} takes\n{-value:.1f} patches from\n{short(i, LABEL)}" for j, i, value in pairs]
     labels = [short(name, LABEL) for name in shown]
-    return _rows(
-        [
-            ([found.maps[c] for c in places], [f"{name}: map" for name in labels], "map: part of the patch"),
-            (
-                [found.coalition_mean[c] for c in places],
-                [f"{name}: coalition mean" for name in labels],
-                "coalition mean: mean part",
-            ),
-            (taken, takings, "part taken"),
-        ],
-        image,
-    )
+    maps, means = [found.maps[c] for c in places], [found.coalition_mean[c] for c in places]
+    groups = [
+        (maps, [f"{name}: map" for name in labels], "map: part of the patch"),
+        (means, [f"{name}: coalition mean" for name in labels], "coalition mean: mean part"),
+        (taken, takings, "part taken"),
+    ]
+    return _rows(groups, image)
 
 
 def maps_figure(
@@ -67,7 +55,7 @@ def maps_figure(
 
 
 def _rows(groups: Sequence[tuple[Sequence[Tensor], Sequence[str], str]], image: Any) -> matplotlib.figure.Figure:
-    """Groups of maps under each other, each with its titles and unit, beside the picture."""
+    """Groups of maps, one below the other, each with its titles and unit, beside the picture."""
     picture = None if image is None else _picture(image)
     beside, columns = picture is not None, max(len(groups[0][0]), 2)
     below = [-(-len(maps) // columns) for maps, _, _ in groups]
@@ -102,7 +90,7 @@ def _shown(found: ConceptMaps | ConceptInteractions, concepts: Sequence[str] | N
 def _row(
     canvas: Any, axes: Any, beside: bool, maps: Sequence[Tensor], titles: Sequence[str], unit: str, picture: Any
 ) -> None:
-    """Maps that share their colours, and the bar of these."""
+    """Maps with a common colour scale, and its bar."""
     ends = (min(part.min().item() for part in maps), max(part.max().item() for part in maps))
     places = axes[:, beside:].flatten()
     drawn = [_drawn(axis, part, picture, ends) for axis, part in zip(places, maps, strict=False)]

@@ -1,9 +1,9 @@
-r"""The concept game in closed form: what each concept would have of a patch if the others came and went.
+r"""The concept game in closed form: each concept's part of a patch when the others are added and removed.
 
 Players are concepts. With a coalition $T$ present only the denominator of the softmax changes: at each patch concept
 $c \in T$ has $e_c / (C + \sum_{k \in T} e_k)$, where $e$ are the exponentials of the dot products and $C$ is the mass
-of concepts that are always there. Since $1/a = \int_0^\infty e^{-sa}\,ds$, and since a Shapley value is the mean over
-$p$ from 0 to 1 of coalitions that everybody joins with probability $p$, both orders are integrals of products:
+of concepts that are always present. Since $1/a = \int_0^\infty e^{-sa}\,ds$, and since a Shapley value is the mean over
+$p$ from 0 to 1 of coalitions that every player joins with probability $p$, both orders are integrals of products:
 
 $$\varphi_{c} = \int_0^1\!dp \int_0^\infty\!ds\; e_c\, e^{-s(e_c+C)} \prod_{l \ne c} f_l,
 \qquad f_l = 1 - p + p\,e^{-s e_l},$$
@@ -11,7 +11,7 @@ $$\varphi_{c} = \int_0^1\!dp \int_0^\infty\!ds\; e_c\, e^{-s(e_c+C)} \prod_{l \n
 $$\varphi_{k \to c} = \int_0^1\!dp \int_0^\infty\!ds\; e_c\, e^{-s(e_c+C)}\,(e^{-s e_k} - 1) \prod_{l \ne k,c} f_l,
 \qquad \varphi_{c \to c} = e_c / (e_c + C).$$
 
-At each node the product of all concepts is formed once and divided by those that are left out (no factor is below
+At each node the product of all concepts is computed once and divided by the factors left out (no factor is below
 $1 - p$), so that all pairs are one matrix product over the nodes.
 
 Source:
@@ -30,12 +30,12 @@ from torch import Tensor
 
 from apportion.core import progress
 
-#: Between nodes in log s. The integrand is analytic for imaginary parts below π/2, so the trapezoidal rule errs by
-#: about exp(−π² / STEP) = 3e-10, whatever the dot products are and however many concepts there are.
+#: The distance of nodes in log s. The integrand is analytic for imaginary parts below π/2, so the error of the
+#: trapezoidal rule is about exp(−π² / STEP) = 3e-10 for any dot products and any number of concepts.
 STEP = 0.45
-#: Nodes start where s times the largest mass is this, and end where s times the smallest is that.
+#: The first node is where s times the largest mass is FIRST, the last where s times the smallest is LAST.
 FIRST, LAST = 1e-7, 26.0
-#: Numbers that are held at once for a chunk of patches, in each of a few arrays.
+#: How many numbers each of a few arrays holds for a chunk of patches.
 CELLS = 2**18
 
 
@@ -44,10 +44,10 @@ class ConceptGame:
     """Both orders of the game, averaged over layers.
 
     Args:
-        coalition_mean: What a concept has in the mean over coalitions of the others: its Shapley value where an absent
+        coalition_mean: The mean of a concept's part over coalitions of the others: its Shapley value if an absent
             concept has nothing.
-        values: How far each source moves the softmax of each target, never above 0 between two of them; on the diagonal
-            what a target has alone. None where pairs were not asked for.
+        values: The effect of each source on the softmax of each target, never above 0 between two of them; on the
+            diagonal the target's part alone. None without `pairs`.
     """
 
     coalition_mean: Float[Tensor, "concept patch"]
@@ -61,16 +61,16 @@ def concept_game(
     pairs: bool = True,
     show: bool = False,
 ) -> ConceptGame:
-    """Play the concept game at every patch of every layer; in float64, to about 1e-8.
+    """Solve the concept game at every patch of every layer; in float64, to about 1e-8.
 
-    Time grows with layers × patches × concepts × nodes. Of these there are about 44 + 2.2 · (range of the dot
-    products) in s, and in p half as many as concepts, which is exact, up to 23, and 2.4 √concepts beyond. Pairs add one
-    matrix product a patch.
+    Time grows with layers × patches × concepts × nodes. There are about 44 + 2.2 · (range of the dot products) nodes in
+    s, and in p half as many as concepts, which is exact, up to 23, and 2.4 √concepts beyond. Pairs add one matrix
+    product per patch.
 
     Args:
         logits: Dot products, finite.
         always: Logarithm of the mass C of concepts that are always present; None for none.
-        pairs: Whether to divide the softmax among pairs, or to give the coalition means alone.
+        pairs: Whether to compute `values` too.
         show: Whether to show a progress bar.
     """
     wide = logits.detach().double().cpu()
@@ -117,13 +117,10 @@ def _places(lowest: float) -> Tensor:
 def _at_nodes(
     x: Tensor, c: Tensor, places: Tensor, chances: tuple[Tensor, Tensor], *, pairs: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The sums over the nodes: (patch, concept) and (patch, source, target), whose diagonal means nothing.
+    """The sums over the nodes: (patch, concept) and (patch, source, target), whose diagonal has no meaning.
 
-    Args:
-        x: (patch, concept) dot products, those of the largest mass being 0.
-        c: (patch,) logarithm of the mass that is always there.
-        places: Nodes for log s.
-        chances: Nodes for p and their weights.
+    `x` are dot products, (patch, concept), of which the largest mass has 0, and `c` is the logarithm of the mass that
+    is always present; `places` are the nodes for log s, and `chances` those for p with their weights.
     """
     p, weights = chances
     # Above, exp(−mass) is 0 and mass · exp(−mass) would be inf · 0.

@@ -1,4 +1,4 @@
-"""Concept interactions: which concept takes a patch from which other, and the maps when concepts come and go."""
+"""Concept interactions: how much of each patch concepts take from each other, and their coalition means."""
 
 from __future__ import annotations
 
@@ -29,18 +29,17 @@ SHOWN = 5
 class ConceptInteractions(Shown, Saved):
     r"""The concept maps divided among the concepts, patch by patch: $\varphi_{k \to c}$, averaged over layers.
 
-    A concept can only take from another, for each adds to the denominator of the softmax: between two concepts all
-    values are at most 0, and `maps` = what a concept has alone − what the others take.
+    A concept can only take from another, since each adds to the denominator of the softmax: between two concepts all
+    values are at most 0, and `maps` = a concept's map alone − what the others take.
 
     Args:
-        concepts: Those that play.
-        padding: Those that were always present.
+        concepts: The players.
+        padding: The concepts that were always present.
         maps: The first order: the softmax over all concepts.
         coalition_mean: The mean of a concept's softmax over random coalitions of the others. These are no shares:
-            without padding a concept has the whole patch where no other is present, so each map is at least 1 /
-            concepts.
-        values: What each source does to the map of each target, in parts of a patch; on the diagonal what the target
-            has with no other present but the padding, which is 1 without any.
+            without padding a concept alone has the whole patch, so each map is at least 1 / concepts.
+        values: The effect of each source on the map of each target, in parts of a patch; on the diagonal the map of the
+            target with only the padding present, which is 1 without any.
 
     Source:
         Baniecki, Biecek and Fumagalli 2026, arXiv 2605.06295.
@@ -59,7 +58,7 @@ class ConceptInteractions(Shown, Saved):
 
     @property
     def gap(self) -> Float[Tensor, "concept row col"]:
-        """What the values lack of the maps: the error of the quadrature and rounding."""
+        """The maps less the sum of the values: the error of the quadrature and rounding."""
         return self.maps - self.values.sum(0)
 
     @property
@@ -68,7 +67,7 @@ class ConceptInteractions(Shown, Saved):
         return self.values.sum((-2, -1))
 
     def outgoing(self, name: str) -> Float[Tensor, "target row col"]:
-        """What one concept does to the map of each concept; in its own place what it has alone.
+        """The effects of one concept on the map of each concept; its own entry is its map alone.
 
         Raises:
             ApportionError: There is no such concept.
@@ -76,7 +75,7 @@ class ConceptInteractions(Shown, Saved):
         return self.values[place_of(name, self.concepts)]
 
     def incoming(self, name: str) -> Float[Tensor, "source row col"]:
-        """What each concept does to the map of one; in its own place what that has alone.
+        """The effects of each concept on the map of one; its own entry is its map alone.
 
         Raises:
             ApportionError: There is no such concept.
@@ -84,11 +83,11 @@ class ConceptInteractions(Shown, Saved):
         return self.values[:, place_of(name, self.concepts)]
 
     def of(self, name: str, image: Any = None) -> Interactions:
-        """What the other concepts do to the map of one, to be seen as any interactions: `to_html`, `plot`, a terminal.
+        """The effects of the other concepts on the map of one, as `Interactions`.
 
         Args:
-            name: The concept whose patches are the targets; what it has alone is in `main_effect`.
-            image: The picture (PIL, array, tensor or a file's path); without one the patches stand on grey.
+            name: The concept whose patches are the targets; its map alone is the `main_effect`.
+            image: The picture (PIL, array, tensor or a file's path); by default a grey one.
 
         Raises:
             ApportionError: There is no such concept, or no other one.
@@ -96,7 +95,7 @@ class ConceptInteractions(Shown, Saved):
         place = place_of(name, self.concepts)
         others = [k for k in range(len(self.concepts)) if k != place]
         if not others:
-            raise ApportionError(f"{name!r} is the only concept that plays, so no other moves its map.")
+            raise ApportionError(f"{name!r} is the only player, so no other concept affects its map.")
         rows, columns = self.maps.shape[1:]
         return Interactions(
             values=self.values[others, place].flatten(1).double(),
@@ -113,7 +112,7 @@ class ConceptInteractions(Shown, Saved):
         )
 
     def summed(self) -> Interactions:
-        """The values summed over the picture, in patches: what concepts take from each other, as interactions."""
+        """The values summed over the picture, in patches, as `Interactions` between concepts."""
         count = len(self.concepts)
         concepts = tuple(Feature(label=name, kind="span", part="concepts") for name in self.concepts)
         maps = self.maps.sum((1, 2)).double()
@@ -138,16 +137,16 @@ class ConceptInteractions(Shown, Saved):
         return [(self.concepts[j], self.concepts[i], totals[j, i].item()) for j, i in pairs[:k]]
 
     def plot(self, image: Any = None, *, concepts: Sequence[str] | None = None) -> matplotlib.figure.Figure:
-        """A matplotlib figure: maps as they are, coalition means, and the strongest takings; needs the extra `figures`.
+        """A matplotlib figure: maps, coalition means, and the strongest effects; needs the extra `figures`.
 
         Args:
-            image: The picture, (height, width, 3), to be shown beside the maps and in grey under them.
-            concepts: Which to show, with what others take from them; by default those with the largest maps.
+            image: The picture, (height, width, 3), shown beside the maps and in grey under them.
+            concepts: Which to show, with the effects of others on them; by default those with the largest maps.
         """
         return super().plot(image, concepts=concepts)
 
     def to_frame(self) -> pandas.DataFrame:
-        """A pandas table with a row for each two concepts: source, target, and the patches that it gives, in sum."""
+        """A pandas table with a row for each pair of concepts: source, target, and the sum of its values in patches."""
         totals = self.totals.tolist()
         return pandas_module().DataFrame(
             [
@@ -161,9 +160,7 @@ class ConceptInteractions(Shown, Saved):
 def picture_of_patches(image: Any, rows: int, columns: int) -> Picture:
     """The picture with the grid of patches over it, or a grey one."""
     pixels = np.full((16 * rows, 16 * columns, 3), 128, np.uint8) if image is None else np.array(as_image(image))
-    return Picture(
-        pixels=torch.from_numpy(pixels), owner=patch_of_pixel(pixels.shape[0], pixels.shape[1], rows, columns)
-    )
+    return Picture(pixels=torch.from_numpy(pixels), owner=patch_of_pixel(pixels.shape[:2], rows, columns))
 
 
 def concept_interactions(
@@ -193,7 +190,7 @@ def coalition_means(
 
 
 def place_of(name: str, concepts: tuple[str, ...]) -> int:
-    """The place of a concept among others, or an error that lists them."""
+    """The index of a concept, or an error that lists all."""
     if name not in concepts:
         raise ApportionError(f"there is no concept {name!r}; these were given: {', '.join(concepts)}.")
     return concepts.index(name)
@@ -208,7 +205,7 @@ def _seated(
     always = [place_of(name, concepts) for name in padding]
     players = [k for k in range(len(concepts)) if k not in always]
     if not players:
-        raise ApportionError("every concept is padding, so that none plays; leave at least one out of padding.")
+        raise ApportionError("every concept is padding, so there is no player; leave at least one out of padding.")
     if not bool(by_layer.isfinite().all()):
         lost = [concepts[k] for k in (~by_layer.isfinite()).any(3).any(2).any(0).nonzero().flatten().tolist()]
         raise ApportionError(

@@ -1,4 +1,4 @@
-"""Views of concept maps and their interactions: the figures are their own, pages are those of what they are like."""
+"""Views of concept maps and their interactions: own figures, and the pages of attributions and interactions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from apportion.diffusion._concepts import ConceptMaps
 
 
 def interactions_lines(found: ConceptInteractions) -> RenderableType:
-    """The strongest takings in words."""
+    """The strongest effects in words."""
     rows, columns = found.maps.shape[1:]
     beside = f" beside {', '.join(found.padding)}" if found.padding else ""
     lines = [f"ConceptInteractions of {len(found.concepts)} concepts{beside} on {rows} × {columns} patches"]

@@ -1,4 +1,4 @@
-"""Concept maps: where in its picture a multimodal diffusion transformer sees each of some concepts."""
+"""Concept maps: where in its picture a multimodal diffusion transformer locates each concept."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     import matplotlib.figure
     import pandas
 
-#: Blocks in which pictures and text have weights of their own and attend to each other, by diffusers' names.
+#: Blocks in which pictures and text have separate weights and attend to each other, by diffusers' names.
 JOINT = ("JointTransformerBlock", "FluxTransformerBlock")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ConceptMaps(Shown, Saved):
-    """How strongly each patch of a picture speaks of each concept.
+    """How strongly each patch of a picture matches each concept.
 
     Args:
         concepts: Their names.
-        by_layer: Dot products of patches' and concepts' attention outputs, before any softmax. Several steps of the
-            denoising follow each other along the first axis.
-        layers: The path of the block that each entry of the first axis comes from.
+        by_layer: Dot products of patches' and concepts' attention outputs, before any softmax. Several denoising steps
+            follow each other along the first axis.
+        layers: The path of the block of each entry of the first axis.
     """
 
     concepts: tuple[str, ...]
@@ -55,7 +55,7 @@ class ConceptMaps(Shown, Saved):
 
     @property
     def maps(self) -> Float[Tensor, "concept row col"]:
-        """The softmax over concepts in each layer, averaged over layers (and steps); 1 in sum at each patch."""
+        """The softmax over concepts in each layer, averaged over layers (and steps); the sum at each patch is 1."""
         return self.by_layer.softmax(1).mean(0)
 
     def of(self, name: str) -> Float[Tensor, "row col"]:
@@ -67,10 +67,10 @@ class ConceptMaps(Shown, Saved):
         return self.maps[place_of(name, self.concepts)]
 
     def attribution(self, image: Any = None) -> Attribution:
-        """The maps as shares of the patches, one target a concept, to be seen as any attribution of an image.
+        """The maps as an attribution to patches, with one target per concept.
 
         Args:
-            image: The picture (PIL, array, tensor or a file's path); without one the patches stand on grey.
+            image: The picture (PIL, array, tensor or a file's path); by default a grey one.
         """
         rows, columns = self.maps.shape[1:]
         maps = self.maps.flatten(1).double().cpu()
@@ -87,18 +87,18 @@ class ConceptMaps(Shown, Saved):
         )
 
     def interactions(self, *, padding: Sequence[str] = ()) -> ConceptInteractions:
-        r"""Which concept takes a patch from which other: the maps divided among the concepts, in closed form.
+        r"""Divide the maps among the concepts, in closed form: how much each takes from each other at every patch.
 
-        In the game at a patch the concepts but $c$ come and go, and only the denominator of the softmax changes, so
-        no further pass is made. $\varphi_{k \to c}$ is the Shapley value of $k$ for the softmax of $c$, which is always
-        there; with $\varphi_{c \to c}$, what it has alone, they sum to its map. The values take concepts² × patches
-        × 8 bytes; for the maps alone there is `coalition_mean`.
+        In the game at a patch the concepts other than $c$ are added and removed; only the denominator of the softmax
+        changes, so no further pass is needed. $\varphi_{k \to c}$ is the Shapley value of $k$ for the softmax of $c$,
+        which is always present; with its value alone, $\varphi_{c \to c}$, they sum to its map. The values take
+        concepts² × patches × 8 bytes; if you need only one map per concept, use `coalition_mean`.
 
         Args:
-            padding: Concepts that are always present and play no part, such as words for nothing in the picture.
+            padding: Concepts that are always present and no players, such as words for nothing in the picture.
 
         Raises:
-            ApportionError: A name of `padding` is no concept, none is left to play, or a dot product is not finite.
+            ApportionError: A name in `padding` is no concept, no player is left, or a dot product is not finite.
 
         Source:
             Baniecki, Biecek and Fumagalli 2026, arXiv 2605.06295.
@@ -106,14 +106,7 @@ class ConceptMaps(Shown, Saved):
         return concept_interactions(self.concepts, self.by_layer, padding)
 
     def coalition_mean(self, *, padding: Sequence[str] = ()) -> Float[Tensor, "player row col"]:
-        """The maps of the game alone: the mean of each concept's softmax over random coalitions of the others.
-
-        Args:
-            padding: As in `interactions`; these have no map.
-
-        Raises:
-            ApportionError: As in `interactions`.
-        """
+        """The mean of each concept's softmax over random coalitions of the others; errors as in `interactions`."""
         return coalition_means(self.concepts, self.by_layer, padding)
 
     def to_frame(self) -> pandas.DataFrame:
@@ -138,10 +131,10 @@ class ConceptMaps(Shown, Saved):
 
     @classmethod
     def joined(cls, steps: Sequence[ConceptMaps]) -> ConceptMaps:
-        """The maps of several steps as one, such as those of `carrying_concepts`.
+        """The maps of several steps, such as those of `carrying_concepts`, joined into one.
 
         Raises:
-            ApportionError: There is no step, or they have not the same concepts and grid.
+            ApportionError: There is no step, or their concepts or grids differ.
         """
         if not steps or any(s.concepts != steps[0].concepts or s.maps.shape != steps[0].maps.shape for s in steps):
             raise ApportionError("only maps of the same concepts on the same grid can be joined; give at least one.")
@@ -159,24 +152,24 @@ def concept_maps(
     *,
     layers: Sequence[int] | None = None,
 ) -> ConceptMaps:
-    r"""Where the transformer sees each concept, in one pass.
+    r"""Compute where the transformer locates each concept, in one pass.
 
-    The concepts ride along with the prompt through the blocks of joint attention: the text stream's weights and
-    modulation serve them, they attend to the picture and to each other, and nothing attends to them, so the
-    transformer computes what it would compute anyway. The map of concept $c$ is, at patch $x$, the softmax over
-    concepts of $o_x \cdot o_c$, with $o$ what the attention puts out before its output projection.
+    The concepts pass through the blocks of joint attention with the prompt, by the text stream's weights and
+    modulation: they attend to the picture and to each other, and nothing attends to them, so the transformer's output
+    does not change. The map of concept $c$ is, at patch $x$, the softmax over concepts of $o_x \cdot o_c$, with $o$ the
+    attention's output before its output projection.
 
     Args:
-        transformer: One of diffusers' class with joint attention, such as `SD3Transformer2DModel` or
+        transformer: A diffusers model with joint attention, such as `SD3Transformer2DModel` or
             `FluxTransformer2DModel`.
         inputs: Its keyword arguments for one picture at one step.
-        concepts: By name the embedding of a concept, (text) or (token, text), as the model's text encoder gives it
-            for the word alone. Where a concept has several tokens, each rides along and their products are averaged.
-        layers: Which of the blocks with joint attention to average, counted from 0; None for all.
+        concepts: The embedding of each concept by name, (text) or (token, text), as the model's text encoder returns it
+            for the word alone. The products of a concept's tokens are averaged.
+        layers: The indices of the blocks with joint attention to average, from 0; None for all.
 
     Raises:
-        ApportionError: The transformer has no joint attention; a concept has the wrong shape; a layer does not exist;
-            there are several pictures.
+        ApportionError: The transformer has no joint attention, a concept has the wrong shape, a layer does not exist,
+            or there are several pictures.
 
     Source:
         Helbling et al. 2025 (ConceptAttention), arXiv 2502.04320. Concepts are modulated as the prompt's tokens are.
@@ -194,20 +187,15 @@ def carrying_concepts(
     layers: Sequence[int] | None = None,
     example: int | None = None,
 ) -> Iterator[list[ConceptMaps]]:
-    """Let concepts ride along in every pass of the transformer, such as those that a pipeline makes.
+    """Compute concept maps in every pass of the transformer, such as those of a pipeline.
 
-    Each pass adds its maps to the list; `ConceptMaps.joined` averages them. The transformer computes what it would
-    compute anyway and is given back as it was, also after an error.
+    Each pass adds its maps to the list; `ConceptMaps.joined` averages them. The transformer's output does not change,
+    and it is restored afterwards, also after an error. The other arguments and errors are those of `concept_maps`.
 
     Args:
         transformer: As in `concept_maps`.
-        concepts: See there.
-        layers: See there.
-        example: Which picture of a batch to look at, such as -1 for the one with the prompt where guidance doubles the
-            batch; None where there is one only.
-
-    Raises:
-        ApportionError: As in `concept_maps`.
+        example: The index of the picture in a batch, such as -1 for the one with the prompt if guidance doubles the
+            batch; None if there is only one.
     """
     ride = _Ride(transformer, concepts, layers, example)
     handles: list[RemovableHandle] = []
@@ -224,14 +212,10 @@ def carrying_concepts(
 
 
 class _Ride:
-    """The concepts on their way through one pass after another."""
+    """The concepts and their states during the passes of a transformer."""
 
     def __init__(
-        self,
-        transformer: nn.Module,
-        concepts: Mapping[str, Tensor],
-        layers: Sequence[int] | None,
-        example: int | None,
+        self, transformer: nn.Module, concepts: Mapping[str, Tensor], layers: Sequence[int] | None, example: int | None
     ) -> None:
         self.transformer, self.example = transformer, example
         self.blocks: dict[str, Any] = {
@@ -253,7 +237,7 @@ class _Ride:
         self._logits: dict[str, Tensor] = {}
 
     def board(self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        """The concepts are embedded as the prompt is."""
+        """Embed the concepts like the prompt."""
         names = ("hidden_states", "encoder_hidden_states")
         inputs = {**dict(zip(names, arguments, strict=False)), **keywords}
         count = len(inputs["hidden_states"])
@@ -270,18 +254,18 @@ class _Ride:
         self._patches, self._logits = {}, {}
 
     def patches(self, path: str) -> Any:
-        """Keeps what the picture's patches get from the attention, in the model's own pass."""
+        """Keep the attention outputs of the picture's patches, in the model's own pass."""
 
         def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            if path not in self._patches:  # not again as the concepts pass
+            if path not in self._patches:  # not again when the concepts pass the block
                 self._patches[path] = arguments[0][self._index].detach()
 
         return hook
 
     def follow(self, path: str) -> Any:
-        """After the model's own pass through a block, the concepts pass it in the place of the prompt.
+        """After the model's own pass through a block, run it again with the concepts in place of the prompt.
 
-        The picture's part of what this gives, which did attend to the concepts, is thrown away.
+        The picture's part of this output, which attended to the concepts, is discarded.
         """
 
         def hook(block: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
@@ -301,7 +285,7 @@ class _Ride:
                 handle = ends.register_forward_pre_hook(lambda out, arguments: found.append(arguments[0]))
             try:
                 with torch.no_grad():
-                    # Without hooks of the block itself, of which this is one.
+                    # Without the block's own hooks, since this is one of them.
                     state, _ = block.forward(**given)
             finally:
                 handle.remove()
@@ -312,24 +296,15 @@ class _Ride:
         return hook
 
     def arrive(self, module: nn.Module, arguments: Any, output: Any) -> None:
-        """The end of a pass: its maps are added to those seen."""
-        rows, columns = self._grid
-        found = torch.stack(list(self._logits.values()))
-        self.seen.append(
-            ConceptMaps(
-                concepts=self.names,
-                by_layer=found.unflatten(-1, (rows, columns)),
-                layers=tuple(self._logits),
-            )
-        )
+        """At the end of a pass, add its maps to those seen."""
+        found = torch.stack(list(self._logits.values())).unflatten(-1, self._grid)
+        self.seen.append(ConceptMaps(concepts=self.names, by_layer=found, layers=tuple(self._logits)))
         self._patches, self._logits = {}, {}
 
     def _placed(self, rotary: Sequence[Tensor], length: int) -> tuple[Tensor, ...]:
-        """Cosines and sines for concepts, each at the place of the prompt's first token (in Flux, of all), and patches.
+        """Cosines and sines, (token, d_head), for concepts at the place of the prompt's first token, and for patches.
 
-        Args:
-            rotary: (token, d_head) each, the prompt's tokens first.
-            length: Tokens of the prompt.
+        The prompt's `length` tokens come first; in Flux they all have the same place.
         """
         count = self.embeddings.shape[1]
         return tuple(torch.cat([part[:1].expand(count, -1), part[length:]]) for part in rotary)
@@ -353,11 +328,9 @@ def _chosen(layers: Sequence[int] | None, paths: tuple[str, ...]) -> frozenset[s
 
 
 def _stacked(concepts: Mapping[str, Tensor], embedder: nn.Linear) -> tuple[list[int], Tensor]:
-    """How many tokens each concept has, and (1, token, text) all of their embeddings."""
+    """How many tokens each concept has, and all of their embeddings, (1, token, text)."""
     if not concepts:
-        raise ApportionError(
-            "there are no concepts; give embeddings by name, one of them for what is none of the rest."
-        )
+        raise ApportionError("there are no concepts; give embeddings by name, one of them for the background.")
     parts = []
     for name, given in concepts.items():
         part = given if given.ndim == 2 else given[None]

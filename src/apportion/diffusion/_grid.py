@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,11 +13,7 @@ from apportion.core import ApportionError
 
 
 def patch_grid(transformer: nn.Module, inputs: Mapping[str, Any]) -> tuple[int, int]:
-    """Rows and columns of patches, from the latents' shape or, where these come as tokens, from their places.
-
-    Raises:
-        ApportionError: The latents are neither pictures nor tokens with places in rows and columns.
-    """
+    """Rows and columns of patches, from the latents' shape or, if these are tokens, from their places."""
     latents = inputs.get("hidden_states")
     if isinstance(latents, Tensor) and latents.ndim == 4:
         side = int(getattr(getattr(transformer, "config", None), "patch_size", 1))
@@ -34,7 +30,8 @@ def patch_grid(transformer: nn.Module, inputs: Mapping[str, Any]) -> tuple[int, 
     )
 
 
-def patch_of_pixel(height: int, width: int, rows: int, columns: int) -> Int[Tensor, "height width"]:
-    """For each pixel of a picture of any size the number of the patch that lies over it."""
+def patch_of_pixel(size: Sequence[int], rows: int, columns: int) -> Int[Tensor, "height width"]:
+    """For each pixel of a picture of this height and width, the number of its patch."""
+    height, width = size
     down, across = torch.arange(height) * rows // height, torch.arange(width) * columns // width
     return (down[:, None] * columns + across).to(torch.int32)

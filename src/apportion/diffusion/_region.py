@@ -1,4 +1,4 @@
-"""A region of what a diffusion transformer puts out, as a target."""
+"""A region of a diffusion transformer's output, as a target."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Region(Computed):
     """The output of one denoising step in a region, measured along a direction.
 
     Args:
-        mask: Which patches, (row, column) on the grid of patches, or (height, width) where the output is a picture;
+        mask: The region, (row, column) on the grid of patches, or (height, width) if the output is a picture;
             boolean, or weights. None for the whole picture.
-        direction: Along what to measure, in the output's shape, such as what the prompt changes. None for the output's
-            own direction in the region, so that the value is its norm there.
-        label: As the reader should see it.
+        direction: The direction, in the output's shape, such as the prompt's effect on it. None for the output's own
+            direction in the region, so that the value is its norm there.
+        label: The name in results.
     """
 
     mask: Tensor | None = None
@@ -41,7 +41,7 @@ class Region(Computed):
         prompt = prompts[0]
         latents, grid = prompt.inputs["hidden_states"], prompt.continuous_inputs[0].patches
         seen = found.detach()
-        if found.ndim == 4 and found.shape[1] == 2 * latents.shape[1]:  # variances are put out as well
+        if found.ndim == 4 and found.shape[1] == 2 * latents.shape[1]:  # the output has variances as well
             seen = seen * (torch.arange(found.shape[1], device=found.device) < latents.shape[1])[:, None, None]
         weight = self._weights(seen, *grid)
         return (found * (weight * self._along(seen, weight))).flatten(1).sum(1)
@@ -69,9 +69,7 @@ class Region(Computed):
             inside = found * weight
             norm = inside.norm()
             if norm == 0:
-                raise ApportionError(
-                    "the output is 0 in the region, so it has no direction of its own; give direction=."
-                )
+                raise ApportionError("the output is 0 in the region, and has no direction of its own; give direction=.")
             return inside / norm
         if self.direction.shape != found.shape:
             raise ApportionError(

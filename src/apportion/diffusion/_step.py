@@ -1,4 +1,4 @@
-"""One denoising step as a prompt: what the transformer reads, divided into words, patches and the rest."""
+"""One denoising step as a prompt: the transformer's inputs, divided into words, patches and the rest."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from apportion.core import ApportionError, Feature, Picture
 from apportion.diffusion._grid import patch_grid, patch_of_pixel
 from apportion.models.inputs import ContinuousInput, Prompt, grid_labels, region_features
 
-#: Inputs that are one feature each, and how the reader sees them.
+#: Inputs that are one feature each, and their names in results.
 SINGLE = {"pooled_projections": "pooled prompt", "timestep": "time step", "guidance": "guidance"}
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What a diffusion transformer reads at one step, as a prompt of `Explainer`.
+    """The inputs of a diffusion transformer at one step, as a prompt for `Explainer`.
 
     Args:
         inputs: The transformer's keyword arguments for one picture.
-        words: The prompt's tokens as the reader should see them; by default their numbers.
-        picture: (height, width, 3) bytes to lay patches over, such as the decoded latents; by default the latents.
+        words: The prompt's tokens as shown in results; by default their numbers.
+        picture: The background of the patches, (height, width, 3) bytes, such as the decoded latents; by default the
+            latents.
     """
 
     inputs: Mapping[str, Any]
@@ -32,7 +33,7 @@ class Step:
     picture: Tensor | None = None
 
     def as_prompt(self, model: nn.Module) -> Prompt:
-        """The prompt: a continuous input for each input that takes part.
+        """The prompt, with a continuous input for each of the transformer's inputs that gets shares.
 
         Raises:
             ApportionError: There are several pictures, or the words do not fit the prompt's embeddings.
@@ -44,11 +45,9 @@ class Step:
         for name, label in SINGLE.items():
             value = self.inputs.get(name)
             if isinstance(value, Tensor):
-                feature = Feature(label=label, kind="input", part=label, template=True)
-                owner = torch.tensor(0)
-                continuous_inputs.append(
-                    ContinuousInput(name=name, owner=owner, features=(feature,), line=label, batched=False)
-                )
+                given = (Feature(label=label, kind="input", part=label, template=True),)
+                one = ContinuousInput(name=name, owner=torch.tensor(0), features=given, line=label, batched=False)
+                continuous_inputs.append(one)
         features = tuple(feature for continuous in continuous_inputs for feature in continuous.features)
         return Prompt(dict(self.inputs), features, {}, continuous_inputs=tuple(continuous_inputs))
 
@@ -63,15 +62,12 @@ class Step:
         pixels = _shown(latents) if self.picture is None else self.picture
         if pixels is None:
             pixels = torch.full((rows, columns, 3), 128, dtype=torch.uint8)
+        over = patch_of_pixel(pixels.shape[:2], rows, columns)
         return ContinuousInput(
             name="hidden_states",
             owner=owner,
             features=region_features(grid_labels(rows, columns), "patch", image=0),
-            pictures=(
-                Picture(
-                    pixels=pixels, owner=patch_of_pixel(pixels.shape[0], pixels.shape[1], rows, columns), label="image"
-                ),
-            ),
+            pictures=(Picture(pixels=pixels, owner=over, label="image"),),
             patches=(rows, columns),
             batched=False,
         )
@@ -94,7 +90,7 @@ class Step:
 
 
 def _shown(latents: Tensor) -> Tensor | None:
-    """Latents as colours, where they are a picture: the first three channels, or the first as grey."""
+    """Latents as colours, if they are a picture: the first three channels, or the first as grey."""
     if latents.ndim != 4:
         return None
     image = latents[0, :3] if latents.shape[1] >= 3 else latents[0, :1].expand(3, -1, -1)

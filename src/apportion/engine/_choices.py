@@ -1,4 +1,4 @@
-"""Choices: what is compared and measured unless told otherwise, and what names of methods stand for."""
+"""Choices: the methods and measures used by default, and methods by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from apportion.core import ApportionError
 from apportion.methods import AnyMethod, Method, as_method, method_names, required_options
 
-#: What `compare` compares unless told otherwise: each way to find shares, within seconds.
+#: The default methods of `compare`: one or more of each kind that runs within seconds.
 COMPARED = (
     "attnlrp",
     "cp-lrp",
@@ -20,11 +20,11 @@ COMPARED = (
     "leave-one-out",
 )
 
-#: What `evaluate` measures unless told otherwise.
+#: The default measures of `evaluate`.
 MEASURED = ("perturbation-curves", "comprehensiveness-sufficiency", "leave-one-out-agreement", "ground-truth")
 
 AnyMethods = Sequence[AnyMethod] | Mapping[str, AnyMethod] | Literal["all"]
-"""Several methods as users name them: names, methods or composites; names of their own for these; or `"all"` methods
+"""Several methods: names, methods or composites; a mapping from your own names to these; or `"all"` for all methods
 that need no options."""
 
 Positions = Literal["apart", "added"]
@@ -32,7 +32,7 @@ Positions = Literal["apart", "added"]
 
 
 def named_methods(methods: AnyMethods) -> dict[str, Method]:
-    """Methods by what the result calls them.
+    """Methods by their names in the result.
 
     Raises:
         ApportionError: There are none, one is not known, or two have the same name.
@@ -58,10 +58,6 @@ def named_methods(methods: AnyMethods) -> dict[str, Method]:
 
 
 def check_positions(positions: str) -> None:
-    """Refuse what is no choice for `positions`.
-
-    Raises:
-        ApportionError: It is none.
-    """
+    """Reject an unknown choice of `positions`."""
     if positions not in get_args(Positions):
         raise ApportionError(f"positions={positions!r} is not known; use 'apart' or 'added'.")

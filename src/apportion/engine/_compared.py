@@ -21,21 +21,12 @@ def compared(
     regions: AnyRegions = "patches",
     progress: bool = False,
 ) -> Comparison:
-    """What several methods find for one prompt; those that cannot serve it are noted and do not stop the others.
-
-    Args:
-        engine: Of the model.
-        prompt: As in `Explainer.explain`.
-        targets: What is divided.
-        methods: See `Explainer.compare`.
-        regions: As in `Explainer.explain`.
-        progress: Whether to show a progress bar.
+    """Explain one prompt by several methods, as in `Explainer.compare`; those that fail are noted.
 
     Raises:
-        ApportionError: The request does not fit, or no method can serve it.
+        ApportionError: The request does not fit, or no method supports it.
     """
-    chosen = named_methods(methods)
-    refused: dict[str, ApportionError] = {}
+    chosen, refused = named_methods(methods), dict[str, ApportionError]()
     one = engine.prompt(prompt, regions, what="compare")
     (found,), shared = engine.attributions([one], chosen, targets, progress=progress, refused=refused)
     if not found:

@@ -18,20 +18,15 @@ from apportion.models import DualEncoder, Head, Pooling, kind_of_model, pair_enc
 from apportion.models.inputs import AnyRegions, Prompt, parsed_prompts, recognised, tokenizer_of
 from apportion.relevance import token_embedding, usable_modules
 from apportion.results import Attribution, Cost, Explained
-from apportion.targets import AnyTarget, Similarity, Unit, as_targets
+from apportion.targets import AnyTarget, Contrast, Similarity, TargetsLike, Unit, as_targets
 from apportion.task import AttributionTask
 
 
 class Engine:
-    """A model and its processor, and the steps from a prompt to its attributions.
+    """A model with its processor, and the steps from a prompt to its attributions.
 
-    `Explainer` is an engine with calls for users. Evaluation, generation and your own measures take an engine, so they
-    take an explainer too.
-
-    Args:
-        model: A transformers model, or any torch module; it is used as it is and given back as it was.
-        processor: Its tokenizer, image processor or processor; without one, prompts are the model's own inputs.
-        pooling: For pairs of two texts or two images, as in `Explainer`.
+    `Explainer` is an engine with calls for users. Evaluation, generation and your own measures take an engine, and so
+    an explainer too. The arguments are those of `Explainer`.
 
     Raises:
         ApportionError: The model is compiled or on the meta device, or the tokenizer has more tokens than the model.
@@ -39,9 +34,10 @@ class Engine:
 
     def __init__(self, model: nn.Module, processor: Any = None, *, pooling: Pooling | None = None) -> None:
         usable_modules(model)
-        self.model, self.processor = model, processor
-        #: The model as a whole; a pair of two texts or two images runs another head, see `head_of`.
-        self.head = Head(model, kind_of_model(model), processor)
+        self.model = model
+        self.processor = processor
+        #: The whole model; a pair of two texts or two images runs another head, see `head_of`.
+        self.head: Head = Head(model, kind_of_model(model), processor)
         self._pooling: Pooling | None = pooling
         self._pair_heads: dict[str, Head] = {}
         self._check_vocabulary()
@@ -54,15 +50,15 @@ class Engine:
 
     @property
     def vocabulary(self) -> int | None:
-        """How many tokens the model has embeddings for; None where it does not tell."""
+        """How many tokens the model has embeddings for; None if unknown."""
         weight = getattr(token_embedding(self.model), "weight", None)
         return weight.shape[0] if isinstance(weight, Tensor) and weight.ndim == 2 else None
 
     def prompts(self, prompt: Any, regions: AnyRegions = "patches") -> list[Prompt]:
-        """Every prompt in what the user gave, on the model's device.
+        """Parse the user's input into prompts on the model's device.
 
         Raises:
-            ApportionError: A prompt is empty, of no known form, or does not fit the model.
+            ApportionError: A prompt is empty, of an unknown form, or does not fit the model.
         """
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         prompts = parsed_prompts(prompt, self.model, self.processor, device=device, regions=regions)
@@ -71,7 +67,7 @@ class Engine:
         return prompts
 
     def prompt(self, prompt: Any, regions: AnyRegions = "patches", *, what: str = "this call") -> Prompt:
-        """The one prompt in what the user gave.
+        """Parse the user's input into exactly one prompt.
 
         Raises:
             ApportionError: There are several, or the prompt does not fit.
@@ -85,22 +81,22 @@ class Engine:
         return prompts[0]
 
     def targets(
-        self, prompt: Any, target: Any, contrast: Any, unit: Unit, position: int | str | None
+        self, prompt: Any, target: TargetsLike, contrast: Contrast, unit: Unit, position: int | str | None
     ) -> list[AnyTarget]:
-        """What `explain`'s arguments ask for; of a model that compares pairs, their similarity."""
+        """The targets for the arguments of `explain`; by default of a pair its similarity."""
         plain = target is None and contrast is None and unit == "logit" and position is None
         if plain and (self.head.kind.compares or recognised(prompt, self.model).is_pair):
             return [Similarity()]
         return as_targets(target, contrast, unit, position)
 
     def method(self, method: AnyMethod | None, prompt: Prompt) -> Method:
-        """The method that is asked for, or the default for this model and prompt."""
+        """The given method, or the default for this model and prompt."""
         if method is None:
             return default_method(self.head_of(prompt).model, pixels=prompt.has_pixels)
         return as_method(method)
 
     def head_of(self, prompt: Prompt) -> Head:
-        """What runs for a prompt: the model, or for a pair of two texts or two images the model on both sides."""
+        """The head for a prompt: the model, or for a pair of two texts or two images the model run on both sides."""
         sides = prompt.sides
         if sides is None:
             return self.head
@@ -120,16 +116,16 @@ class Engine:
         detail: bool = False,
         progress: bool = False,
     ) -> AttributionTask:
-        """Prompts that run together and the targets that are divided, with the forward pass that methods share.
+        """A task about prompts that run together, whose forward pass several methods share.
 
         Args:
-            prompts: As `prompts` gives them.
-            targets: As `targets` gives them.
-            methods: The methods that will be asked, since some need a more detailed trace.
-            head: What runs; by default `head_of` the first prompt.
+            prompts: As `prompts` returns them.
+            targets: As `targets` returns them.
+            methods: The methods that will run, since some need a more detailed trace.
+            head: The head to run; by default `head_of` the first prompt.
             rows: For each prompt and target the rows of the output to read, when the prompts are prepared already.
-            detail: Whether the trace tells all modules apart, whatever the methods need.
-            progress: Whether a method that takes long may show a progress bar.
+            detail: Whether to trace all modules, even if no method needs it.
+            progress: Whether a slow method may show a progress bar.
 
         Raises:
             ApportionError: A prompt is longer than the model's context.
@@ -157,10 +153,9 @@ class Engine:
         """A task about one prompt, whose forward pass several methods share; `attribute` divides its targets.
 
         Args:
-            prompt: As in `Explainer.explain`.
-            targets: What is divided.
-            methods: The methods that will be asked, since some need a more detailed trace.
-            regions: As in `Explainer.explain`.
+            prompt: As in `Explainer.explain`; so are `regions`.
+            targets: The targets to divide.
+            methods: The methods that will run, since some need a more detailed trace.
 
         Raises:
             ApportionError: The request does not fit.
@@ -168,7 +163,7 @@ class Engine:
         return self.task([self.prompt(prompt, regions, what="a task")], targets, methods)
 
     def attribute(self, task: AttributionTask, method: Method) -> list[Attribution]:
-        """What one method finds for a task: an attribution for each of its prompts."""
+        """Run one method on a task: an attribution for each of its prompts."""
         read, predictions = task.target_values, task.predictions
         before, start = replace(task.passes), time.perf_counter()
         shares = method.attribute(task)
@@ -216,14 +211,14 @@ class Engine:
         progress: bool = False,
         refused: dict[str, ApportionError] | None = None,
     ) -> tuple[list[dict[str, Attribution]], Cost]:
-        """Attributions by method of prompts that run together, and what the forward pass took that methods share.
+        """Attributions by method of prompts that run together, and the cost of the forward pass that methods share.
 
         Args:
-            prompts: As `prompts` gives them.
-            methods: By what the result calls them.
-            targets: What is divided.
+            prompts: As `prompts` returns them.
+            methods: By their names in the result.
+            targets: The targets to divide.
             progress: Whether progress bars may be shown.
-            refused: Where methods that refuse are noted; without it the first that refuses raises.
+            refused: Collects the errors of methods that fail; without it the first failure raises.
 
         Raises:
             ApportionError: The request does not fit.

@@ -1,4 +1,4 @@
-"""Many prompts: their attributions one after another, in batches of like length."""
+"""Many prompts: their attributions one after another, in batches of similar length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apportion.models.inputs import Prompt, each_of
 from apportion.results import Attribution
 from apportion.task import batches
 
-#: How many batches' prompts are read ahead, so that prompts of like length run together.
+#: How many batches of prompts are read ahead, so that prompts of similar length run together.
 READ_AHEAD = 16
 
 Outcome = tuple[int, Attribution | ApportionError]
@@ -23,17 +23,8 @@ Outcome = tuple[int, Attribution | ApportionError]
 def explained_in_turn(
     engine: Engine, prompts: Any, request: Request, *, batch_size: int, progress: bool
 ) -> Iterator[Outcome]:
-    """The number of each prompt with its attribution, or with the error that says why it has none.
-
-    Args:
-        engine: Of the model.
-        prompts: A list, a generator, or a batch of tensors; read as they are needed.
-        request: What is asked about each.
-        batch_size: How many run together. In a batch no ledger is kept.
-        progress: Whether to show a progress bar.
-    """
-    each = each_of(prompts, engine.model)
-    numbered = enumerate(each)
+    """The number of each prompt with its attribution or its error; prompts are read lazily, as `explain_many` says."""
+    numbered = enumerate(each_of(prompts, engine.model))
     total = len(prompts) if isinstance(prompts, list | tuple) else None
     at_once = 1 if batch_size == 1 else batch_size * READ_AHEAD
     windows = iter(lambda: list(islice(numbered, at_once)), [])
@@ -69,7 +60,7 @@ def _of_batch(
     except ApportionError as error:
         if len(members) == 1:
             return {numbers[0]: error}
-    # One of them does not fit; each by itself tells which.
+    # At least one does not fit; explain each alone to find out which.
     apart: dict[int, Attribution | ApportionError] = {}
     for member in members:
         apart |= _of_batch(engine, [member], request)

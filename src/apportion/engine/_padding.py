@@ -1,24 +1,21 @@
-"""Padding: what the user gave back in its place, with shares of exactly 0."""
+"""Padding: the user's padding tokens restored, with shares of exactly 0."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from apportion.core import Feature
-from apportion.models.inputs import (
-    Prompt,
-    tokenizer_of,
-)
+from apportion.models.inputs import Prompt, tokenizer_of
 from apportion.results import Attribution
 
 
 def with_padding(attribution: Attribution, prompt: Prompt, processor: Any) -> Attribution:
-    """The attribution with the padding that the user gave back in its place, with shares of exactly 0."""
+    """The attribution with the user's padding tokens restored, with shares of exactly 0."""
     left, right = prompt.padding
     if not left and not right:
         return attribution
@@ -38,8 +35,7 @@ def with_padding(attribution: Attribution, prompt: Prompt, processor: Any) -> At
     def padded(scores: Tensor | None) -> Tensor | None:
         if scores is None:
             return None
-        zeros: Callable[[int], Tensor] = lambda n: scores.new_zeros(*scores.shape[:-1], n)  # noqa: E731
-        return torch.cat([zeros(left), scores[..., :count], zeros(right), scores[..., count:]], -1)
+        return torch.cat([F.pad(scores[..., :count], (left, right)), scores[..., count:]], -1)
 
     scores = padded(attribution.scores)
     assert scores is not None

@@ -1,4 +1,4 @@
-"""A request: what is asked about a prompt, whichever prompt it is."""
+"""A request: what to explain and how, for any prompt."""
 
 from __future__ import annotations
 
@@ -11,19 +11,15 @@ from apportion.engine._engine import Engine
 from apportion.methods import AnyMethod, as_method
 from apportion.models.inputs import AnyRegions, Prompt
 from apportion.results import Attribution
-from apportion.targets import AnyTarget, Unit, as_targets
+from apportion.targets import AnyTarget, Contrast, TargetsLike, Unit, as_targets
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Request:
-    """The arguments of `Explainer.explain` but the prompt; see there.
+    """The arguments of `Explainer.explain` except the prompt, checked as far as possible without one."""
 
-    Raises:
-        ApportionError: Something does not fit, whatever the prompt.
-    """
-
-    target: Any = None
-    contrast: Any = None
+    target: TargetsLike = None
+    contrast: Contrast = None
     method: AnyMethod | None = None
     unit: Unit = "logit"
     position: int | str | None = None
@@ -39,7 +35,7 @@ class Request:
             as_method(self.method)
 
     def targets(self, engine: Engine, prompt: Any) -> list[AnyTarget]:
-        """What is divided for a prompt as the user gave it."""
+        """The targets to divide for a prompt as the user gave it."""
         return engine.targets(prompt, self.target, self.contrast, self.unit, self.position)
 
     def answered(
@@ -48,9 +44,7 @@ class Request:
         """The attributions of prompts that run together."""
         method = engine.method(self.method, prompts[0])
         found, _ = engine.attributions(prompts, {method.name: method}, targets, progress=progress)
-        return [self._shown(of_prompt[method.name]) for of_prompt in found]
-
-    def _shown(self, attribution: Attribution) -> Attribution:
+        attributions = [of_prompt[method.name] for of_prompt in found]
         if self.positions == "added":
-            attribution = attribution.with_positions()
-        return attribution.grouped(self.features)
+            attributions = [attribution.with_positions() for attribution in attributions]
+        return [attribution.grouped(self.features) for attribution in attributions]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -36,7 +36,7 @@ class LeaveOneOutAgreement(Measure):
         Jain and Wallace 2019, arXiv 1902.10186, and You et al. 2025, arXiv 2510.18810, on attention and on LRP.
     """
 
-    columns = (
+    columns: ClassVar[tuple[Column, ...]] = (
         Column(name="loo_pearson", better="higher", meaning="Pearson correlation with leave-one-out, -1 to 1"),
         Column(name="loo_spearman", better="higher", meaning="Spearman correlation with leave-one-out, -1 to 1"),
         Column(name="loo_kendall", better="higher", meaning="Kendall's tau-b with leave-one-out, -1 to 1"),

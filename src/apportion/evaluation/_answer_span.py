@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -41,7 +41,7 @@ class AnswerSpan(Measure):
 
     threshold: float = 0.0
 
-    columns = (
+    columns: ClassVar[tuple[Column, ...]] = (
         Column(name="top1", better="higher", meaning="the highest relevance is in the answer span, 0 to 1"),
         Column(name="iou", better="higher", meaning="players of positive relevance ∩ / ∪ the answer span, 0 to 1"),
         Column(name="soft_iou", better="higher", meaning="the same, weighted by relevance / highest relevance, 0 to 1"),

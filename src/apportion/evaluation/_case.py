@@ -16,7 +16,17 @@ from torch import Tensor
 from apportion.core import ApportionError, Feature, Picture
 from apportion.engine import Engine
 from apportion.evaluation._item import Item, Region
-from apportion.games import AnyMasker, CooperativeGame, Payoff, Players, as_masker, in_prompt, players_of, target_payoff
+from apportion.games import (
+    AnyMasker,
+    CooperativeGame,
+    Masker,
+    Payoff,
+    Players,
+    as_masker,
+    in_prompt,
+    players_of,
+    target_payoff,
+)
 from apportion.methods import LeaveOneOut, Method
 from apportion.models.inputs import processed_map, recognised
 from apportion.results import Attribution
@@ -62,10 +72,12 @@ class Case:
         masker: AnyMasker = "auto",
         seed: int = 0,
     ) -> None:
-        self.engine, self.item, self.seed = engine, item, seed
+        self.engine = engine
+        self.item = item
+        self.seed = seed
         asked = engine.targets(item.prompt, item.target, item.contrast, item.unit, item.position)
-        self.task = engine.prepare(item.prompt, asked, methods, regions=item.regions)
-        self.masker = in_prompt(as_masker(masker), self.task)
+        self.task: AttributionTask = engine.prepare(item.prompt, asked, methods, regions=item.regions)
+        self.masker: Masker = in_prompt(as_masker(masker), self.task)
         self._games: dict[tuple[tuple[int, ...], ...], CooperativeGame] = {}
         self._shared: dict[str, Any] = {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Bool
@@ -44,7 +44,7 @@ class ComprehensivenessSufficiency(Measure):
 
     fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 0.2, 0.5)
 
-    columns = (
+    columns: ClassVar[tuple[Column, ...]] = (
         Column(
             name="comprehensiveness",
             better="higher",

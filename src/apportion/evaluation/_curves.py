@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ class PerturbationCurves(Measure):
 
     steps: int = 10
 
-    columns = (
+    columns: ClassVar[tuple[Column, ...]] = (
         Column(name="abpc", better="higher", meaning="area between the LeRF and the MoRF curve, in the target's unit"),
         Column(name="abpc_probability", better="higher", meaning="the same of the target's probability"),
         Column(name="morf", better="", meaning="the target, the most relevant features removed first", curve=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Bool, Float
@@ -43,7 +43,7 @@ class GroundTruth(Measure):
         all methods are judged on the same items.
     """
 
-    columns = (
+    columns: ClassVar[tuple[Column, ...]] = (
         Column(name="mrr", better="higher", meaning="1 / rank of the best-ranked player of the cause (MRR), 0 to 1"),
         Column(name="pg1", better="higher", meaning="pointing game: the cause has the highest relevance, 0 to 1"),
         Column(name="pg2", better="higher", meaning="pointing game: the cause is among the 2 highest, 0 to 1"),

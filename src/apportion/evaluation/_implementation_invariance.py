@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from apportion.core import ApportionError, pandas_module
 from apportion.engine import COMPARED, AnyMethods, Engine, compared
 from apportion.results import Attribution
-from apportion.targets import Unit, as_targets
+from apportion.targets import Contrast, TargetsLike, Unit, as_targets
 from apportion.task import AttributionTask
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def implementation_invariance(
     prompt: Any,
     *,
     methods: AnyMethods = COMPARED,
-    target: Any = None,
-    contrast: str | int | Sequence[str | int] | None = None,
+    target: TargetsLike = None,
+    contrast: Contrast = None,
     unit: Unit = "logit",
     position: int | str | None = None,
 ) -> ImplementationInvariance:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class Infidelity(Measure):
     samples: int = 100
     removed: float = 0.5
 
-    columns = (
+    columns: ClassVar[tuple[Column, ...]] = (
         Column(
             name="infidelity",
             better="lower",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from apportion.core import ApportionError
 from apportion.models.inputs import AnyRegions
-from apportion.targets import AnyTarget, Unit, as_targets
+from apportion.targets import AnyTarget, TargetLike, Unit, as_targets
 
 Region = tuple[int, int]
 """From a character of the prompt's text up to another, which is not included."""
@@ -38,7 +38,7 @@ class Item:
 
     id: str
     prompt: Any
-    target: Any = None
+    target: TargetLike | None = None
     contrast: str | int | tuple[str | int, ...] | None = None
     unit: Unit = "logit"
     position: int | str | None = None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float
@@ -57,7 +57,7 @@ class LayerAgreement(Measure):
     layers: int | Sequence[int] = 6
     absence: Absence = "zero"
 
-    columns = (
+    columns: ClassVar[tuple[Column, ...]] = (
         Column(
             name="layer_spearman_mean", better="higher", meaning="mean over layers of the Spearman correlation, -1 to 1"
         ),

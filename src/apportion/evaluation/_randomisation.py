@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal, TypeVar, cast, final
+from typing import ClassVar, Literal, TypeVar, cast, final
 from weakref import WeakKeyDictionary
 
 import torch
@@ -67,7 +67,7 @@ class WeightRandomisation(Measure):
     scores: Literal["absolute", "signed"] = "absolute"
     seed: int = 0
 
-    columns = (
+    columns: ClassVar[tuple[Column, ...]] = (
         Column(
             name="randomised_spearman",
             better="lower",

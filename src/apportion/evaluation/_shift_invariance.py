@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -51,7 +51,7 @@ class ShiftInvariance(Measure):
 
     shift: float = 1.0
 
-    columns = (
+    columns: ClassVar[tuple[Column, ...]] = (
         Column(
             name="shift_change",
             better="lower",

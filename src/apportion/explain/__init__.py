@@ -1,4 +1,4 @@
-"""The front door: the explainer, what it generates, and models by name."""
+"""The entry points: the explainer, generations, and loading models by name."""
 
 from apportion.explain._explainer import Explainer as Explainer
 from apportion.explain._generation import Generation as Generation

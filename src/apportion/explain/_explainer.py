@@ -1,4 +1,4 @@
-"""The explainer, the front door: a model and its processor in, attributions out."""
+"""The explainer: it takes a model and its processor, and returns attributions."""
 
 from __future__ import annotations
 
@@ -32,26 +32,24 @@ from apportion.models import generated_ids
 from apportion.models.inputs import AnyRegions, Prompt, recognised, tokenizer_of
 from apportion.relevance import Audit
 from apportion.results import Attribution, Attributions, Comparison, Interactions, Pairwise
-from apportion.targets import Similarity, Span, Unit
+from apportion.targets import Contrast, Similarity, Span, TargetsLike, Unit
 
-# So many tokens tell whether a method can serve a model.
+# The number of tokens on which `methods` tries each method.
 PROBE = 4
-
-Contrast = str | int | Sequence[str | int] | None
 
 
 class Explainer(Engine):
     """Explains the predictions of one model.
 
-    The model is used as it is and given back as it was after every call.
+    No call changes the model.
 
     Args:
         model: A transformers model: causal or masked language model, classifier of texts, tokens or images,
-            encoder-decoder, dual encoder, vision-language or speech model; a backbone or any other torch module when
-            the target says what to read of its output.
+            encoder-decoder, dual encoder, vision-language or speech model; a backbone or any other torch module if the
+            target reads a number from its output.
         processor: Its tokenizer, image processor or processor; without one, prompts are the model's own inputs.
-        pooling: For pairs of two texts or two images: what an encoding is made of, `"mean"`, `"cls"`, `"last"` or
-            `"pooled"`. By default what the model's folder says, else `"mean"` for texts and `"pooled"` for images.
+        pooling: For pairs of two texts or two images: how each is pooled into one encoding: `"mean"`, `"cls"`,
+            `"last"` or `"pooled"`. By default as in the model's folder, else `"mean"` for text, `"pooled"` for images.
 
     Raises:
         ApportionError: The model is compiled or on the meta device, or the tokenizer has more tokens than the model.
@@ -60,7 +58,7 @@ class Explainer(Engine):
     def explain(
         self,
         prompt: Any,
-        target: Any = None,
+        target: TargetsLike = None,
         *,
         contrast: Contrast = None,
         method: AnyMethod | None = None,
@@ -74,44 +72,36 @@ class Explainer(Engine):
         """Divide the model's prediction among the parts of a prompt.
 
         Args:
-            prompt: A text, chat messages, token ids, an image (PIL, array, tensor or a file's path), a `Pair` of image
-                and text, messages with images, `{"images": …, "text": …}`, or a dict of the model's inputs; one.
-            target: What is divided: a token or class by name or id, a `Target`, a `Span`, a function from the model's
-                output to one number, or a list of targets that go back in one batched pass. By default the most
-                likely output.
+            prompt: One text, chat messages, token ids, an image (PIL, array, tensor or a file's path), a `Pair` of
+                image and text, messages with images, `{"images": …, "text": …}`, or a dict of the model's inputs.
+            target: The output to divide: a token or class by name or id, a `Target`, a `Span`, a function from the
+                model's output to one number, or a list of targets, propagated together in one batch. By default the
+                most likely output.
             contrast: One or more outputs whose mean is subtracted from the target.
             method: A name such as `"attnlrp"` or `"cp-lrp"`, a method with options, or a composite. By default AttnLRP,
-                with ResLRP's rule for residual sums where the model looks at images.
+                with ResLRP's rule for residual sums where the model processes images.
             unit: `"logit"`, `"log-probability"` or `"probability"`.
             position: For models with an output per token: where the target is read.
             features: The parts that get shares: `"tokens"`, `"words"`, `"sentences"`, `"paragraphs"`, or spans as
                 `Attribution.spans` takes them.
-            regions: How images are divided: `"patches"`, the model's own grid; `"pixels"`; squares of so many pixels; a
-                map of region numbers (height × width, such as superpixels) or masks by name, of the image's size; or
-                `"visual-tokens"`: then relevance ends at what the language part reads of the image, not at its pixels.
+            regions: How images are divided: `"patches"`, the model's own grid; `"pixels"`; a number, the side of a
+                square in pixels; a map of region numbers (height × width, such as superpixels) or masks by name, of the
+                image's size; or `"visual-tokens"`: relevance then ends at the image tokens that the language part
+                reads, not at pixels.
             positions: Whether shares of learned position embeddings stand `"apart"` or are `"added"` to their tokens.
-            progress: Whether a method that takes long may show a progress bar.
+            progress: Whether a slow method may show a progress bar.
 
         Raises:
-            ApportionError: Something in the request does not fit; the message says what and what to do.
+            ApportionError: Part of the request does not fit; the message says which, and what to do.
         """
-        request = Request(
-            target=target,
-            contrast=contrast,
-            method=method,
-            unit=unit,
-            position=position,
-            features=features,
-            regions=regions,
-            positions=positions,
-        )
+        request = Request(target, contrast, method, unit, position, features, regions, positions)
         one = self.prompt(prompt, regions, what="explain")
         return request.answered(self, [one], request.targets(self, prompt), progress=progress)[0]
 
     def explain_many(
         self,
         prompts: Iterable[Any],
-        target: Any = None,
+        target: TargetsLike = None,
         *,
         contrast: Contrast = None,
         method: AnyMethod | None = None,
@@ -123,41 +113,25 @@ class Explainer(Engine):
         batch_size: int = 1,
         progress: bool = True,
     ) -> Attributions:
-        """Divide the model's predictions for several prompts, one after another as the result is gone through.
+        """Divide the model's predictions for several prompts, each when the result is iterated to it.
 
-        A prompt that cannot be explained does not stop the others: the result's `failed` says why.
+        A prompt that cannot be explained does not stop the others: the result's `failed` says why. The options are
+        those of `explain`, the same for every prompt.
 
         Args:
-            prompts: Each as `explain` takes one: a list, a generator, or a padded batch of tensors.
-            target: As in `explain`, the same for every prompt; so are the others.
-            contrast: See there.
-            method: See there.
-            unit: See there.
-            position: See there.
-            features: See there.
-            regions: See there.
-            positions: See there.
-            batch_size: How many prompts run together. In a batch no ledger is kept, since the parts of the model that
-                all examples share cannot tell them apart.
+            prompts: A list or generator of prompts as in `explain`, or a padded batch of tensors.
+            target: As in `explain`.
+            batch_size: How many prompts run together. Batches above 1 keep no ledger, since relevance at the model's
+                parameters cannot be assigned to single examples.
             progress: Whether to show a progress bar.
 
         Raises:
-            ApportionError: Something does not fit, whatever the prompt.
+            ApportionError: An option does not fit any prompt.
         """
-        request = Request(
-            target=target,
-            contrast=contrast,
-            method=method,
-            unit=unit,
-            position=position,
-            features=features,
-            regions=regions,
-            positions=positions,
-        )
+        request = Request(target, contrast, method, unit, position, features, regions, positions)
         if batch_size < 1:
             raise ApportionError(f"batch_size={batch_size} is not possible; give 1 or more.")
-        outcomes = explained_in_turn(self, prompts, request, batch_size=batch_size, progress=progress)
-        return Attributions(coming=outcomes)
+        return Attributions(coming=explained_in_turn(self, prompts, request, batch_size=batch_size, progress=progress))
 
     def explain_pairs(
         self,
@@ -168,15 +142,15 @@ class Explainer(Engine):
         features: Literal["tokens", "words"] = "tokens",
         positions: Positions = "apart",
     ) -> Pairwise:
-        """Divide the similarity of a pair among pairs of features: which word answers to which word or patch.
+        """Divide the similarity of a pair among pairs of features, such as a word and a patch.
+
+        `regions` and `positions` are as in `explain`.
 
         Args:
             pair: Two texts, two images, or one of each for a model that compares them; the first one's features are
                 the rows.
             method: A method that propagates relevance, as in `explain`.
-            regions: As in `explain`.
             features: `"tokens"` or `"words"`.
-            positions: As in `explain`.
 
         Raises:
             ApportionError: The request does not fit, or the method does not propagate relevance.
@@ -202,7 +176,7 @@ class Explainer(Engine):
     def interactions(
         self,
         prompt: Any,
-        target: Any = None,
+        target: TargetsLike = None,
         *,
         contrast: Contrast = None,
         method: AnyMethod | None = None,
@@ -214,31 +188,27 @@ class Explainer(Engine):
         game: Game | None = None,
         progress: bool = True,
     ) -> Interactions:
-        r"""How each part of a prompt changes the attribution of each other part: the metagame.
+        r"""Measure how each part of a prompt changes the attribution of each other part: the metagame.
 
-        The attribution of every feature is computed again with others removed, and divided among them by the Shapley
-        value: $\varphi_i = \sum_j \varphi_{j \to i}$.
+        The attribution of every feature is recomputed with others removed, and divided among them by the Shapley
+        value: $\varphi_i = \sum_j \varphi_{j \to i}$. `prompt`, `contrast`, `unit`, `position` and `regions` are as in
+        `explain`.
 
         Args:
-            prompt: As in `explain`.
             target: As in `explain`, a `Span` for a whole answer; several targets share one game.
-            contrast: See there.
             method: The first-order method, as in `explain`.
-            index: `"metagame"`, or for comparison a second order without direction: `"shapley-taylor"` or
+            index: `"metagame"`, or for comparison an undirected second-order index: `"shapley-taylor"` or
                 `"shapley-interaction"` (of the target itself, all coalitions of at most 14 players),
                 `"integrated-hessians"` (with `method` for its steps and baseline), or `"first-order-pairs"`, the score
                 |R_a + R_b|.
-            of: Whose attribution is explained: the game's `"players"`, all `"features"` of the prompt, `"patches"`, or
-                parts as players are named. By default the players; of an image with a caption the patches. Words of a
-                caption that change patches are deleted from its text, and the image is encoded once.
-            unit: See `explain`.
-            position: See there.
-            regions: See there.
+            of: Whose attribution is divided: the game's `"players"`, all `"features"` of the prompt, `"patches"`, or
+                parts named as players are. By default the players; for an image with a caption the patches: then words
+                are deleted from the caption's text, and the image is encoded once.
             game: Which parts are removed, how, and how many coalitions are evaluated; by default `Game()`.
             progress: Whether to show a progress bar.
 
         Raises:
-            ApportionError: The request does not fit; the message says what and what to do.
+            ApportionError: Part of the request does not fit; the message says which, and what to do.
 
         Source:
             Baniecki, Biecek and Fumagalli 2026, arXiv 2605.06295.
@@ -246,7 +216,7 @@ class Explainer(Engine):
         check_index(index)
         rules = Game() if game is None else game
         if rules.path is not None and index != "metagame":
-            raise ApportionError(f"path keeps what a metagame evaluates; index={index!r} has none, so leave it out.")
+            raise ApportionError(f"path keeps the payoffs of a metagame; index={index!r} has none, so leave it out.")
         in_place = rules.players in ("tokens", "patches") or of not in ("auto", "patches")
         if index == "metagame" and not in_place and self._shows(prompt):
             image, captions = pair_of(recognised(prompt, self.model))
@@ -271,7 +241,7 @@ class Explainer(Engine):
     def compare(
         self,
         prompt: Any,
-        target: Any = None,
+        target: TargetsLike = None,
         *,
         methods: AnyMethods = COMPARED,
         contrast: Contrast = None,
@@ -282,22 +252,17 @@ class Explainer(Engine):
     ) -> Comparison:
         """Explain one prompt by several methods, which share one forward pass.
 
-        A method that cannot serve this model or prompt does not stop the others: the result says why.
+        A method that does not support this model or prompt does not stop the others: the result says why. The other
+        options are those of `explain`.
 
         Args:
-            prompt: As in `explain`.
-            target: See there; so are `contrast`, `unit` and `position`.
             methods: Names, methods or composites; a name may carry options, as in
-                `"integrated-gradients(steps=50)"`; or a mapping from names of your own to these; or `"all"` methods
-                that need no options.
-            contrast: See there.
-            unit: See there.
-            position: See there.
-            regions: See there.
+                `"integrated-gradients(steps=50)"`; or a mapping from names of your own to these; or `"all"` for all
+                methods that need no options.
             progress: Whether to show a progress bar.
 
         Raises:
-            ApportionError: The request does not fit, or no method can serve it.
+            ApportionError: The request does not fit, or no method supports it.
         """
         targets = self.targets(prompt, target, contrast, unit, position)
         return compared(self, prompt, targets, methods=methods, regions=regions, progress=progress)
@@ -313,17 +278,17 @@ class Explainer(Engine):
         top_p: float = 1.0,
         seed: int = 0,
     ) -> Generation:
-        """Let the model answer a prompt; `generate(…).attribute()` divides every token of the answer.
+        """Generate an answer to a prompt; `generate(…).attribute()` divides every token of the answer.
+
+        `prompt` and `regions` are as in `explain`.
 
         Args:
-            prompt: As in `explain`.
-            regions: As in `explain`.
-            max_new_tokens: Where the answer is cut off.
-            do_sample: Whether tokens are drawn; by default each is the most likely one. The penalties and the
-                temperature in the model's own settings are left out.
-            temperature: What logits are divided by when tokens are drawn.
-            top_p: Tokens are drawn from the likeliest ones that together have this probability.
-            seed: Of the drawing.
+            max_new_tokens: The longest answer.
+            do_sample: Whether tokens are sampled; by default each is the most likely one. The penalties and the
+                temperature in the model's own settings are ignored.
+            temperature: The divisor of logits when sampling.
+            top_p: Sample from the most likely tokens that together have this probability.
+            seed: Of the samples.
 
         Raises:
             ApportionError: The model does not generate, or an option does not fit.
@@ -341,39 +306,36 @@ class Explainer(Engine):
         return generation_of(self, started, ids)
 
     def answer(self, prompt: Any, answer: str | Sequence[int], *, regions: AnyRegions = "patches") -> Generation:
-        """An answer of your own in the place of a generated one.
+        """Explain an answer of your own as if the model had generated it.
+
+        `prompt` and `regions` are as in `explain`.
 
         Args:
-            prompt: As in `explain`.
-            answer: What follows the prompt, as a text or token ids. A text begins with the space that the prompt's
-                last word does not have; an answer in a chat does not.
-            regions: As in `explain`.
+            answer: What follows the prompt, as text or token ids. Text starts with the space that separates it from the
+                prompt; an answer in a chat does not.
 
         Raises:
-            ApportionError: The answer is empty, or the model writes no text.
+            ApportionError: The answer is empty, or the model generates no text.
         """
         if not self.head.kind.writes:
             raise ApportionError(
                 f"{type(self.model).__name__} writes no answers; load a causal language model or an encoder-decoder."
             )
         given = answer if isinstance(answer, str) else tuple(int(i) for i in answer)
-        started = self._started(prompt, regions)
-        return generation_of(self, started, self.head.token_ids(Span(given).text))
+        return generation_of(self, self._started(prompt, regions), self.head.token_ids(Span(given).text))
 
     def _started(self, prompt: Any, regions: AnyRegions) -> Prompt:
         return self.head.started(self.prompt(prompt, regions, what="an answer"))
 
-    def methods(self, prompt: Any = None, *, target: Any = None) -> dict[str, str | None]:
-        """Which methods can serve this model: for each name None, or in one line why it cannot.
-
-        Each method that needs no options is tried.
+    def methods(self, prompt: Any = None, *, target: TargetsLike = None) -> dict[str, str | None]:
+        """Try every method that needs no options: for each name None if it supports this model, else why not.
 
         Args:
-            prompt: As in `explain`; by default a few tokens, or noise for a model that classifies images.
+            prompt: As in `explain`; by default a few tokens, or noise for an image classifier.
             target: As in `explain`.
 
         Raises:
-            ApportionError: The model reads images with text, or predicts no classes of images, and no prompt is given.
+            ApportionError: No prompt is given, and the model reads images but is no image classifier.
         """
         place = None
         if prompt is None:
@@ -389,12 +351,12 @@ class Explainer(Engine):
                 found[name] = None
             except ApportionError as error:
                 found[name] = str(error)
-            except Exception as error:  # a model that no method was written for; the others may still serve it
+            except Exception as error:  # an unknown kind of model; other methods may still support it
                 found[name] = f"it fails with {type(error).__name__}: {error}".splitlines()[0]
         return found
 
     def _probe(self) -> Any:
-        """The least that this model can be asked about."""
+        """The smallest prompt for this model."""
         if not self.head.accepts("pixel_values"):
             rows = self.vocabulary or 0
             special = set(getattr(tokenizer_of(self.processor), "all_special_ids", ()))
@@ -412,15 +374,15 @@ class Explainer(Engine):
     def audit(
         self,
         prompt: Any,
-        target: Any = None,
+        target: TargetsLike = None,
         *,
         contrast: Contrast = None,
         method: AnyMethod | None = None,
         position: int | str | None = None,
     ) -> Audit:
-        """Which rule each operation of the model follows under a method, on the way from the target to the prompt.
+        """List the rule that each operation between target and prompt follows under a method.
 
-        `audit(...).check()` raises when a rule that the method promises was never applied.
+        `audit(...).check()` raises if a rule of the method was never applied.
         """
         one = self.prompt(prompt, what="audit")
         chosen = self.method(method, one)
@@ -443,25 +405,24 @@ class Explainer(Engine):
         seed: int = 0,
         progress: bool = True,
     ) -> Evaluation:
-        """Measure how far each method's explanations may be believed, on data of your own.
+        """Measure how faithful each method's explanations are, on data of your own.
 
-        Beside the methods stands a random order, which they must beat. Rows are written as they are found: an
-        interrupted run, called again with the same folder, goes on where it was.
+        A random order is measured too, as a baseline. Rows are written as they are computed: an interrupted run, called
+        again with the same folder, continues.
 
         Args:
-            data: Texts or `Item`s, gone through once; or what `apportion.evaluation.as_data` reads, such as
-                `"agreement"` or a file's path.
+            data: Texts or `Item`s, iterated once; or a name or path that `apportion.evaluation.as_data` reads, such as
+                `"agreement"`.
             methods: As in `compare`.
-            measures: Names, with options where wanted, or measures; those that need to know the true cause pass over
-                items that do not tell it.
-            path: The folder where rows are kept; without it they go when the result does.
+            measures: Names, with options if wanted, or measures; those that need the true cause skip items without it.
+            path: The folder for the rows; without it they are kept in memory only.
             limit: How many items are measured at most.
-            masker: How parts of the prompt are made absent.
-            seed: Of everything that is drawn.
+            masker: How parts of the prompt are removed.
+            seed: Of all random draws.
             progress: Whether to show a progress bar.
 
         Raises:
-            ApportionError: The request does not fit; what does not fit in one item is noted in its rows.
+            ApportionError: The request does not fit; errors of single items are noted in their rows.
         """
         run = Run(
             engine=self,
@@ -486,25 +447,22 @@ class Explainer(Engine):
         path: str | os.PathLike[str] | None = None,
         progress: bool = True,
     ) -> Recommendation:
-        """Which method to trust for this model, by a small evaluation on texts of your own.
+        """Recommend a method for this model, by a small evaluation on texts of your own.
 
         The method with the best mean is recommended, unless it does not beat a random order; the result says how
-        surely, which methods cannot be told apart from it, and what other measures prefer.
+        certain that is, which methods are not significantly worse, and what other measures prefer. The other options
+        are those of `evaluate`.
 
         Args:
-            texts: At least 5, at best 20 or more; as in `evaluate`.
-            methods: As in `compare`; by default one or more of every kind that takes seconds.
-            measures: As in `evaluate`; by default those that need to know no true cause.
+            texts: At least 5, preferably 20 or more; as in `evaluate`.
+            methods: As in `compare`; by default one or more of every fast kind.
+            measures: As in `evaluate`; by default those that do not need the true cause.
             by: The measure that decides, such as `"comprehensiveness"`; by default `"abpc"`, the area between the
                 perturbation curves, or the first of `measures`.
             limit: How many texts are measured at most.
-            masker: How parts of the prompt are made absent.
-            seed: Of everything that is drawn.
-            path: The folder where rows are kept; without it they go when the result does.
-            progress: Whether to show a progress bar.
 
         Raises:
-            ApportionError: The request does not fit, there are fewer than 5 texts, or no method serves them all.
+            ApportionError: The request does not fit, there are fewer than 5 texts, or no method supports them all.
         """
         return recommend(
             self,

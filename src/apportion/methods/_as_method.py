@@ -1,4 +1,4 @@
-"""What users name a method by: a name with options, a composite, or a method."""
+"""Methods as users give them: a name with options, a composite, or a method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AnyMethod = str | Method | Composite
 
 
 def as_method(method: AnyMethod) -> Method:
-    """The method that a name, a composite or a method stands for; a name may carry options: `"smoothgrad(samples=8)"`.
+    """A method from a name, a composite or a method; a name may carry options: `"smoothgrad(samples=8)"`.
 
     Raises:
         ApportionError: There is no method of that name, or it has no such option.

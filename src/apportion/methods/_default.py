@@ -1,4 +1,4 @@
-"""The default method: AttnLRP, with ResLRP's rule for residual sums where a model looks at images."""
+"""The default method: AttnLRP, with ResLRP's rule for residual sums where a model processes images."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from apportion.relevance import ATTNLRP, is_diffusion_transformer, modulation_he
 
 
 def default_method(model: nn.Module, *, pixels: bool) -> Method:
-    """AttnLRP for text; ResLRP for images, only in the vision tower of a model that reads text as well.
+    """AttnLRP for text; ResLRP for images, only in the vision tower of a model that also reads text.
 
-    Of diffusion transformers, AttnLRP with their modulation held constant.
+    For diffusion transformers, AttnLRP with their modulation held constant.
 
     Args:
-        model: That is explained.
-        pixels: Whether relevance goes as far as an image's pixels, through the part that looks at them.
+        model: The model to explain.
+        pixels: Whether relevance is propagated to an image's pixels.
 
     Source:
         Berend, Achtibat et al. 2026: in models of images and text the rule belongs to the vision tower's residuals.

@@ -1,4 +1,4 @@
-"""A method: one way to find the share of a target that each feature gets."""
+"""A method: one way to compute each feature's share of a target."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ Conserves = Literal["exactly", "with a remainder", "no"]
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """What a method finds for a task of several examples and targets.
+    """A method's result for a task of several examples and targets.
 
     Args:
         scores: For each example, the shares by target and feature.
-        position_scores: The same of position embeddings, where they have a place of their own.
-        ledger: The accounts, when there is one example.
-        standard_errors: For each example, how uncertain each score is, where the method draws samples.
-        features: For each example what the scores belong to, where a method divides among others than the prompt's
-            own tokens, such as words.
-        options: What the method chose where an option leaves it open, for the result's options.
+        position_scores: The same for position embeddings, if the model has separate ones.
+        ledger: The accounts, if there is one example.
+        standard_errors: For each example, the standard error of each score, if the method samples.
+        features: For each example the features of the scores, if they are not the prompt's own, such as words.
+        options: The method's choices for options left to it, for the result's options.
     """
 
     scores: Sequence[Float[Tensor, "targets _"]]
@@ -39,16 +38,28 @@ class Shares:
     features: Sequence[tuple[Feature, ...]] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def joined(cls, alone: Sequence[Shares]) -> Shares:
+        """The shares of tasks of one example each as those of one task; of several, no ledger is kept."""
+        if len(alone) == 1:
+            return alone[0]
+        return cls(
+            scores=[shares.scores[0] for shares in alone],
+            position_scores=[None if s.position_scores is None else s.position_scores[0] for s in alone],
+            standard_errors=[None if s.standard_errors is None else s.standard_errors[0] for s in alone],
+            options=alone[0].options,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What a method is, for the table of methods.
+    """A method's properties, for the table of methods.
 
     Args:
-        family: How it finds shares.
+        family: How it computes shares.
         conserves: Whether its scores sum to the target: `"exactly"` (scores and the other lines of the ledger),
-            `"with a remainder"` that the ledger names, or `"no"`: then they rank features, and are no amounts.
-        cost: What it costs in passes of the model, for n tokens, in words.
+            `"with a remainder"` that the ledger names, or `"no"`: the scores only rank features.
+        cost: Its cost in passes of the model, for n tokens, in words.
         source: The paper.
     """
 
@@ -59,7 +70,7 @@ class About:
 
 
 class Method(ABC):
-    """One way to find shares; a subclass has `attribute`, and `@register` makes it usable by name.
+    """One way to compute shares; a subclass defines `attribute`, and `@register` makes it usable by name.
 
     Options are the fields of a frozen, keyword-only dataclass.
     """
@@ -69,14 +80,14 @@ class Method(ABC):
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What the result keeps of how it was made, JSON-ready."""
+        """The options that the result records, JSON-ready."""
         if not is_dataclass(self):
             return {}
         return {f.name: _jsonable(getattr(self, f.name)) for f in fields(self) if f.init}
 
     @property
     def detail(self) -> bool:
-        """Whether the method needs to tell all modules apart, not only layers."""
+        """Whether the method needs a trace of all modules, not only of layers."""
         return False
 
     @property
@@ -86,7 +97,19 @@ class Method(ABC):
 
     @abstractmethod
     def attribute(self, task: AttributionTask) -> Shares:
-        """Find the shares of a task's targets."""
+        """Compute the shares of a task's targets."""
+
+
+class OneByOne(Method):
+    """A method that explains one example at a time; a subclass defines `alone`."""
+
+    @abstractmethod
+    def alone(self, task: AttributionTask) -> Shares:
+        """Compute the shares of a task of one example."""
+
+    def attribute(self, task: AttributionTask) -> Shares:
+        """Compute the shares of each example in turn."""
+        return Shares.joined([self.alone(task.single(b)) for b in range(len(task.prompts))])
 
 
 def _jsonable(value: Any) -> Any:

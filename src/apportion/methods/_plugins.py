@@ -33,5 +33,5 @@ def load_plugin(path: Path) -> None:
 
 
 def load_installed_plugins() -> None:
-    """Import what installed packages offer as methods, under the entry point group `apportion.methods`."""
+    """Import the methods of installed packages, from the entry point group `apportion.methods`."""
     load_entry_points(GROUP)

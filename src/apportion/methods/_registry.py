@@ -1,9 +1,10 @@
-"""The registry: methods by name, and what a name with options stands for."""
+"""The registry: methods by name."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar, get_args
 
 from apportion.core import ApportionError
@@ -25,9 +26,9 @@ def register(
 
     Args:
         name: In lower case with hyphens, as users write it.
-        family: How the method finds shares.
+        family: How the method computes shares.
         conserves: Whether its scores sum to the target; see `About`.
-        cost: What it costs in passes of the model, in words.
+        cost: Its cost in passes of the model, in words.
         source: The paper.
 
     Raises:
@@ -49,6 +50,11 @@ def register(
     return add
 
 
+backward_method = partial(register, family="backward")
+forward_method = partial(register, family="forward")
+perturbation_method = partial(register, family="perturbation")
+
+
 def method_names() -> list[str]:
     """The names of all methods: by family, then in alphabetical order."""
     families = get_args(Family)
@@ -56,6 +62,6 @@ def method_names() -> list[str]:
 
 
 def required_options(name: str) -> list[str]:
-    """The options without which the method of this name cannot be made, such as the other prompt of a pair."""
+    """The options of a method that have no default, such as the corrupted prompt of `relp`."""
     parameters = inspect.signature(METHODS[name]).parameters.values()
     return [parameter.name for parameter in parameters if parameter.default is parameter.empty]

@@ -13,44 +13,42 @@ from torch import Tensor
 from apportion.core import ApportionError, Feature, Ledger
 from apportion.methods._as_method import AnyMethod, as_method
 from apportion.methods._default import default_method
-from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._method import Method, OneByOne, Shares
+from apportion.methods._registry import backward_method
 from apportion.methods.backward import check_count
 from apportion.models.inputs import ContinuousInput, Prompt
 from apportion.task import AttributionTask
 
-#: The line of the ledger for what targets change when the image is shifted.
+#: The line of the ledger for the mean change of the target when the image is shifted.
 CHANGE = "change by shifting"
 
 
-@register(
+@backward_method(
     "shifted",
-    family="backward",
     conserves="with a remainder",
     cost="count × the method's",
     source="averaging as in Smilkov et al. 2017, arXiv 1706.03825, over shifts",
 )
 @dataclass(frozen=True)
-class Shifted(Method):
+class Shifted(OneByOne):
     """Another method's scores, averaged over translations of the image by a few pixels.
 
-    Patches cut an image at places that say nothing about it. Each shift moves the image under them, and its edge is
-    repeated where it moved away. A region's score is what its content received wherever it stood: pixels keep the
-    region that they belong to. Forward methods give scores to patches; these are divided evenly among a patch's pixels
-    first.
+    The patch grid cuts an image at arbitrary places. Each shift moves the image under the grid and repeats its edge to
+    fill the gap. A region's score follows its content: pixels keep their region when they move. Forward methods score
+    patches; a patch's score is first divided evenly among its pixels.
 
-    The target stays the class that is asked for, or most likely, without a shift. Where the method keeps a ledger, its
-    lines are means over the shifts, and what the target itself changed on average is a line of its own, so that the
-    books balance against the target without a shift. Standard errors are those of the mean over shifts drawn.
+    The target is the class given, or the most likely one without a shift. If the method keeps a ledger, its lines are
+    means over the shifts, and the target's mean change is a separate line, so that the ledger balances against the
+    unshifted target. Standard errors are those of the mean over random shifts.
 
     Args:
-        method: A method, its name, with options where wanted, or a composite; by default the model's default method.
-        pixels: How far the image moves at most, down and across; by default half a patch.
-        count: How many shifts are drawn, at least 2, without repetition; not moving is one that may be drawn.
+        method: A method, its name, with options if wanted, or a composite; by default the model's default method.
+        pixels: The largest shift, down and across; by default half a patch.
+        count: How many shifts are drawn, at least 2, without repetition; the zero shift may be one of them.
         seed: Of the draws.
 
     Raises:
-        ApportionError: An option does not fit; or the prompt has no single image of rows and columns of pixels.
+        ApportionError: An option does not fit, or the prompt is not a single image of rows and columns of pixels.
 
     Source:
         Ours; averaging over shifts as SmoothGrad averages over noise.
@@ -83,18 +81,8 @@ class Shifted(Method):
         of = {"method": inner.name, "of": dict(inner.options)} if isinstance(inner, Method) else {"method": None}
         return {**of, "pixels": self.pixels, "count": self.count, "seed": self.seed}
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Average over the shifts of each example."""
-        found = [self._mean(task.single(b)) for b in range(len(task.prompts))]
-        return Shares(
-            scores=[shares.scores[0] for shares in found],
-            position_scores=[None if s.position_scores is None else s.position_scores[0] for s in found],
-            standard_errors=[None if s.standard_errors is None else s.standard_errors[0] for s in found],
-            ledger=found[0].ledger if len(found) == 1 else None,
-            options=found[0].options,
-        )
-
-    def _mean(self, task: AttributionTask) -> Shares:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Average over the shifts."""
         prompt = task.prompts[0]
         continuous = _the_image(prompt)
         inner = self.method if isinstance(self.method, Method) else default_method(task.head.model, pixels=True)
@@ -129,21 +117,12 @@ class Shifted(Method):
 
 
 def _the_image(prompt: Prompt) -> ContinuousInput:
-    """The one image of a prompt, in rows and columns.
-
-    Raises:
-        ApportionError: There is none, there are several, or its pixels do not stand in rows and columns.
-    """
+    """The one image of a prompt, in rows and columns."""
     continuous = prompt.continuous_inputs[0] if len(prompt.continuous_inputs) == 1 else None
     value = None if continuous is None else prompt.inputs.get(continuous.name)
     if continuous is None or value is None or value.ndim != 4 or len(value) != 1:
-        held = (
-            "no image"
-            if not prompt.continuous_inputs
-            else "another"
-            if value is None
-            else f"one of {tuple(value.shape)}"
-        )
+        held = "no image" if not prompt.continuous_inputs else "another"
+        held = held if value is None else f"one of {tuple(value.shape)}"
         raise ApportionError(
             "shifted moves one image of shape (1, channel, height, width) down to its pixels, and this prompt has "
             f"{held}; use the method itself."
@@ -153,13 +132,13 @@ def _the_image(prompt: Prompt) -> ContinuousInput:
 
 def _half_a_patch(continuous: ContinuousInput) -> int:
     if continuous.patches is None:
-        raise ApportionError("the model tells no size of patches, so how far to shift is open; give pixels=8, say.")
+        raise ApportionError("the model's patch size is unknown; say how far to shift, such as pixels=8.")
     height, width = continuous.owner.shape[-2:]
     return max(1, min(height // continuous.patches[0], width // continuous.patches[1]) // 2)
 
 
 def _at_shift(task: AttributionTask, inner: Method, continuous: ContinuousInput, offset: tuple[int, int]) -> Shares:
-    """What the method finds for the image moved by so many rows and columns, by the features of the image at rest."""
+    """The method's shares for the image moved by so many rows and columns, by the features of the unmoved image."""
     prompt = task.prompts[0]
     moved = replace(continuous, owner=_moved(continuous.owner, offset))
     # Forward methods know only the model's own patches.
@@ -177,7 +156,7 @@ def _at_shift(task: AttributionTask, inner: Method, continuous: ContinuousInput,
 
 
 def _moved(image: Tensor, offset: tuple[int, int]) -> Tensor:
-    """An image moved down and across, with its edge repeated where it moved away."""
+    """An image moved down and across, with its edge repeated to fill the gap."""
     (down, across), (height, width) = offset, image.shape[-2:]
     rows = (torch.arange(height, device=image.device) - down).clamp(0, height - 1)
     columns = (torch.arange(width, device=image.device) - across).clamp(0, width - 1)
@@ -187,7 +166,7 @@ def _moved(image: Tensor, offset: tuple[int, int]) -> Tensor:
 def _in_patches(continuous: ContinuousInput) -> ContinuousInput:
     """The same image, divided into the model's own patches."""
     if continuous.patches is None:
-        raise ApportionError("the model tells no grid of patches, so a forward method cannot be laid over the image.")
+        raise ApportionError("the model's patch grid is unknown, so a forward method cannot be laid over the image.")
     (rows, columns), (height, width) = continuous.patches, continuous.owner.shape[-2:]
     row, column = torch.arange(height) // (height // rows), torch.arange(width) // (width // columns)
     owner: Int[Tensor, "height width"] = row[:, None] * columns + column
@@ -199,7 +178,7 @@ def _in_patches(continuous: ContinuousInput) -> ContinuousInput:
 def _by_region(
     scores: Float[Tensor, "targets found"], patches: ContinuousInput, regions: ContinuousInput
 ) -> Float[Tensor, "targets features"]:
-    """Scores of patches, divided evenly among their pixels, as scores of the regions that these belong to."""
+    """Scores of patches, divided evenly among their pixels, summed by region."""
     of_patches, rest = scores[:, : patches.count], scores[:, patches.count :]
     sizes = patches.owner[patches.owner >= 0].bincount(minlength=patches.count)
     padded = torch.cat([of_patches / sizes, of_patches.new_zeros(len(scores), 1)], 1)
@@ -207,7 +186,7 @@ def _by_region(
 
 
 def _mean_ledger(ledgers: Sequence[Ledger | None], task: AttributionTask) -> Ledger | None:
-    """The mean of several accounts, with what the target changed as a line."""
+    """The mean of several ledgers, with the target's mean change as a line."""
     kept = [ledger for ledger in ledgers if ledger is not None]
     if len(kept) < len(ledgers):
         return None
@@ -215,15 +194,12 @@ def _mean_ledger(ledgers: Sequence[Ledger | None], task: AttributionTask) -> Led
     mean = sum((ledger.total for ledger in kept), torch.zeros_like(total)) / len(kept)
     lines = _means([ledger.lines for ledger in kept])
     details = {line: _means([ledger.details.get(line, {}) for ledger in kept]) for line in lines}
-    return Ledger(
-        total=total,
-        lines={**lines, CHANGE: total - mean},
-        details={line: entries for line, entries in details.items() if entries},
-    )
+    details = {line: entries for line, entries in details.items() if entries}
+    return Ledger(total=total, lines={**lines, CHANGE: total - mean}, details=details)
 
 
 def _means(accounts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Amounts by name, averaged; what is missing counts as 0."""
+    """Amounts by name, averaged; missing ones count as 0."""
     names = dict.fromkeys(name for entries in accounts for name in entries)
     found = {name: [entries[name] for entries in accounts if name in entries] for name in names}
     return {name: torch.stack(amounts).sum(0) / len(accounts) for name, amounts in found.items()}

@@ -1,4 +1,4 @@
-"""The target's own part: what a target that is not a weighted sum of outputs keeps of itself."""
+"""The line "target function" of the ledger, for targets that are not weighted sums of outputs."""
 
 from __future__ import annotations
 

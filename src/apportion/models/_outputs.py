@@ -1,4 +1,4 @@
-"""Where a model's outputs stand: which tensor, which row of it, and what its columns are called."""
+"""A model's outputs: which tensor they are, its rows, and the names of its columns."""
 
 from __future__ import annotations
 
@@ -20,13 +20,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Head:
-    """What is known of a model's outputs, apart from any input.
-
-    Args:
-        model: The model.
-        kind: What it predicts.
-        processor: Its tokenizer or processor, if there is one.
-    """
+    """A model with its kind and its tokenizer or processor, which describe its outputs."""
 
     model: nn.Module
     kind: Kind
@@ -41,11 +35,7 @@ class Head:
         return frozenset(inspect.signature(self.model.forward).parameters)
 
     def logits(self, output: Any) -> Tensor:
-        """The tensor of outputs.
-
-        Raises:
-            ApportionError: The model returned no `logits`.
-        """
+        """The tensor of outputs; rejects a model that returns no `logits`."""
         logits = getattr(output, "logits", None)
         if isinstance(logits, Tensor):
             return logits
@@ -55,7 +45,7 @@ class Head:
         )
 
     def prepare(self, prompt: Prompt, targets: Sequence[AnyTarget]) -> Prompt:
-        """The prompt with what the targets add to it, such as a span, and with the start of a decoder's sequence."""
+        """The prompt with the tokens that targets add, such as a span, and with the start of a decoder's sequence."""
         prompt = self.started(prompt)
         if not any(target.extends_prompt for target in targets):
             return prompt
@@ -68,11 +58,11 @@ class Head:
         return self.continued(prompt, [token for target in targets for token in target.extension(self)])
 
     def started(self, prompt: Prompt) -> Prompt:
-        """The prompt with what the model reads before it predicts, such as the start of a decoder's sequence."""
+        """The prompt with the start of a decoder's sequence, if the model needs one."""
         return self.kind.started(prompt, self.model, self.processor)
 
     def continued(self, prompt: Prompt, ids: Sequence[int]) -> Prompt:
-        """The prompt with tokens behind it that the model wrote, or might have; the prompt is started."""
+        """A started prompt with further tokens, as if the model had written them."""
         return extended(prompt, self.kind.continued_input, ids, self.processor) if ids else prompt
 
     def token_ids(self, text: str | tuple[int, ...]) -> list[int]:
@@ -85,14 +75,14 @@ class Head:
         return list(tokenizer.encode(text, add_special_tokens=False))
 
     def length(self, prompt: Prompt) -> int:
-        """How many rows the output has, where it has one for each token."""
+        """How many rows the output has, if it has one for each token."""
         return prompt.parts[self.kind.rows_in(tuple(prompt.parts))] if prompt.parts else prompt.length
 
     def row(self, prompt: Prompt, position: int | str | None) -> tuple[int, ...]:
-        """The row of the output that is read by default or at a position; empty where the output has one row.
+        """The row of the output that is read by default or at a position; empty if the output has one row.
 
         Raises:
-            ApportionError: There is no such position, or one has to be given.
+            ApportionError: There is no such position, or one must be given.
         """
         if not self.kind.per_token:
             if position is not None:
@@ -112,13 +102,13 @@ class Head:
         return tuple((self.label(i), p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True))
 
     def label(self, index: int) -> str:
-        """Name of an output: a token's text or a class."""
+        """The name of an output: a token's text or a class."""
         if self.kind.has_classes:
             return str(self._classes().get(index, index))
         return token_label(index, tokenizer_of(self.processor))
 
     def shown(self, index: int) -> str:
-        """Name of an output as it stands in a sentence: tokens in quotation marks."""
+        """The name of an output for use in a sentence: tokens in quotation marks."""
         return self.label(index) if self.kind.has_classes or self.processor is None else f'"{self.label(index)}"'
 
     def index(self, output: str | int, size: int) -> int:
@@ -130,9 +120,7 @@ class Head:
         if isinstance(output, int):
             if not 0 <= output < size:
                 what = "classes" if self.kind.has_classes else "tokens"
-                raise ApportionError(
-                    f"target id {output} is out of range: the model has {size} {what} (0 to {size - 1})."
-                )
+                raise ApportionError(f"target id {output} is out of range: the model has {size} {what}, from 0.")
             return output
         if self.kind.has_classes:
             return self._class_index(output)
@@ -140,14 +128,14 @@ class Head:
         check_text(output, "the target")
         ids = list(tokenizer.encode(output, add_special_tokens=False))
         if len(ids) > 1 and (tokenizer.convert_ids_to_tokens(ids[0]) or "").strip("▁") == "":
-            # SentencePiece spells a leading space as a token of its own unless it begins the text.
+            # SentencePiece makes a leading space a separate token unless it begins the text.
             ids = list(tokenizer.encode(output.lstrip(" "), add_special_tokens=False))
         if len(ids) != 1:
             pieces = " + ".join(repr(self.label(i)) for i in ids) or "nothing"
-            remedy = "choose one of them" + (
-                f", or explain the whole text: target=Span({output!r})." if self.kind.writes else "."
+            whole = f", or explain the whole text: target=Span({output!r})" if self.kind.writes else ""
+            raise ApportionError(
+                f"the target {output!r} is {len(ids)} tokens for this tokenizer: {pieces}; choose one of them{whole}."
             )
-            raise ApportionError(f"the target {output!r} is {len(ids)} tokens for this tokenizer: {pieces}; {remedy}")
         if ids[0] == getattr(tokenizer, "unk_token_id", None) and output != tokenizer.unk_token:
             raise ApportionError(f"the target {output!r} is not in the tokenizer's vocabulary; choose another word.")
         return ids[0]

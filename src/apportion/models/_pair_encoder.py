@@ -1,4 +1,4 @@
-"""A pair encoder: a model that reads one text or image, run on both sides of a pair."""
+"""Pair encoders: a model of one text or image, run on both sides of a pair."""
 
 from __future__ import annotations
 
@@ -22,12 +22,7 @@ Pooling = Literal["mean", "cls", "last", "pooled"]
 
 @dataclass(frozen=True)
 class Encodings:
-    """The two encodings of a pair.
-
-    Args:
-        first: Of the first side, not normalised.
-        second: Of the second.
-    """
+    """The encodings of the two sides of a pair, not normalised."""
 
     first: Float[Tensor, "examples d_model"]
     second: Float[Tensor, "examples d_model"]
@@ -37,32 +32,34 @@ class PairEncoder(nn.Module):
     """Encodes both sides of a pair by one model.
 
     Args:
-        model: That reads one side.
-        pooling: What one vector is made of: `"mean"` (over the attention mask, or an image's patches), `"cls"` (the
-            first place), `"last"` (the last place of the mask), `"pooled"` (the model's own pooled output); None for
-            the model's own encodings of texts or images, as CLIP has them.
+        model: The model, which reads one side.
+        pooling: How to make one vector: `"mean"` (over the attention mask, or an image's patches), `"cls"` (the first
+            place), `"last"` (the last place of the mask), `"pooled"` (the model's own pooled output); None for the
+            model's own encodings of texts or images, as in CLIP.
         source: Where the pooling was found, for results.
     """
 
-    #: What runs in the place of the model's forward where it has encodings of its own.
+    #: The method of models with encodings of their own that runs instead of their forward.
     own = ""
 
     def __init__(self, model: nn.Module, pooling: Pooling | None, source: str) -> None:
         super().__init__()
-        self.model, self.pooling, self.source = model, pooling, source
-        # Where the model tells how long its inputs may be, and which tokens are images.
-        self.config = getattr(model, "config", None)
+        self.model = model
+        self.pooling = pooling
+        self.source = source
+        # It says how long inputs may be, and which tokens are images.
+        self.config: Any = getattr(model, "config", None)
 
     @property
     def options(self) -> dict[str, Any]:
-        """How the encodings are made, for results."""
+        """The pooling and its source, for results."""
         return {"pooling": self.pooling or self.own, "pooling from": self.source}
 
     def encoding(self, inputs: Mapping[str, Any]) -> Float[Tensor, "examples d_model"]:
-        """One side's vector, not normalised.
+        """The vector of one side, not normalised.
 
         Raises:
-            ApportionError: The model does not return what the pooling needs.
+            ApportionError: The model does not return the output that the pooling needs.
         """
         given = {name: value for name, value in inputs.items() if value is not None}
         if self.pooling is None:
@@ -85,7 +82,7 @@ class PairEncoder(nn.Module):
         return self._pooled(hidden, hidden.new_ones(hidden.shape[:2], dtype=torch.long) if mask is None else mask)
 
     def _patches(self, pixels: Tensor) -> int:
-        """How many patches an image has; they stand behind the model's special tokens. 0 where that is not known."""
+        """The number of an image's patches, which follow the model's special tokens; 0 if it is not known."""
         cell = patch_cell(self.model, pixels)
         return 0 if cell is None else (pixels.shape[-2] // cell[0]) * (pixels.shape[-1] // cell[1])
 
@@ -117,12 +114,8 @@ class TextPairEncoder(PairEncoder):
     ) -> Encodings:
         """Both encodings."""
         first = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        second = {
-            "input_ids": other_input_ids,
-            "attention_mask": other_attention_mask,
-            "token_type_ids": other_token_type_ids,
-        }
-        return Encodings(self.encoding(first), self.encoding(second))
+        other_masks = {"attention_mask": other_attention_mask, "token_type_ids": other_token_type_ids}
+        return Encodings(self.encoding(first), self.encoding({"input_ids": other_input_ids, **other_masks}))
 
 
 class ImagePairEncoder(PairEncoder):
@@ -132,26 +125,18 @@ class ImagePairEncoder(PairEncoder):
 
     def forward(self, pixel_values: Tensor, other_pixel_values: Tensor) -> Encodings:
         """Both encodings."""
-        return Encodings(
-            self.encoding({"pixel_values": pixel_values}), self.encoding({"pixel_values": other_pixel_values})
-        )
+        first, second = {"pixel_values": pixel_values}, {"pixel_values": other_pixel_values}
+        return Encodings(self.encoding(first), self.encoding(second))
 
 
 def pair_encoder(model: nn.Module, processor: Any, pooling: Pooling | None, sides: Sides) -> PairEncoder:
     """The encoder of both sides of a pair of texts or of images.
 
-    Without `pooling`, it is what the model's own folder says in the manner of sentence-transformers; a model that
-    compares images with texts has its own; of an image model it is the pooled output; of a text model that looks to
-    both sides the mean, the usual one of sentence encoders.
-
-    Args:
-        model: That encodes one side.
-        processor: Its tokenizer or processor.
-        pooling: As in `PairEncoder`.
-        sides: Of what.
+    Without `pooling`, models that compare images with texts use their own encodings, image models their pooled output,
+    and text models the pooling in their folder (as sentence-transformers writes it), else, if bidirectional, the mean.
 
     Raises:
-        ApportionError: The model is no encoder, it does more than pool, or which pooling it wants cannot be known.
+        ApportionError: The model is not an encoder, does more than pool, or its pooling is not known.
     """
     made = TextPairEncoder if sides == "texts" else ImagePairEncoder
     name, kind = type(model).__name__, kind_of_model(model)
@@ -164,7 +149,7 @@ def pair_encoder(model: nn.Module, processor: Any, pooling: Pooling | None, side
         return made(model, None, "the model")
     if kind.has_head or getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         raise ApportionError(
-            f"{name} is no encoder, so a pair of two {sides} has no similarity under it; load the encoder alone "
+            f"{name} is no encoder, so it defines no similarity of two {sides}; load the encoder alone "
             "(AutoModel, or get_encoder() of an encoder-decoder)."
         )
     if pooling is not None:
@@ -176,8 +161,8 @@ def pair_encoder(model: nn.Module, processor: Any, pooling: Pooling | None, side
         return made(model, found, "1_Pooling/config.json")
     if _looks_back_only(model):
         raise ApportionError(
-            f"{type(model).__name__} looks back only, and encoders made of such models differ in what they pool; "
-            "say which: Explainer(model, tokenizer, pooling='last') or pooling='mean'."
+            f"{type(model).__name__} is a causal model, and encoders made of such models differ in their pooling; "
+            "name it: Explainer(model, tokenizer, pooling='last') or pooling='mean'."
         )
     return made(model, "mean", "default")
 
@@ -190,7 +175,7 @@ def _tensor(found: Any, encoder: PairEncoder) -> Tensor:
 
 def _looks_back_only(model: nn.Module) -> bool:
     """Whether a model without a head is the body of a causal language model."""
-    kinds = {type(model).__name__, *(parent.__name__ for parent in type(model).__mro__)}
+    kinds = {parent.__name__ for parent in type(model).__mro__}
     bodies = getattr(modeling_auto, "MODEL_MAPPING_NAMES", {})
     causal = getattr(modeling_auto, "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", {})
     masked = getattr(modeling_auto, "MODEL_FOR_MASKED_LM_MAPPING_NAMES", {})
@@ -222,8 +207,8 @@ def _in_folder(model: nn.Module, processor: Any) -> Pooling | None:
     more = [kind for kind, _ in modules if kind not in ("Transformer", "Pooling", "Normalize")]
     if more:
         raise ApportionError(
-            f"{place} has a {more[0]} module behind its pooling, which a transformers model does not hold, so the "
-            "encodings would not be its own; put it into a module of yours, or name a pooling to leave it out."
+            f"{place} has a {more[0]} module after its pooling, which a transformers model does not contain, so the "
+            "encodings would differ; put it into a module of yours, or name a pooling to omit it."
         )
     path = next((path for kind, path in modules if kind == "Pooling"), None)
     text = None if path is None else _file(place, f"{path}/config.json")

@@ -132,10 +132,13 @@ class Trace:
         embedded: Embedded | None = None,
         summands: Summands | None = None,
     ) -> None:
-        self.model, self.inputs, self.recording, self.embedded = model, inputs, recording, embedded
+        self.model = model
+        self.inputs = inputs
+        self.recording = recording
+        self.embedded = embedded
         self.summands = summands
-        #: How often the model ran again to capture values.
-        self.repeated = 0
+        #: How often the model ran again for values that autograd does not keep.
+        self.repeated: int = 0
         self._graphs: dict[tuple[Node, ...], Graph] = {}
 
     @property
@@ -396,7 +399,9 @@ class Trace:
         )
         assert isinstance(total, Tensor)
         total = total.cpu()
-        entries = [(self.leaves[name].role, name, amount.flatten(1).sum(1)) for name, amount in relevance.items()]
+        entries: list[tuple[str, str, Tensor]] = [
+            (self.leaves[name].role, name, amount.flatten(1).sum(1)) for name, amount in relevance.items()
+        ]
         entries += accounts.entries(plan)
         # All at once: one transfer from the device, not one per entry.
         amounts = torch.stack([amount.to(wide).expand(len(total)) for _, _, amount in entries]).cpu()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -55,7 +55,7 @@ class Attribution(OfTargets, Shown, Saved):
         pictures: The images that some of the features are parts of; `Feature.image` tells which.
     """
 
-    by_target = ("scores", "ledger", "position_scores", "standard_errors")
+    by_target: ClassVar[tuple[str, ...]] = ("scores", "ledger", "position_scores", "standard_errors")
     axes = 1
 
     scores: Float[Tensor, "*targets feature"]
@@ -116,7 +116,7 @@ class Attribution(OfTargets, Shown, Saved):
         """The same shares summed over the tokens of each paragraph; template tokens stay by themselves."""
         return self.grouped("paragraphs")
 
-    def spans(self, spans: Mapping[str, str | Sequence[int]] | Sequence[str]) -> Attribution:
+    def spans(self, spans: Mapping[str, str | Sequence[int]] | list[str] | tuple[str, ...]) -> Attribution:
         """The same shares summed over spans of the prompt; every feature outside keeps its own share.
 
         Args:

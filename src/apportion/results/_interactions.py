@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,7 @@ from apportion.results._shapiq import as_interaction_values
 if TYPE_CHECKING:
     import matplotlib.figure
     import pandas
+    import shapiq
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -64,7 +65,7 @@ class Interactions(OfTargets, Shown, Saved):
         Baniecki, Biecek and Fumagalli 2026, arXiv 2605.06295.
     """
 
-    by_target = ("values", "main_effect", "first_order", "standard_errors", "third")
+    by_target: ClassVar[tuple[str, ...]] = ("values", "main_effect", "first_order", "standard_errors", "third")
     axes = 2
 
     values: Float[Tensor, "*targets source feature"]
@@ -253,7 +254,7 @@ class Interactions(OfTargets, Shown, Saved):
             ]
         return pandas_module().DataFrame(rows)
 
-    def to_shapiq(self) -> Any:
+    def to_shapiq(self) -> shapiq.InteractionValues:
         """The symmetric part as shapiq's `InteractionValues`: diagonal and, for each pair, the sum of both directions.
 
         Raises:

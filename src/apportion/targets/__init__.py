@@ -4,6 +4,9 @@ from apportion.targets._any_target import AnyTarget as AnyTarget
 from apportion.targets._any_target import At as At
 from apportion.targets._any_target import NamedOutputs as NamedOutputs
 from apportion.targets._any_target import TargetFn as TargetFn
+from apportion.targets._as_targets import Contrast as Contrast
+from apportion.targets._as_targets import TargetLike as TargetLike
+from apportion.targets._as_targets import TargetsLike as TargetsLike
 from apportion.targets._as_targets import as_targets as as_targets
 from apportion.targets._computed import Computed as Computed
 from apportion.targets._computed import Cosine as Cosine

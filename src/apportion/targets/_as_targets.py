@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from torch import Tensor
 
 from apportion.core import ApportionError
 from apportion.targets._any_target import AnyTarget
 from apportion.targets._function import Function
 from apportion.targets._target import Target, Unit
 
+TargetLike = str | int | AnyTarget | Callable[[Any], Tensor]
+"""What users name a target by: a token or class by name or id, a target, or a function of the model's output."""
 
-def as_targets(
-    target: Any, contrast: str | int | Sequence[str | int] | None, unit: Unit, position: int | str | None
-) -> list[AnyTarget]:
+TargetsLike = TargetLike | Sequence[TargetLike | None] | None
+"""One target, several, or None for the most likely output."""
+
+Contrast = str | int | Sequence[str | int] | None
+"""Outputs whose mean is subtracted from the target."""
+
+
+def as_targets(target: TargetsLike, contrast: Contrast, unit: Unit, position: int | str | None) -> list[AnyTarget]:
     """The targets for `explain`'s arguments.
 
     Raises:

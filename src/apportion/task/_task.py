@@ -81,15 +81,20 @@ class AttributionTask:
         rows: Sequence[Sequence[tuple[int, ...]]] | None = None,
         progress: bool = False,
     ) -> None:
-        self.head, self.targets, self.detail, self.progress = head, list(targets), detail, progress
+        self.head = head
+        self.targets: list[AnyTarget] = list(targets)
+        self.detail = detail
+        self.progress = progress
         #: Whether no other method needs the trace, so that its graph may be freed in the backward pass.
         self.last_method = False
         #: Whether the trace keeps the summands of sums, for methods that need them.
         self.summands = False
-        self.passes = Passes()
+        self.passes: Passes = Passes()
         if rows is None:
-            self.prompts = [head.prepare(prompt, targets) for prompt in prompts]
-            self.rows = [[target.rows(prompt, head) for target in targets] for prompt in self.prompts]
+            self.prompts: list[Prompt] = [head.prepare(prompt, targets) for prompt in prompts]
+            self.rows: list[list[tuple[int, ...]]] = [
+                [target.rows(prompt, head) for target in targets] for prompt in self.prompts
+            ]
         else:
             self.prompts, self.rows = list(prompts), [list(of_prompt) for of_prompt in rows]
         #: Computes the targets from the model's output, if they are computed inside the graph.
@@ -242,10 +247,11 @@ class AttributionTask:
     @cached_property
     def _keep(self) -> int | None:
         """How many rows at the end the model has to compute, if it can omit the others."""
-        if not self.head.kind.looks_back or not self.head.accepts("logits_to_keep") or not self._of_outputs:
+        read = [places for rows in self.rows for places in rows]
+        # A target that names no rows reads the whole output.
+        if not self.head.kind.looks_back or not self.head.accepts("logits_to_keep") or not all(read):
             return None
-        longest = max(prompt.length for prompt in self.prompts)
-        return longest - min(row for rows in self.rows for places in rows for row in places)
+        return max(prompt.length for prompt in self.prompts) - min(map(min, read))
 
     def _in_logits(self, rows: tuple[int, ...], logits: Tensor) -> tuple[int, ...]:
         """Rows of the text as rows of a tensor that contains only the last ones."""

@@ -45,7 +45,7 @@ class FittingItems(Iterator[Item]):
     def __init__(self, sentences: Iterable[Sentence], engine: Engine) -> None:
         self._sentences = iter(sentences)
         self._reader = _reader(engine)
-        self.kept = 0
+        self.kept: int = 0
         self.left_out: Counter[str] = Counter()
         self._reported = False
 

@@ -13,6 +13,7 @@ from apportion.engine import Engine
 from apportion.evaluation.pairs._effects import PairEffects
 from apportion.games import AnyMasker, players_of
 from apportion.metagame import MetaGame, attribution_payoff, masker_of
+from apportion.targets import Contrast, TargetsLike
 
 
 def directed_effects(game: MetaGame) -> PairEffects:
@@ -52,8 +53,8 @@ def directed_payoff(
     prompt: Any,
     *,
     method: Any,
-    target: Any = None,
-    contrast: Any = None,
+    target: TargetsLike = None,
+    contrast: Contrast = None,
     players: AnyFeatures = "tokens",
     masker: AnyMasker = "auto",
 ) -> MetaGame:

@@ -12,6 +12,7 @@ from torch import Tensor
 from apportion.core import AnyFeatures, ApportionError
 from apportion.engine import Engine
 from apportion.games import AnyMasker, CooperativeGame, players_of, target_payoff
+from apportion.targets import Contrast, TargetsLike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +62,8 @@ def pair_payoff(
     engine: Engine,
     prompt: Any,
     *,
-    target: Any = None,
-    contrast: Any = None,
+    target: TargetsLike = None,
+    contrast: Contrast = None,
     players: AnyFeatures = "tokens",
     masker: AnyMasker = "auto",
 ) -> CooperativeGame:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from apportion.core import ApportionError, temporary_hooks
 from apportion.games.maskers._image_masker import ImageMasker
+from apportion.games.maskers._masker import register_masker
 from apportion.games.maskers._same_values import as_before, rounding
 from apportion.models.anatomy import in_evaluation
 from apportion.models.inputs import ContinuousInput, layout_of
@@ -23,6 +24,7 @@ from apportion.task import AttributionTask, Change, Variant
 MOST_BEFORE = 16
 
 
+@register_masker("drop-tokens")
 @final
 @dataclass(frozen=True)
 class DropTokens(ImageMasker):
@@ -32,8 +34,6 @@ class DropTokens(ImageMasker):
     the towers of CLIP and SigLIP, where the order of the patch tokens no longer matters once their positions are added;
     this is tested on the model. Only whole patches are dropped, so regions must not share a patch.
     """
-
-    name = "drop-tokens"
 
     def changed(
         self, task: AttributionTask, example: int, variant: Variant, present: Bool[Tensor, " features"]

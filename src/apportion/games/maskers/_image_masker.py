@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.games.maskers._masker import Masker
+from apportion.games.maskers._masker import Masker, register_masker
 from apportion.games.maskers._visual_token_masker import DimmedTokens
 from apportion.models.inputs import ContinuousInput, Layout, layout_of
 from apportion.relevance import NAME as VISUAL_TOKENS
@@ -139,6 +139,7 @@ class MeanColour(Filled):
         return DimmedTokens(there, mean=True)
 
 
+@register_masker("blur")
 @final
 @dataclass(frozen=True)
 class Blur(Filled):
@@ -194,6 +195,7 @@ class Blur(Filled):
         return (both[:channels] / both[channels:])[:, 0].permute(1, 2, 0)
 
 
+@register_masker("inpaint")
 @final
 @dataclass(frozen=True)
 class Inpaint(Filled):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeVar, final
 from weakref import WeakKeyDictionary
 
 import torch
@@ -52,13 +53,43 @@ class Masker(ABC):
 
 AnyMasker = str | Masker
 
+MASKERS: dict[str, type[Masker]] = {}
 
+M = TypeVar("M", bound=type[Masker])
+
+
+def register_masker(name: str) -> Callable[[M], M]:
+    """Make a masker usable by name, wherever a masker is named.
+
+        @ap.register_masker("first-token")
+        @dataclass(frozen=True)
+        class FirstToken(ap.Masker):
+            def variant(self, task, example, present): ...
+
+    Args:
+        name: In lower case with hyphens, as users write it.
+
+    Raises:
+        ApportionError: The name is taken by another class.
+    """
+
+    def add(cls: M) -> M:
+        taken = MASKERS.get(name)
+        if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ApportionError(f"the masker name {name!r} is taken by {taken.__name__}; choose another.")
+        if not isinstance(getattr(cls, "name", None), property):
+            cls.name = name
+        MASKERS[name] = cls
+        return cls
+
+    return add
+
+
+@register_masker("auto")
 @final
 @dataclass(frozen=True)
 class Auto(Masker):
     """Replaces by the mask token if the tokenizer has one, else deletes."""
-
-    name = "auto"
 
     def resolved(self, task: AttributionTask) -> Masker:
         """`Replace("mask")` or `Delete()`."""
@@ -71,6 +102,7 @@ class Auto(Masker):
         return self.resolved(task).variant(task, example, present)
 
 
+@register_masker("delete")
 @final
 @dataclass(frozen=True)
 class Delete(Masker):
@@ -80,7 +112,6 @@ class Delete(Masker):
     (or ends, or pads) a text is inserted, since a model reads at least one.
     """
 
-    name = "delete"
     keeps_prefix = True
 
     def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
@@ -112,6 +143,7 @@ class Delete(Masker):
         return Variant(replace(prompt, inputs=inputs, features=features, parts=parts), rows, kept=tuple(left))
 
 
+@register_masker("attention-mask")
 @final
 @dataclass(frozen=True)
 class AttentionMask(Masker):
@@ -120,7 +152,6 @@ class AttentionMask(Masker):
     A target at an absent token still reads that token's own embedding, which an attention mask cannot hide.
     """
 
-    name = "attention-mask"
     keeps_prefix = True
 
     def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
@@ -149,6 +180,7 @@ class AttentionMask(Masker):
         return Variant(replace(prompt, inputs=inputs), task.rows[example])
 
 
+@register_masker("replace")
 @final
 @dataclass(frozen=True)
 class Replace(Masker):
@@ -218,12 +250,12 @@ class Replace(Masker):
         return int(found)
 
 
+@register_masker("zero")
 @final
 @dataclass(frozen=True)
 class ZeroEmbedding(Masker):
     """Gives absent tokens an embedding of zeros."""
 
-    name = "zero"
     keeps_prefix = True
 
     def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:
@@ -231,12 +263,12 @@ class ZeroEmbedding(Masker):
         return _embedded_variant(task, example, present, mean=False)
 
 
+@register_masker("mean")
 @final
 @dataclass(frozen=True)
 class MeanEmbedding(Masker):
     """Gives absent tokens the mean embedding of the vocabulary (of the prompt, if it is given as embeddings)."""
 
-    name = "mean"
     keeps_prefix = True
 
     def variant(self, task: AttributionTask, example: int, present: Bool[Tensor, " features"]) -> Variant:

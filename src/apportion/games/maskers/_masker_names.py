@@ -5,34 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from apportion.core import ApportionError, made_by_name
-from apportion.games.maskers._drop_tokens import DropTokens
-from apportion.games.maskers._image_masker import Blur, ImageMasker, Inpaint, MeanColour, ZeroPixels
-from apportion.games.maskers._masker import (
-    AnyMasker,
-    AttentionMask,
-    Auto,
-    Delete,
-    Masker,
-    MeanEmbedding,
-    Replace,
-    ZeroEmbedding,
-)
+from apportion.core import ApportionError, made_by_name, name_in
+from apportion.games.maskers._image_masker import ImageMasker, MeanColour, ZeroPixels
+from apportion.games.maskers._masker import MASKERS, AnyMasker, Masker, Replace
 from apportion.games.maskers._mixed_masker import Mixed
 
-#: `"zero"` and `"mean"` are for images too; see `in_prompt`.
-MASKERS: Mapping[str, Callable[..., Masker]] = {
-    "auto": Auto,
-    "delete": Delete,
-    "attention-mask": AttentionMask,
-    "replace": Replace,
-    "zero": ZeroEmbedding,
-    "mean": MeanEmbedding,
-    "blur": Blur,
-    "inpaint": Inpaint,
-    "drop-tokens": DropTokens,
-}
-
+#: Names that are of tokens and stand for these where images are meant; see `in_prompt`.
 _OF_IMAGES: Mapping[str, Callable[..., ImageMasker]] = {"zero": ZeroPixels, "mean": MeanColour}
 
 
@@ -60,12 +38,10 @@ def as_masker(masker: AnyMasker) -> Masker:
 
 
 def _named(name: str) -> Masker:
-    if name in MASKERS:
-        return MASKERS[name]()
     by = re.fullmatch(r"replace\(\s*(?:token\s*=\s*)?['\"]?(\w+)['\"]?\s*\)", name)
     if by is not None:
         return Replace(int(by[1]) if by[1].isdecimal() else by[1])  # type: ignore[arg-type]
-    if name.partition("(")[0] in ("blur", "inpaint") and "(" in name:
+    if name_in(name) in MASKERS:
         return made_by_name(name, MASKERS, what="masker", example="blur(sigma=10)")
     raise ApportionError(
         f"there is no masker {name!r}; the maskers are {', '.join(MASKERS)} and, to name a token, replace(pad)."

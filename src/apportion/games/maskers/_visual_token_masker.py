@@ -23,7 +23,8 @@ class DimmedTokens(Change):
     """
 
     def __init__(self, there: Tensor, *, mean: bool) -> None:
-        self.there, self.mean = there, mean
+        self.there = there
+        self.mean = mean
 
     @property
     def kind(self) -> Hashable:

@@ -1,1 +1,1 @@
-"""Words of a caption that move the relevance of patches."""
+"""How words of a caption change the attributions of an image's patches."""

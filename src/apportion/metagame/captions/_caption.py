@@ -1,4 +1,4 @@
-"""A caption: a text whose words may be absent, so that what is left is a text again."""
+"""A caption: a text from which words can be deleted so that the rest is a text again."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from apportion.core import AnyFeatures, ApportionError, Feature, FeatureKind, fe
 
 @dataclass(frozen=True)
 class Caption:
-    """A text in pieces, some of which play; the others are always there.
+    """A text in pieces, some of which are players; the others are always present.
 
     Args:
-        text: The whole.
-        pieces: Where each piece stands in it, in reading order.
-        player_of: For each piece the player that it is; None where it does not play.
-        players: As results show them.
+        text: The whole text.
+        pieces: Start and end of each piece, in reading order.
+        player_of: For each piece the index of its player; None if it is none.
+        players: As shown in results.
     """
 
     text: str
@@ -28,10 +28,9 @@ class Caption:
     players: tuple[Feature, ...]
 
     def without_absent(self, present: Bool[Tensor, " players"]) -> str:
-        """The text of those who are present: pieces that stood side by side keep what was between them.
+        """The text of the players that are present; adjacent pieces keep the text between them.
 
-        Others are joined by a space, or by nothing where one of them is punctuation that had none on that side. With
-        all present it is the text as it was given.
+        Other pieces are joined by a space, or by nothing if one of them is punctuation without a space on that side.
         """
         if bool(present.all()):
             return self.text
@@ -46,7 +45,7 @@ class Caption:
         return found
 
     def _joint(self, end: int, start: int) -> str:
-        """What joins a piece that ends to one that starts when those between them are gone."""
+        """The text between two pieces when those between them are deleted."""
         closes = not self.text[start].isalnum() and not self.text[start - 1].isspace()
         opens = not self.text[end - 1].isalnum() and not self.text[end].isspace()
         return "" if closes or opens else " "
@@ -57,21 +56,21 @@ def caption(text: str, features: Sequence[Feature], players: AnyFeatures, part: 
 
     Args:
         text: As the user gave it.
-        features: Its tokens, which know where they stand in it.
-        players: `"words"` (`"tokens"` are no texts by themselves), `"sentences"`, or spans of it.
-        part: What the players' features are said to belong to.
+        features: Its tokens, with their places in it.
+        players: `"words"`, `"sentences"`, or spans of it.
+        part: The `part` of the players' features.
 
     Raises:
-        ApportionError: The tokens do not know where they stand, or nothing plays.
+        ApportionError: The tokens have no places, or the players do not fit.
     """
     tokens = [feature for feature in features if not feature.template]
     if not tokens or any(feature.start is None or feature.end is None for feature in tokens):
         raise ApportionError(
-            "words of a caption are deleted from its text, and this tokenizer does not tell where its tokens stand in "
-            "it; load the fast tokenizer (AutoProcessor.from_pretrained(…, use_fast=True))."
+            "words of a caption are deleted from its text, and this tokenizer does not locate its tokens in it; "
+            "load the fast tokenizer (AutoProcessor.from_pretrained(…, use_fast=True))."
         )
     if players == "tokens":
-        raise ApportionError("a caption's tokens are no texts by themselves; use players='words', or spans of it.")
+        raise ApportionError("single tokens of a caption are not text; use players='words', or spans of it.")
     kind: FeatureKind = "word" if players == "words" else "span"
     pieces, player_of = [], []
     found: list[Feature] = []
@@ -86,6 +85,6 @@ def caption(text: str, features: Sequence[Feature], players: AnyFeatures, part: 
 
 
 def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
-    """Where a piece stands without the white space around it."""
+    """Start and end of a piece without the white space around it."""
     piece = text[start:end]
     return start + len(piece) - len(piece.lstrip()), end - (len(piece) - len(piece.rstrip()))

@@ -1,4 +1,4 @@
-"""The two sides of a dual encoder by themselves: an image, encoded once, and the texts that it is compared with."""
+"""The two sides of a dual encoder run separately: an image, encoded once, and the texts it is compared with."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from apportion.models.inputs import Prompt, empty_text, text_prompt
 from apportion.targets import Function
 from apportion.task import AttributionTask
 
-#: Similarities that go back through the image together, times its patches.
+#: How many similarities, times patches of the image, are propagated together.
 CELLS_AT_ONCE = 4096
 TEXTS_AT_ONCE = 256
 
 
 class ImageTower(PairEncoder):
-    """A dual encoder's side of images, alone."""
+    """The image side of a dual encoder."""
 
     own = "get_image_features"
 
     def forward(self, pixel_values: Tensor, **others: Any) -> BaseModelOutputWithPooling:
-        """The encoding, at length 1."""
+        """The encoding, normalised to length 1."""
         found = self.encoding({"pixel_values": pixel_values, **others})
         return BaseModelOutputWithPooling(pooler_output=found / found.norm(dim=-1, keepdim=True))
 
 
 class TextTower(PairEncoder):
-    """A dual encoder's side of texts, alone."""
+    """The text side of a dual encoder."""
 
     own = "get_text_features"
 
 
 class Sides:
-    """An image and texts.
+    """An image and the texts it is compared with.
 
     Args:
-        prompt: The image with a text, as the model reads it.
+        prompt: The image with a text.
         head: The dual encoder.
-        method: Any that serves its side of images; None for the default there.
+        method: Any that supports its image side; None for the default.
 
     Raises:
-        ApportionError: The model does not encode its sides apart.
+        ApportionError: The model does not encode its sides separately.
     """
 
     def __init__(self, prompt: Prompt, head: Head, method: Method | None) -> None:
@@ -75,7 +75,7 @@ class Sides:
         return max(1, CELLS_AT_ONCE // max(rows * columns for rows, columns in grids))
 
     def attributions(self, texts: Sequence[str]) -> Float[Tensor, "texts feature"]:
-        """What the method attributes to the image's features of its similarity to each text."""
+        """The method's attributions to the image's features, of the similarity to each text."""
         distinct = list(dict.fromkeys(texts))
         directions = self.encodings(distinct)
         found = []
@@ -92,12 +92,12 @@ class Sides:
         return torch.cat(found)[[distinct.index(text) for text in texts]]
 
     def similarities(self, texts: Sequence[str]) -> Float[Tensor, " texts"]:
-        """The cosine of the image to each text."""
+        """The cosine similarity of the image and each text."""
         image = self.task.trace.output.pooler_output.detach()
         return (self.encodings(texts) @ image[0]).double().cpu()
 
     def encodings(self, texts: Sequence[str]) -> Float[Tensor, "texts d_model"]:
-        """The texts' encodings at length 1; every text is encoded once."""
+        """The texts' encodings, normalised to length 1; every text is encoded once."""
         missing = [text for text in dict.fromkeys(texts) if text not in self._encoded]
         names = _names(self.head.model, "get_text_features")
         by_length: dict[int, list[tuple[str, Mapping[str, Tensor]]]] = {}
@@ -117,7 +117,7 @@ class Sides:
 
 
 def _encoding(output: Any) -> Tensor:
-    """A number of the encoding, to begin with."""
+    """Any number computed from the encoding: a placeholder until the texts are known."""
     number: Tensor = output.pooler_output.sum()
     return number
 
@@ -131,34 +131,24 @@ def _similarity_to(direction: Float[Tensor, " d_model"]) -> Callable[[Any], Tens
 
 
 def _tokenised(text: str, head: Head) -> Mapping[str, Tensor]:
-    """A text as the model reads it, the empty one as well.
-
-    Raises:
-        ApportionError: Of the empty text nothing is left to read.
-    """
+    """The model's inputs for a text, which may be empty if the tokenizer adds special tokens."""
     device = next(head.model.parameters()).device
     inputs = text_prompt(text, head.model, head.processor).inputs if text else empty_text(head.model, head.processor)
     config: Any = getattr(head.model, "config", None)
     most = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
     length = inputs["input_ids"].shape[1]
     if isinstance(most, int) and length > most:
-        raise ApportionError(
-            f"a caption is {length} tokens long; the model reads {most}. Shorten it, or part it in two."
-        )
+        raise ApportionError(f"a caption is {length} tokens long; the model reads {most}. Shorten it, or split it.")
     if length == 0:
         raise ApportionError(
             "without its words nothing is left of the caption, since the tokenizer adds no special tokens; name spans "
-            "as players, so that something always stays."
+            "as players, so that some text always remains."
         )
     return {name: value.to(device) for name, value in inputs.items() if isinstance(value, Tensor)}
 
 
 def _names(model: nn.Module, function: str) -> set[str]:
-    """What one of a dual encoder's sides takes.
-
-    Raises:
-        ApportionError: It has no sides to encode apart.
-    """
+    """The inputs of one side of a dual encoder."""
     own = getattr(model, function, None)
     if own is None:
         raise ApportionError(f"{type(model).__name__} does not encode texts and images apart (it has no {function}).")

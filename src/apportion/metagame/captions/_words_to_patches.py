@@ -1,4 +1,4 @@
-"""Words to patches: how each word of a caption moves what an image's patches add to the similarity of both."""
+"""Words to patches: how each word of a caption changes the shares of an image's patches in their similarity."""
 
 from __future__ import annotations
 
@@ -22,72 +22,55 @@ from apportion.results import Cost, Explained, Interactions
 from apportion.targets import Similarity
 from apportion.task import AttributionTask, Variant
 
-#: How many rounding errors of the model's numbers its own similarity may be away from that of its two sides.
+#: The tolerance for the similarity of the two sides against the model's own, in rounding errors of its dtype.
 ROUNDING = 1000
 
 
 def pair_of(prompt: Recognised) -> tuple[Any, tuple[str, ...]]:
-    """The image of a pair and its captions.
-
-    Raises:
-        ApportionError: It is no image with a text or texts.
-    """
+    """The image of a pair and its captions; an `ApportionError` if it is no image with texts."""
     image, texts = prompt.image, prompt.text
     captions = (texts,) if isinstance(texts, str) else tuple(texts) if isinstance(texts, list | tuple) else ()
     if image is None or not captions or not all(isinstance(one, str) and one.strip() for one in captions):
         raise ApportionError(
-            "words of a caption move the patches of an image: give ap.Pair(image, 'a caption'), or several captions in "
-            "a list."
+            "words of a caption move the patches of an image: give ap.Pair(image, 'a caption'), or a list of captions."
         )
     return image, captions
 
 
 def play_words(
-    prompt: Prompt,
-    captions: Sequence[str],
-    head: Head,
-    method: Method | None,
-    rules: Game,
-    *,
-    progress: bool,
+    prompt: Prompt, captions: Sequence[str], head: Head, method: Method | None, rules: Game, *, progress: bool
 ) -> Interactions:
-    r"""How each word moves each patch's share of an image's similarity to captions.
+    r"""How each word changes each patch's share of an image's similarity to captions.
 
-    The image is encoded once. A coalition of words is a text, tokenised anew and encoded by itself; the similarity to
-    it, held constant, is then divided among the patches, which get all of it. Targets are no players:
-    $\sum_j \varphi_{j \to i} = \varphi_i(\text{caption}) - \varphi_i(\text{nothing})$. What several captions move adds
-    up: each is a game of its own words, whose payoffs are summed.
+    The image is encoded once. A coalition of words is a text, tokenised and encoded separately; the similarity to its
+    encoding, a constant, is divided among all patches. The targets are not players:
+    $\sum_j \varphi_{j \to i} = \varphi_i(\text{caption}) - \varphi_i(\text{nothing})$. Several captions are one game
+    each, of its own words, and their payoffs are summed.
 
     Args:
-        prompt: The image with the first caption, as the model reads it.
+        prompt: The image with the first caption.
         captions: The texts.
         head: The dual encoder.
-        method: Any method that serves its side of images; None for the default there.
-        rules: Of the game; who is moved is every patch, and words are absent by deletion.
+        method: Any method that supports its image side; None for the default.
+        rules: Of the game; every patch is a target, and words are removed by deletion.
         progress: Whether a progress bar may be shown.
 
     Raises:
-        ApportionError: The rules do not fit, the model does not encode its sides apart, or the method does not serve.
+        ApportionError: The rules or the method do not fit, or the model does not encode its sides separately.
 
     Source:
         Baniecki, Biecek and Fumagalli 2026, arXiv 2605.06295.
     """
-    rules = rules.among("words")
+    start, parts = time.perf_counter(), rules.parts("words")
     _check(rules, captions)
-    start = time.perf_counter()
     sides = Sides(prompt, head, method)
     _check_similarity(sides, prompt, captions[0])
     found, played = [], []
     for k, text in enumerate(captions):
         part = "text" if len(captions) == 1 else f"caption {k + 1}"
-        words = caption(text, text_prompt(text, head.model, head.processor).features, rules.players, part)
-        game = MetaGame(
-            len(words.players),
-            _payoff(sides, words),
-            [None] * sides.features,
-            progress=progress,
-            label="words to patches",
-        )
+        words = caption(text, text_prompt(text, head.model, head.processor).features, parts, part)
+        always, payoff = [None] * sides.features, _payoff(sides, words)
+        game = MetaGame(len(words.players), payoff, always, progress=progress, label="words to patches")
         found.append(
             estimated(game, estimator=rules.estimator, budget=rules.budget, tolerance=rules.tolerance, seed=rules.seed)
         )
@@ -105,26 +88,22 @@ def play_words(
         method=sides.method.name,
         options={
             **sides.method.options,
-            "players": rules.players if isinstance(rules.players, str) else list(rules.players),
+            **rules.options(parts),
             "of": "patches",
             "masker": "deleted from the text",
             "estimator": " and ".join(dict.fromkeys(one.estimator for one in found)),
-            "budget": rules.budget,
-            "seed": rules.seed,
         },
         standard_errors=_errors(found),
         evaluations=sum(one.evaluations for one in found),
         cost=Cost(
-            seconds=time.perf_counter() - start,
-            forward=sides.task.passes.forward,
-            backward=sides.task.passes.backward,
+            seconds=time.perf_counter() - start, forward=sides.task.passes.forward, backward=sides.task.passes.backward
         ),
         pictures=tuple(picture for continuous in prompt.continuous_inputs for picture in continuous.pictures),
     )
 
 
 def _errors(found: Sequence[MetaEstimate]) -> Float[Tensor, "words feature"] | None:
-    """Standard errors of all captions; of one that was played exactly they are 0."""
+    """Standard errors of all captions; 0 for one that was computed exactly."""
     if all(one.standard_errors is None for one in found):
         return None
     known = [torch.zeros_like(one.values) if one.standard_errors is None else one.standard_errors for one in found]
@@ -139,22 +118,22 @@ def _payoff(sides: Sides, words: Caption) -> Callable[[Tensor], Tensor]:
 
 
 def _check_similarity(sides: Sides, prompt: Prompt, text: str) -> None:
-    """Refuse a model that compares something else than the encodings of its two sides, such as a fusion of them."""
+    """Reject a model that compares something other than the encodings of its two sides, such as a fusion of them."""
     whole = AttributionTask(sides.head, [prompt], [Similarity()])
     found = float(sides.similarities([text]))
     own = float(whole.evaluate(0, [Variant(prompt, [()])]))
     sides.task.passes.forward += 1
     if abs(own - found) > ROUNDING * torch.finfo(next(sides.head.model.parameters()).dtype).eps:
         raise ApportionError(
-            f"{type(sides.head.model).__name__} finds a similarity of {own:.4f}, and its encodings of image and text "
-            f"by themselves have the cosine {found:.4f}, so its sides cannot be told apart; use of='features'."
+            f"{type(sides.head.model).__name__} finds a similarity of {own:.4f}, and its separate encodings of image "
+            f"and text have the cosine {found:.4f}, so its sides cannot be told apart; use of='features'."
         )
 
 
 def _check(rules: Game, captions: Sequence[str]) -> None:
     if len(captions) > 1 and not isinstance(rules.players, str):
         raise ApportionError(
-            "phrases as players are of one caption; of several give players='sentences' or 'words', or join them."
+            "phrases as players are of one caption; for several give players='sentences' or 'words', or join them."
         )
     if rules.order != 2:
         raise ApportionError("order=3 is for players that are targets too; words move patches in order 2.")

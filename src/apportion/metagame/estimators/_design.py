@@ -1,4 +1,4 @@
-"""Design: which of the coalitions drawn make the game of one target, and a least-squares fit to them."""
+"""Design: the sampled coalitions that belong to the game of one target, and a least-squares fit to them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from apportion.metagame.estimators._draws import Draws
 
 @dataclass(frozen=True)
 class Design:
-    """The game of the targets that are one player, or of those that do not play; the same for all their outputs.
+    """The game of the targets that are one player, or of those that are none; the same for all their outputs.
 
-    The fit's coefficients are the others' values less what each would have, were all equal, and those of two curves.
+    The fit's coefficients are the others' deviations from equal values, and those of two curves.
 
     Args:
-        rows: Which of the coalitions drawn belong to it.
-        others: Who plays: all but the target.
-        present: Which of them are present.
-        sizes: How many of them.
-        shares: Which share of all coalitions of its size each row was drawn with.
+        rows: The indices of its coalitions in the sample.
+        others: Its players: all but the target.
+        present: Which of them are present in each row.
+        sizes: How many of them are.
+        shares: The sampled share of all coalitions of each row's size.
         regressors: A column for each other player and for each curve.
-        solution: From what is observed to the coefficients.
-        leverages: How far each observation decides its own fit.
+        solution: From observations to coefficients.
+        leverages: The influence of each observation on its own fit.
     """
 
     rows: Int[Tensor, " rows"]
@@ -41,32 +41,32 @@ class Design:
     def standard_errors(
         self, solution: Float[Tensor, "others rows"], residuals: Float[Tensor, "rows outputs"]
     ) -> Float[Tensor, "others outputs"]:
-        """Those of Σ solution · residual, when as many rows of every size are drawn at random.
+        """The standard errors of Σ solution · residual, for samples stratified by size.
 
         Args:
-            solution: What each row counts for each value.
-            residuals: What a forecast that did not know the rows misses of their payoffs.
+            solution: The weight of each row in each value.
+            residuals: Payoffs less their out-of-sample predictions.
         """
         variance = torch.zeros(len(solution), residuals.shape[1], dtype=torch.float64)
         for size in self.sizes.unique():
             members = self.sizes == size
-            left = 1 - self.shares[members][0]  # none where there is no other coalition of that size
+            left = 1 - self.shares[members][0]  # 0 if all coalitions of that size were drawn
             variance += left * stratum_variance(solution[:, members], residuals[members])
         return variance.sqrt()
 
 
 def design(draws: Draws, player: int | None) -> Design | None:
-    r"""The game of a target, with a weighted least-squares fit; None where the coalitions do not tell the others apart.
+    r"""The game of a target, with a weighted least-squares fit; None if the sample cannot distinguish the others.
 
-    With m others, the coalitions of s of them are weighted so that together they have the Shapley kernel's
+    With m others, the coalitions of s of them are weighted so that their sum is the Shapley kernel's
     $1 / (s (m - s))$. The row of S is $1[j \in S] - s / m$ with the curves $s (m - s)$ and $1 / (s + 1)$, the latter
     less the line between its ends. Over all coalitions rows and curves are orthogonal, so that curves do not change the
-    values. Over some of them they keep apart what changes merely because more are present (attention, say, is divided
-    among more) and what those do who happen to be.
+    values. Over a sample they separate the effect of how many players are present (attention, say, is divided among
+    more) from the effect of which ones.
 
     Args:
-        draws: The coalitions.
-        player: The player that the target is; None where it does not play.
+        draws: The sampled coalitions.
+        player: The target's player, or None.
     """
     n = draws.coalitions.shape[1]
     others = torch.tensor([j for j in range(n) if j != player], dtype=torch.long)

@@ -1,4 +1,4 @@
-"""Draws: coalitions that serve all targets at once; with the same seed a larger budget draws the same and more."""
+"""Draws: coalitions shared by all targets; with the same seed a larger budget extends the same sample."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from apportion.games.values import Pairs, coalitions_of_size, distinct_coalitions_of_size
 
-#: With more coalitions of one size they are not listed, but drawn until enough are different.
+#: Above this number, coalitions of one size are not listed but drawn until enough are distinct.
 _LISTED = 2**14
 
 
@@ -23,7 +23,7 @@ class Draws:
 
     Args:
         coalitions: All singletons, and others drawn at random.
-        shares: Which share of all coalitions of a size was drawn, for sizes from 0 to all players.
+        shares: The share of all coalitions of a size that was drawn, for sizes from 0 to all players.
     """
 
     coalitions: Bool[Tensor, "coalitions players"]
@@ -33,8 +33,8 @@ class Draws:
 def drawn(players: int, count: int, seed: int) -> Draws:
     """All singletons and `count` larger coalitions, drawn so that every target meets all sizes equally often.
 
-    A coalition of t players contains a target with chance t / n, so that sizes are drawn in proportion to 1 / t, as
-    far as there are so many. Within a size they are drawn without replacement.
+    A coalition of t players contains a target with probability t / n, so sizes are drawn in proportion to 1 / t, as far
+    as enough coalitions exist. Within a size they are drawn without replacement.
     """
     sizes = range(2, players)
     counts = _shared_out(count, {t: math.comb(players, t) for t in sizes}, lambda t: 1 / t)
@@ -46,7 +46,7 @@ def drawn(players: int, count: int, seed: int) -> Draws:
 
 
 def drawn_in_pairs(players: int, pairs: int, generator: torch.Generator) -> Pairs:
-    """Equally many pairs of every size, as `drawn_by_leverage`; a larger number has the same and more."""
+    """Equally many pairs of every size, as in `drawn_by_leverage`; a larger number extends the same sample."""
     sizes = range(1, players // 2 + 1)
     there_are = {s: math.comb(players, s) // (2 if 2 * s == players else 1) for s in sizes}
     leverages = {s: 1.0 if 2 * s == players else 2.0 for s in sizes}
@@ -56,7 +56,7 @@ def drawn_in_pairs(players: int, pairs: int, generator: torch.Generator) -> Pair
     for s in sizes:
         if 2 * s < players:
             coalitions.append(_of_size(players, s, counts[s], seeds[s]))
-        else:  # of the two halves the one with the last player
+        else:  # of the two complements the one with the last player
             others = _of_size(players - 1, s - 1, counts[s], seeds[s])
             coalitions.append(torch.cat([others, torch.ones(counts[s], 1, dtype=torch.bool)], 1))
         mass = leverages[s] / (2 * s * (players - s))
@@ -70,10 +70,10 @@ def drawn_in_pairs(players: int, pairs: int, generator: torch.Generator) -> Pair
 
 
 def _shared_out(count: int, there_are: dict[int, int], weight: Callable[[int], float]) -> dict[int, int]:
-    """How many of each size: in proportion to their weights, and never fewer when there are more in all.
+    """How many of each size: in proportion to their weights, and never fewer when the total grows.
 
-    Each in turn goes to the size that is furthest behind (Sainte-Laguë's divisors), since rounding shares of the
-    whole could take one away from a size when the whole grows.
+    Each in turn goes to the size that is furthest behind (Sainte-Laguë's divisors); rounding shares of the total could
+    take one away from a size when the total grows.
     """
     counts = dict.fromkeys(there_are, 0)
     queue = [(0.5 / weight(size), size) for size in there_are]
@@ -87,7 +87,7 @@ def _shared_out(count: int, there_are: dict[int, int], weight: Callable[[int], f
 
 
 def _seeds(players: int, generator: torch.Generator) -> list[int]:
-    """A seed for each size, so that what is drawn of one does not depend on how many are drawn of others."""
+    """A seed for each size, so that draws of one size do not depend on the number of draws of others."""
     return torch.randint(2**62, (players + 1,), generator=generator).tolist()
 
 

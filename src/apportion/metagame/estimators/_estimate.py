@@ -1,4 +1,4 @@
-"""An estimate of a metagame: how far each player moves each target's attribution, and how sure that is."""
+"""An estimate of a metagame: each player's effect on each target's attribution, and its standard error."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from apportion.metagame.estimators._game import MetaGame
 
 @dataclass(frozen=True, kw_only=True)
 class MetaEstimate:
-    r"""What every target's game gives to its players.
+    r"""The values of every target's game.
 
     Args:
-        values: $\varphi_{j \to i}$, players by targets; where the player is the target, what it has alone.
-        standard_errors: How far the values may be from those that all coalitions would give, one standard deviation;
-            None where nothing was drawn at random, or too little to tell. 0 where the player is the target.
+        values: $\varphi_{j \to i}$, players by targets; if the player is the target, its main effect.
+        standard_errors: One standard deviation of the error against all coalitions; 0 if the player is the target. None
+            if nothing was sampled, or too little to estimate it.
         main_effect: Each target's attribution with no other player present.
         first_order: Each target's attribution with all players present.
         evaluations: How many distinct coalitions were evaluated.
-        estimator: Which estimator it is by, where one was asked for by name.
+        estimator: The estimator's name, if chosen by name.
     """
 
     values: Float[Tensor, "players targets"]
@@ -33,11 +33,9 @@ class MetaEstimate:
 
 
 def estimate_of(
-    game: MetaGame,
-    values: Float[Tensor, "players targets"],
-    standard_errors: Float[Tensor, "players targets"] | None,
+    game: MetaGame, values: Float[Tensor, "players targets"], standard_errors: Float[Tensor, "players targets"] | None
 ) -> MetaEstimate:
-    """What was found of a game so far, with what every target that plays has alone in its own place."""
+    """The estimate from a game's values, with the main effect of every target that is a player on its diagonal."""
     for target, player in enumerate(game.player_of):
         if player is not None:
             values[player, target] = game.main_effect[target]

@@ -19,11 +19,11 @@ from apportion.metagame.estimators._tree_proxy import tree_proxy
 Estimator = Literal["auto", "exact", "regression", "tree-proxy", "permutations"]
 Budget = int | Literal["auto"]
 
-#: Of so few players "auto" evaluates all coalitions, unless a budget is given: 255 at most.
+#: Up to so many players "auto" evaluates all coalitions (at most 255), unless a budget is given.
 FEW_PLAYERS = 8
-#: With more players not all coalitions are evaluated unless that is asked for, however large the budget is.
+#: With more players "auto" never evaluates all coalitions, whatever the budget.
 MOST_PLAYERS_IN_FULL = 14
-#: With a budget for fewer coalitions a player, a linear fit is closer than trees (docs/studies/metagame-estimators.md).
+#: With fewer coalitions per player a linear fit is closer than trees (docs/studies/metagame-estimators.md).
 TREES_FROM = 24
 
 _SAMPLING: Mapping[str, Callable[..., MetaEstimate]] = {
@@ -36,22 +36,22 @@ _SAMPLING: Mapping[str, Callable[..., MetaEstimate]] = {
 def estimated(
     game: MetaGame, *, estimator: Estimator = "auto", budget: Budget = "auto", tolerance: float = 0.1, seed: int = 0
 ) -> MetaEstimate:
-    """The values of a metagame by the estimator of a name.
+    """The values of a metagame by an estimator's name.
 
     Args:
         game: Its players, targets and payoff.
-        estimator: `"exact"` evaluates all coalitions of up to 16 players, whatever the budget is; `"regression"`,
-            `"tree-proxy"` and `"permutations"` draw some. `"auto"` evaluates all of up to `MOST_PLAYERS_IN_FULL`
-            players where the budget allows it; else it takes `"tree-proxy"` with `TREES_FROM` coalitions a player or
+        estimator: `"exact"` evaluates all coalitions of up to 16 players, whatever the budget; `"regression"`,
+            `"tree-proxy"` and `"permutations"` sample. `"auto"` evaluates all for up to `MOST_PLAYERS_IN_FULL`
+            players if the budget allows it; else it takes `"tree-proxy"` with `TREES_FROM` coalitions per player or
             more (and scikit-learn installed), and `"regression"` with fewer.
         budget: How many coalitions are evaluated at most; `"auto"` for as many as `tolerance` needs, see
             `to_tolerance`.
-        tolerance: With `budget="auto"`, the standard error at which no more coalitions are drawn, as a part of the
-            values: root mean squares over all players and targets but a player's own.
-        seed: Of the random coalitions; with the same one a larger budget draws the same and more.
+        tolerance: With `budget="auto"`, the standard error at which sampling stops, relative to the values: root mean
+            squares over all players and targets, without main effects.
+        seed: Of the random coalitions; with the same seed a larger budget extends the same sample.
 
     Raises:
-        ApportionError: There is no such estimator, or it cannot serve so many players with this budget.
+        ApportionError: There is no such estimator, or it does not support so many players with this budget.
     """
     if estimator not in get_args(Estimator):
         raise ApportionError(f"estimator={estimator!r} is not known; use {', '.join(map(repr, get_args(Estimator)))}.")
@@ -71,7 +71,7 @@ def estimated(
 
 
 def _chosen(game: MetaGame, budget: int) -> str:
-    """What "auto" stands for with a budget."""
+    """The estimator that "auto" chooses for a budget."""
     everyone = 2**game.players - (None not in game.player_of)
     if everyone <= budget and game.players <= MOST_PLAYERS_IN_FULL:
         return "exact"

@@ -11,9 +11,11 @@ from apportion.games.values import all_coalitions
 from apportion.metagame.estimators._estimate import MetaEstimate, estimate_of
 from apportion.metagame.estimators._game import MetaGame
 
-#: The most players whose coalitions are all evaluated, 65 536 of them; the third order has a number for each triple.
+#: The most players for which all coalitions are evaluated, 65 536; the third order has a value for each triple.
 MOST_PLAYERS = 16
 MOST_PLAYERS_OF_THIRD_ORDER = 10
+
+_OfTargets = Float[Tensor, "coalitions targets"]
 
 
 def exact(game: MetaGame) -> MetaEstimate:
@@ -58,19 +60,15 @@ def third_order(game: MetaGame) -> Float[Tensor, "players players targets"]:
     return found
 
 
-def _dividends(
-    game: MetaGame,
-) -> tuple[
-    Float[Tensor, "coalitions players"], Float[Tensor, "coalitions targets"], Float[Tensor, "coalitions targets"]
-]:
-    """Every coalition, how many of it join each target, and the part of the attribution that they have only together.
+def _dividends(game: MetaGame) -> tuple[Float[Tensor, "coalitions players"], _OfTargets, _OfTargets]:
+    """Every coalition, how many of its players join each target, and the target's dividends.
 
     A target's attribution is 0 where it is absent, so its dividends are 0 in all coalitions without it.
     """
     coalitions = all_coalitions(game.players)
     if None in game.player_of:
         dividends = game.values(coalitions)
-    else:  # nothing is known of the empty coalition, which some models cannot read
+    else:  # do not evaluate the empty coalition, which some models cannot read
         dividends = torch.cat([torch.zeros(1, game.targets, dtype=torch.float64), game.values(coalitions[1:])])
     for player in range(game.players):
         without, joined = dividends.view(-1, 2, 2**player, game.targets).unbind(1)
@@ -84,5 +82,5 @@ def _check(game: MetaGame, most: int) -> None:
     if game.players > most:
         raise ApportionError(
             f"this takes all 2^{game.players} coalitions of {game.players} players, and at most {most} players are "
-            "possible; draw coalitions with a budget, or use fewer players such as words."
+            "possible; sample coalitions with a budget, or use fewer players such as words."
         )

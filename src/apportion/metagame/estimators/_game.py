@@ -1,4 +1,4 @@
-"""A metagame: players are features, and the payoff of a coalition are the attributions with its features present."""
+"""A metagame: players are features, and a coalition's payoffs are the attributions with only its features present."""
 
 from __future__ import annotations
 
@@ -16,23 +16,20 @@ from apportion.games import CoalitionCache, CooperativeGame
 class MetaGame:
     r"""One game for each target, all of them evaluated on the same coalitions.
 
-    In the game of a target i that plays, i is always present and the other n − 1 players join it: the payoff of a
-    coalition S is $\varphi_i(S \cup i)$. One evaluation of a coalition T thus serves the games of all
-    targets in T at once, with S = T∖i. In the game of a target that does not play, all n players join.
+    In the game of a target i that is a player, i is always present and the other n − 1 players join it: the payoff of a
+    coalition S is $\varphi_i(S \cup i)$. One evaluation of a coalition T is thus used in the games of all
+    targets in T at once, with S = T∖i. In the game of a target that is not a player, all n players join. The other
+    options are those of `CooperativeGame`.
 
     Args:
         players: How many there are.
         payoff: From coalitions (a row each, true where a player is present) to the attributions of all targets, a row
-            each; what it says of a target that plays and is absent is not looked at.
-        player_of: For each target the player that it is; None where it does not play. Several targets may be the same
-            player, such as its attributions to several outputs.
-        budget: The most coalitions that may be evaluated; None for no limit.
-        progress: Whether a progress bar may be shown.
-        label: What the progress bar says.
-        cache: As in `CooperativeGame`.
+            each; its value for a target that is an absent player is ignored.
+        player_of: For each target the index of its player, or None. Several targets may be the same player, such as
+            its attributions to several outputs.
 
     Raises:
-        ApportionError: There is no player or no target, or a target is no player.
+        ApportionError: There is no player or no target, or an index is out of range.
 
     Source:
         Baniecki, Biecek and Fumagalli 2026, arXiv 2605.06295; coalitions shared by all targets are our own.
@@ -51,21 +48,23 @@ class MetaGame:
     ) -> None:
         if not player_of or any(player is not None and not 0 <= player < players for player in player_of):
             raise ApportionError(f"the targets {list(player_of)} must be among the {players} players, or None.")
-        self.players, self.player_of = players, tuple(player_of)
-        self.game = CooperativeGame(players, payoff, budget=budget, progress=progress, label=label, cache=cache)
+        self.players = players
+        self.player_of: tuple[int | None, ...] = tuple(player_of)
+        game = CooperativeGame(players, payoff, budget=budget, progress=progress, label=label, cache=cache)
+        self.game: CooperativeGame = game
 
     @property
     def targets(self) -> int:
-        """How many there are."""
+        """How many targets there are."""
         return len(self.player_of)
 
     @property
     def evaluations(self) -> int:
-        """How many distinct coalitions were evaluated until now."""
+        """How many distinct coalitions have been evaluated."""
         return self.game.evaluations
 
     def present(self, coalitions: Bool[Tensor, "coalitions players"]) -> Bool[Tensor, "coalitions targets"]:
-        """For which targets a coalition pays: those that are in it, and those that do not play."""
+        """Which targets are present in each coalition: its members, and all targets that are not players."""
         always = torch.ones(len(coalitions), dtype=torch.bool)
         return torch.stack([always if p is None else coalitions[:, p] for p in self.player_of], 1)
 
@@ -82,7 +81,7 @@ class MetaGame:
             wrong = int((~torch.isfinite(payoffs)).any(1).sum())
             raise NonFiniteRelevance(
                 f"the attributions of {wrong} of {len(payoffs)} coalitions are NaN or infinite; choose a masker, a "
-                "method or a target that is finite whatever is absent."
+                "method or a target that is finite for every coalition."
             )
         return payoffs
 

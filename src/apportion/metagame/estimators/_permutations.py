@@ -1,4 +1,4 @@
-"""Metagame by permutations: what each player adds to the targets before it, over random orders."""
+"""Metagame by permutations: what each player adds to the targets before it, averaged over random orders."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from apportion.metagame.estimators._game import MetaGame
 def permutations(game: MetaGame, *, budget: int, seed: int = 0) -> MetaEstimate:
     r"""The values of a metagame from random orders in which the players join, each order with its reverse.
 
-    When j joins as number p + 1, it adds $\varphi_i(T \cup j) - \varphi_i(T)$ to each target i among the p that came
-    before. That i comes before j has a chance of p / (n (n − 1)) for each p from 1 to n − 1, and then T∖i is a random
-    coalition of p − 1 of the others. Every size has the same weight 1 / (n − 1) in $\varphi_{j \to i}$, so what j adds
-    counts n / p times: the mean over orders is unbiased. What lacks to $\varphi_i(N) - \varphi_i(i)$ is divided
-    equally, and what is counted is the deviation from an equal share; neither adds a bias. For a target that does not
-    play, what j adds counts once, whoever came before.
+    When j joins as number p + 1, it adds $\varphi_i(T \cup j) - \varphi_i(T)$ to each target i among the p before it.
+    The probability that i comes before j at that place is p / (n (n − 1)) for each p from 1 to n − 1, and then T∖i is a
+    random coalition of p − 1 of the others. Every size has the same weight 1 / (n − 1) in $\varphi_{j \to i}$, so each
+    addition is weighted by n / p: the mean over orders is unbiased. The difference to $\varphi_i(N) - \varphi_i(i)$ is
+    shared equally, and deviations from an equal share are averaged; neither adds a bias. For a target that is not a
+    player, each addition has weight 1.
 
     The standard errors are those of a mean of independent pairs; None with fewer than `FEWEST_PAIRS`.
 
     Args:
         game: Its players, targets and payoff.
         budget: How many coalitions may be evaluated, full and singletons included; a pair of orders takes 2(n − 2).
-        seed: Of the random orders; with the same one a larger budget has the same orders and more.
+        seed: Of the random orders; with the same seed a larger budget extends the same sample.
 
     Raises:
         ApportionError: The budget is less than one pair of orders takes.
@@ -61,18 +61,18 @@ def from_orders(
     own = torch.stack([torch.arange(n) == (-1 if player is None else player) for player in game.player_of], 1)
     equal = torch.where(own, 0.0, (game.first_order - game.main_effect) / (n - plays.double()))
     weights = torch.where(plays, n / torch.arange(n, dtype=torch.float64)[:, None].clamp_min(1), 1.0)
-    # From one player to all: two rows of coalitions for each pair, of which `values` evaluates only what is new.
+    # From one player to all: two rows of coalitions for each pair; `values` evaluates only new ones.
     both = torch.stack([orders, orders.flip(1)], 1)
     coalitions = both.argsort(2)[:, :, None, :] < torch.arange(1, n + 1)[:, None]
     payoffs = game.values(coalitions.flatten(0, 2)).unflatten(0, (len(orders), 2, n))
-    nobody = torch.zeros(1, game.targets, dtype=torch.float64)
+    empty = torch.zeros(1, game.targets, dtype=torch.float64)
     if not bool(plays.all()):
-        nobody = game.values(torch.zeros(1, n, dtype=torch.bool))
+        empty = game.values(torch.zeros(1, n, dtype=torch.bool))
     mean, squares = torch.zeros_like(equal), torch.zeros_like(equal)
     for count, (pair, joined) in enumerate(zip(both, payoffs, strict=True), 1):
         found = torch.zeros_like(equal)
         for order, steps in zip(pair, joined, strict=True):
-            added = torch.cat([nobody, steps]).diff(dim=0) - equal[order]
+            added = torch.cat([empty, steps]).diff(dim=0) - equal[order]
             before = own[order].cumsum(0) - own[order].long() > 0
             found[order] += torch.where(before | ~plays, weights * added, 0) / 2
         found -= found.sum(0) / (n - plays.double())

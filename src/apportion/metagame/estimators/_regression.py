@@ -1,4 +1,4 @@
-"""Metagame by regression: a best linear fit for every target, all of them to the same coalitions."""
+"""Metagame by regression: a linear fit for every target, all on the same coalitions."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def regression(game: MetaGame, *, budget: int, seed: int = 0) -> MetaEstimate:
     $\sum_j \varphi_{j \to i} = \varphi_i(N) - \varphi_i(i)$ that minimise
     $\sum_S \mu_S (\varphi_i(S \cup i) - \varphi_i(i) - g(|S|) - \sum_{j \in S} \varphi_{j \to i})^2$ over the
     coalitions drawn, with $\mu_S$ from the Shapley kernel and a curve g of two parameters (see `design`). The full
-    coalition and all targets alone are always evaluated and met exactly; others are drawn by size without replacement
-    (see `drawn`). Targets that are the same player share one factorisation.
+    coalition and all targets alone are always evaluated and fitted exactly; others are drawn by size without
+    replacement (see `drawn`). Targets that are the same player share one factorisation.
 
-    A target that does not play has a game of all n players. Where none plays, coalitions come in pairs of complements
-    as in `games.leverage_shap`.
+    A target that is not a player has a game of all n players. If no target is a player, coalitions come in pairs of
+    complements as in `games.leverage_shap`.
 
-    The standard errors are those of `games.leverage_shap`: residuals as if the coalition had been left out of the fit,
-    by size. None when a value hangs on a single coalition.
+    The standard errors are those of `games.leverage_shap`: leave-one-out residuals, by size. None if a value depends on
+    a single coalition.
 
     Args:
         game: Its players, targets and payoff.
         budget: How many coalitions may be evaluated, full and singletons included.
-        seed: Of the random coalitions; with the same one a larger budget draws the same and more.
+        seed: Of the random coalitions; with the same seed a larger budget extends the same sample.
 
     Raises:
-        ApportionError: The coalitions drawn do not tell all players apart; nothing has been evaluated.
+        ApportionError: The sample cannot distinguish all players; nothing has been evaluated.
 
     Source:
         Musco and Witter 2024, arXiv 2410.01917, for the scalar game; sharing coalitions among targets, the sizes drawn
@@ -56,7 +56,7 @@ def _fitted(
     empty: Float[Tensor, " outputs"],
     full: Float[Tensor, " outputs"],
 ) -> Divided:
-    """The best values, which sum to `full` less `empty`, and their standard errors."""
+    """The fitted values, which sum to `full` less `empty`, and their standard errors."""
     m, total = len(design.others), full - empty
     observed = payoffs - empty - design.sizes[:, None] * total / m
     coefficients = design.solution @ observed

@@ -1,4 +1,4 @@
-"""Shared coalitions: drawn once, and their payoffs divided for every target."""
+"""Shared coalitions: sampled once, and their payoffs divided for every target."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Divide = Callable[[Design, Tensor, Tensor, Tensor], Divided]
 
 
 def from_shared(game: MetaGame, *, budget: int, seed: int, divide: Divide) -> MetaEstimate:
-    """The values of a metagame from coalitions that serve all targets.
+    """The values of a metagame from coalitions shared by all targets.
 
     Args:
         game: Its players, targets and payoff.
@@ -29,7 +29,7 @@ def from_shared(game: MetaGame, *, budget: int, seed: int, divide: Divide) -> Me
             values of the others for all targets that are this player, and their standard errors.
 
     Raises:
-        ApportionError: The coalitions drawn do not tell all players apart; nothing has been evaluated.
+        ApportionError: The sample cannot distinguish all players; nothing has been evaluated.
     """
     draws, designs = _designs(game, budget, seed)
     payoffs = game.values(draws.coalitions)
@@ -37,17 +37,14 @@ def from_shared(game: MetaGame, *, budget: int, seed: int, divide: Divide) -> Me
     errors: Tensor | None = torch.zeros_like(values)
     for player, mine in progress(designs.items(), "dividing", show=game.game.progress, total=len(designs)):
         targets = [target for target, one in enumerate(game.player_of) if one == player]
-        places = (mine.others[:, None], torch.tensor(targets))
-        found, error = divide(
-            mine, payoffs[mine.rows][:, targets], game.main_effect[targets], game.first_order[targets]
-        )
-        values[places] = found
+        places, given = (mine.others[:, None], torch.tensor(targets)), payoffs[mine.rows][:, targets]
+        values[places], error = divide(mine, given, game.main_effect[targets], game.first_order[targets])
         errors = None if errors is None or error is None else errors.index_put(places, error)
     return estimate_of(game, values, errors)
 
 
 def _designs(game: MetaGame, budget: int, seed: int) -> tuple[Draws, dict[int | None, Design]]:
-    """The coalitions that a budget allows, and their design for each player that is a target."""
+    """The coalitions within a budget, and their design for each player that is a target."""
     n, players = game.players, list(dict.fromkeys(game.player_of))
     always = 1 + n + (None in players)
 

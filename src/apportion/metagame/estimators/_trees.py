@@ -1,4 +1,4 @@
-"""Trees that predict a payoff, and their Shapley values, exactly, from their leaves."""
+"""Trees that predict a payoff, and their exact Shapley values from their leaves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from apportion.core import ApportionError
 
-#: Of the trees, each of which corrects those before it.
+#: Settings of gradient boosting.
 TREES = 100
 DEPTH = 3
 LEARNING_RATE = 0.1
@@ -22,20 +22,14 @@ DRAWN_FOR_A_TREE = 0.7
 
 @dataclass(frozen=True)
 class Leaves:
-    """A sum over leaves: each pays where all of some players are present and all of some others absent.
-
-    Args:
-        present: Who must be present.
-        absent: Who must be absent.
-        pays: What the leaf pays.
-    """
+    """A sum over leaves: each pays `pays` if all players in `present` are present and all in `absent` are absent."""
 
     present: Bool[Tensor, "leaves players"]
     absent: Bool[Tensor, "leaves players"]
     pays: Float[Tensor, "leaves outputs"]
 
     def predict(self, coalitions: Bool[Tensor, "coalitions players"]) -> Float[Tensor, "coalitions outputs"]:
-        """What the leaves pay to coalitions."""
+        """The sum of the leaves for each coalition."""
         there = coalitions.double()
         broken = (1 - there) @ self.present.double().T + there @ self.absent.double().T
         return (broken == 0).double() @ self.pays
@@ -43,9 +37,9 @@ class Leaves:
     def shapley_values(self) -> Float[Tensor, "players outputs"]:
         r"""The Shapley values of the sum, without evaluating a coalition.
 
-        A leaf that asks for p players and against a others is pivotal for one it asks for with the chance that among
-        these p + a players exactly the other p − 1 come first: $(p-1)!\,a! / (p+a)!$ of what it pays; for one that it
-        asks against, $-p!\,(a-1)! / (p+a)!$.
+        A player that a leaf needs present, with p − 1 others present and a absent, gets the leaf's payment times the
+        probability that among these p + a players exactly the other p − 1 come first, $(p-1)!\,a! / (p+a)!$; one that
+        it needs absent, times $-p!\,(a-1)! / (p+a)!$.
         """
         p, a = self.present.sum(1).double(), self.absent.sum(1).double()
         of_all = torch.lgamma(p + a + 1)
@@ -55,9 +49,7 @@ class Leaves:
 
 
 def boosted(
-    coalitions: Bool[Tensor, "coalitions players"],
-    payoffs: Float[Tensor, "coalitions outputs"],
-    seed: int,
+    coalitions: Bool[Tensor, "coalitions players"], payoffs: Float[Tensor, "coalitions outputs"], seed: int
 ) -> Leaves:
     """The leaves of gradient-boosted trees that predict the payoffs of coalitions; all outputs share the trees.
 
@@ -72,19 +64,15 @@ def boosted(
     for _ in range(TREES):
         drawn = random.permutation(len(payoffs))[:per_tree]
         tree = grow(max_depth=DEPTH, min_samples_leaf=FEWEST_IN_A_LEAF, random_state=random)
-        with unchecked(skip_parameter_validation=True):  # which would take longer than a small tree's fit
+        with unchecked(skip_parameter_validation=True):  # validation would take longer than a small tree's fit
             tree.fit(features[drawn], left[drawn].numpy(), check_input=False)
         found.append(_leaves(tree.tree_, coalitions.shape[1]))
         left -= found[-1].predict(coalitions)
-    return Leaves(
-        torch.cat([one.present for one in found]),
-        torch.cat([one.absent for one in found]),
-        torch.cat([one.pays for one in found]),
-    )
+    return Leaves(*(torch.cat([getattr(one, name) for one in found]) for name in ("present", "absent", "pays")))
 
 
 def _leaves(tree: Any, players: int) -> Leaves:
-    """What a fitted tree of scikit-learn pays in its leaves, times the learning rate."""
+    """The leaves of a fitted scikit-learn tree, times the learning rate."""
     present = np.zeros((tree.node_count, players), dtype=bool)
     absent = np.zeros_like(present)
     for node, (without, joined) in enumerate(zip(tree.children_left, tree.children_right, strict=True)):
@@ -98,11 +86,7 @@ def _leaves(tree: Any, players: int) -> Leaves:
 
 
 def sklearn_tree() -> tuple[Any, Any]:
-    """scikit-learn's regression tree, and its context of settings.
-
-    Raises:
-        ApportionError: scikit-learn is not installed.
-    """
+    """scikit-learn's regression tree and its configuration context; an `ApportionError` if it is not installed."""
     try:
         from sklearn import config_context
         from sklearn.tree import DecisionTreeRegressor

@@ -1,1 +1,1 @@
-"""Other second-order indices, to compare with."""
+"""Other second-order indices, for comparison."""

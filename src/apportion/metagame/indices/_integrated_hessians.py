@@ -1,4 +1,4 @@
-"""Integrated Hessians: the second derivative on the straight line from a baseline, times both ways."""
+"""Integrated Hessians: second derivatives on the straight line from a baseline, times both differences to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from apportion.task import AttributionTask
 def integrated_hessians(
     task: AttributionTask, method: IntegratedGradients, groups: Sequence[Sequence[int]]
 ) -> Float[Tensor, "targets groups groups"]:
-    r"""How the gradients of pairs of features meet, integrated from a baseline.
+    r"""The interactions of pairs of features: second derivatives, integrated from a baseline.
 
     $\Gamma_{ij} = (x_i - x'_i)(x_j - x'_j) \int_0^1 \int_0^1 \alpha\beta\,
     \frac{\partial^2 f}{\partial x_i \partial x_j}(x' + \alpha\beta(x - x'))\,d\alpha\,d\beta$, and on the diagonal also
@@ -28,9 +28,9 @@ def integrated_hessians(
     dimensions of embeddings and the elements of regions. The matrix is symmetric, and its rows sum to integrated
     gradients. Only u = αβ matters, whose density on [0, 1] is −ln u, so that one integral is left (see `log_nodes`).
 
-    Look at the gap to integrated gradients first: a second derivative bends more than a first one. Where a deep model
-    jumps on the way, as language models that normalise their embeddings do near a baseline, hundreds of steps can miss
-    more than there is to divide, and the values are then no shares.
+    Check the gap to integrated gradients first: second derivatives vary faster than first ones. If a deep model changes
+    abruptly on the path, as language models that normalise their embeddings do near a baseline, even hundreds of steps
+    can leave a gap larger than the total; do not read the values as shares then.
 
     Args:
         task: About one prompt.
@@ -70,15 +70,7 @@ def integrated_hessians(
 
 
 class _Line:
-    """Derivatives along the way from the baseline, at some of its points that run as one batch.
-
-    Args:
-        moved: The task at these points.
-        near: That knows which feature each element belongs to.
-        way: From the baseline to the prompt, by place.
-        count: How many points there are.
-        of_group: Which group each feature is in.
-    """
+    """Derivatives along the path from the baseline, at some of its points, which run as one batch (`moved`)."""
 
     def __init__(
         self,
@@ -95,13 +87,13 @@ class _Line:
         self.values = moved.values_in_graph()
 
     def slopes(self, target: int) -> Float[Tensor, "point group"]:
-        """Each group's gradient times its way, as part of the graph."""
+        """Each group's gradient times its difference to the baseline, as part of the graph."""
         value = self.values[:, target].sum()
         self.moved.passes.backward += self.count
         return self._shared(torch.autograd.grad(value, self.edges, create_graph=True, allow_unused=True))
 
     def bends(self, slopes: Float[Tensor, " point"]) -> Float[Tensor, "point group"]:
-        """The same of one group's slopes: the second derivative times both ways."""
+        """The same for one group's slopes: the second derivative times both differences."""
         if not slopes.requires_grad:
             return torch.zeros(self.count, self.of_group.shape[1], dtype=torch.float64)
         self.moved.passes.backward += self.count
@@ -116,7 +108,7 @@ class _Line:
         return self._shared(found)
 
     def _shared(self, gradients: Sequence[Tensor | None]) -> Float[Tensor, "point group"]:
-        """Gradients times the way, summed over the elements of each group, for every point."""
+        """Gradients times the difference to the baseline, summed over the elements of each group, for every point."""
         amounts: dict[Place, Any] = {place: x.new_zeros(self.count, *x.shape) for place, x in self.near.here.items()}
         for place, gradient in zip(self.places, gradients, strict=True):
             if gradient is not None:
@@ -129,7 +121,7 @@ class _Line:
 def _checked(amounts: Mapping[Place, Tensor]) -> Mapping[Place, Tensor]:
     if not all(bool(amount.isfinite().all()) for amount in amounts.values()):
         raise ApportionError(
-            "a derivative on the way from the baseline is NaN or infinite; choose a baseline where the model is "
+            "a derivative on the path from the baseline is NaN or infinite; choose a baseline where the model is "
             "smooth, such as integrated-gradients(baseline='mean')."
         )
     return amounts
@@ -139,12 +131,9 @@ def log_nodes(steps: int) -> tuple[Float[Tensor, " steps"], Float[Tensor, " step
     r"""Points u in [0, 1] and weights for the integral of a function of a product of two numbers.
 
     $\int_0^1 \int_0^1 g(\alpha\beta)\,d\alpha\,d\beta = \int_0^1 -\ln u\,g(u)\,du$. This is the Gauss
-    rule of the density −ln u, exact for polynomials of degree 2 · steps − 1. Products of two Gauss–Legendre rules of so
-    many points stand for the density exactly as far as needed; from them Stieltjes' procedure makes the recurrence of
-    the orthogonal polynomials, and from that come points and weights as by Golub and Welsch.
-
-    Args:
-        steps: How many points.
+    rule of the density −ln u, exact for polynomials of degree 2 · steps − 1. Products of two Gauss–Legendre rules with
+    as many points represent the density exactly up to the degree needed; Stieltjes' procedure derives the recurrence of
+    the orthogonal polynomials, and Golub and Welsch's method the points and weights.
     """
     at, length = np.polynomial.legendre.leggauss(steps)
     u = np.multiply.outer((at + 1) / 2, (at + 1) / 2).ravel()

@@ -1,4 +1,4 @@
-"""First-order pair scores: what two features have in sum, where the second order is not known."""
+"""First-order pair scores: the sum of two features' attributions, a baseline for second-order indices."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from torch import Tensor
 def pair_scores(first_order: Float[Tensor, "players targets"]) -> Float[Tensor, "players players targets"]:
     r"""The score $|R_a + R_b|$ of every pair of features; on the diagonal $|R_a|$.
 
-    A ranking of pairs that knows nothing of how the two meet: what second-order values must do better than. Scores are
-    no amounts, and sum to nothing in particular.
-
-    Args:
-        first_order: Each player's attribution R.
+    It ranks pairs without measuring any interaction: second-order values must do better. The scores do not sum to
+    anything in particular.
     """
     scores = (first_order[:, None] + first_order[None]).abs()
     for own, single in zip(scores.unbind(-1), first_order.abs().unbind(-1), strict=True):

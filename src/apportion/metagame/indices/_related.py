@@ -1,4 +1,4 @@
-"""Neighbours: other second orders of the same prediction, in the shape of the metagame's, for comparison."""
+"""Related indices: other second orders of the same prediction, in the metagame's format, for comparison."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from apportion.task import AttributionTask
 
 Index = Literal["metagame", "shapley-taylor", "shapley-interaction", "integrated-hessians", "first-order-pairs"]
 
-#: The method whose first order an index divides, where it is no choice.
+#: The method whose first order an index divides, for indices that fix it.
 METHOD_OF: Mapping[str, str] = {
     "shapley-taylor": "shapley",
     "shapley-interaction": "shapley",
@@ -33,14 +33,7 @@ METHOD_OF: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
-    """A symmetric second order.
-
-    Args:
-        values: For each target and pair of players.
-        first_order: For each target and player.
-        evaluations: How many coalitions were evaluated.
-        options: For the result.
-    """
+    """A symmetric second order, with the number of coalitions evaluated and the options for the result."""
 
     values: Float[Tensor, "targets players players"]
     first_order: Float[Tensor, "targets players"]
@@ -53,21 +46,20 @@ def related_index(
 ) -> Interactions:
     r"""Another second order for all of a task's targets; every one is symmetric.
 
-    - `"shapley-taylor"`: half of each pair's index stands in both directions, and on the diagonal what a player has
-      alone, $f(\{i\}) - f(\emptyset)$. Columns sum to Shapley values. The same as the metagame of Shapley values.
+    - `"shapley-taylor"`: half of each pair's index in both directions, and on the diagonal the value of a player
+      alone, $f(\{i\}) - f(\emptyset)$. Columns sum to Shapley values. Equal to the metagame of Shapley values.
     - `"shapley-interaction"`: half of each pair's index in both directions; on the diagonal the Shapley value less
       half of the player's pairs, so that columns sum to Shapley values.
-    - `"integrated-hessians"`: columns sum to integrated gradients; what quadrature misses, and what players have
-      together with features that do not play, is in the gap.
-    - `"first-order-pairs"`: $|R_a + R_b|$, $|R_a|$ on the diagonal; scores and no amounts, so that their gap to R says
-      nothing.
+    - `"integrated-hessians"`: columns sum to integrated gradients; the gap holds the quadrature error and interactions
+      with features that are no players.
+    - `"first-order-pairs"`: $|R_a + R_b|$, $|R_a|$ on the diagonal; scores for ranking, whose gap to R has no meaning.
 
     Args:
         task: About one prompt.
-        method: `shapley` as it is, `integrated-gradients` with its steps and baseline, or for pairs any method.
-        rules: Who plays, and how the others are made absent where that is done.
-        index: Which; not `"metagame"`.
-        of: Whose attribution is divided; only the players'.
+        method: `shapley` without options, `integrated-gradients` with its steps and baseline, or for pairs any method.
+        rules: The players, and the masker if the index needs one.
+        index: Not `"metagame"`.
+        of: Only the players.
         progress: Whether a progress bar may be shown.
 
     Raises:
@@ -75,21 +67,21 @@ def related_index(
     """
     check_index(index)
     _check_rules(rules, index, of)
-    start, before, rules = time.perf_counter(), replace(task.passes), rules.among("tokens")
-    players = players_of(task, 0, rules.players)
+    start, before, parts = time.perf_counter(), replace(task.passes), rules.parts("tokens")
+    players = players_of(task, 0, parts)
     if index in ("shapley-taylor", "shapley-interaction"):
         found = _of_game(task, method, rules, players, index, progress)
     elif index == "integrated-hessians":
-        found = _of_hessians(task, method, rules, players)
+        found = _of_hessians(task, method, players)
     else:
-        found = _of_pairs(task, method, rules, players)
+        first = _first_order(task, method, players)
+        found = _Found(values=pair_scores(first.T).permute(2, 0, 1), first_order=first, options=method.options)
     cost = Cost(
         seconds=time.perf_counter() - start,
         forward=task.passes.forward - before.forward,
         backward=task.passes.backward - before.backward,
     )
     shown = tuple(players.features[column] for column in players.columns)
-    named = rules.players if isinstance(rules.players, str) else list(rules.players)
     each = [
         Interactions(
             values=values,
@@ -101,7 +93,7 @@ def related_index(
             explained=(Explained(label=function.label, unit=function.unit, value=value),),
             index=index,
             method=method.name,
-            options={**found.options, "players": named},
+            options={**found.options, "players": rules.options(parts)["players"]},
             evaluations=found.evaluations,
             cost=cost,
             pictures=tuple(
@@ -116,17 +108,13 @@ def related_index(
 
 
 def check_index(index: str) -> None:
-    """Refuse what is no index.
-
-    Raises:
-        ApportionError: It is none.
-    """
+    """Reject an unknown index."""
     if index not in get_args(Index):
         raise ApportionError(f"index={index!r} is not known; use {', '.join(map(repr, get_args(Index)))}.")
 
 
 def _check_rules(rules: Game, index: str, of: AnyOf) -> None:
-    """Refuse options that would be passed over."""
+    """Reject options that an index would ignore."""
     played = index.startswith("shapley")
     unfit = {
         "order": rules.order != 2,
@@ -140,8 +128,7 @@ def _check_rules(rules: Game, index: str, of: AnyOf) -> None:
     if wrong:
         raise ApportionError(
             f"index={index!r} has no use for {', '.join(wrong)}: it is symmetric, of order 2"
-            + (" and exact" if played else ", and makes no feature absent")
-            + "; leave these out."
+            f"{' and exact' if played else ', and makes no feature absent'}; leave these out."
         )
 
 
@@ -169,7 +156,7 @@ def _of_game(
     )
 
 
-def _of_hessians(task: AttributionTask, method: Method, rules: Game, players: Players) -> _Found:
+def _of_hessians(task: AttributionTask, method: Method, players: Players) -> _Found:
     if not isinstance(method, IntegratedGradients) or method.quadrature != "gauss-legendre":
         raise ApportionError(
             "index='integrated-hessians' belongs to integrated gradients and has a quadrature of its own; leave method "
@@ -179,13 +166,8 @@ def _of_hessians(task: AttributionTask, method: Method, rules: Game, players: Pl
     return _Found(values=values, first_order=_first_order(task, method, players), options=method.options)
 
 
-def _of_pairs(task: AttributionTask, method: Method, rules: Game, players: Players) -> _Found:
-    first = _first_order(task, method, players)
-    return _Found(values=pair_scores(first.T).permute(2, 0, 1), first_order=first, options=method.options)
-
-
 def _first_order(task: AttributionTask, method: Method, players: Players) -> Float[Tensor, "targets players"]:
-    """What a method attributes to each player."""
+    """A method's attribution to each player."""
     shares = method.attribute(task)
     if shares.features is not None:
         raise ApportionError(

@@ -10,26 +10,22 @@ from torch import nn
 
 from apportion.core import ApportionError
 from apportion.methods._method import Shares
-from apportion.methods._registry import register
+from apportion.methods._registry import backward_method
 from apportion.methods.backward._propagation import Propagation
 from apportion.relevance import ATTNLRP, Composite, attnlrp_vision
 from apportion.relevance import NAME as VISUAL_TOKENS
 from apportion.task import AttributionTask
 
 
-@register(
-    "attnlrp-vision",
-    family="backward",
-    conserves="exactly",
-    cost="1 forward, 1 backward",
-    source="Achtibat et al. 2024, arXiv 2402.05602",
+@backward_method(
+    "attnlrp-vision", conserves="exactly", cost="1 forward, 1 backward", source="Achtibat et al. 2024, arXiv 2402.05602"
 )
 @dataclass(frozen=True, kw_only=True)
 class AttnLRPVision(Propagation):
     """AttnLRP with the γ-rule in a vision transformer's MLPs and its patch convolution, and ε elsewhere.
 
-    Which modules these are is read from the model's structure; see `apportion.relevance.attnlrp_vision`. With γ in
-    places of your own choice: `ap.ATTNLRP.within(composite, modules="*.mlp*")`.
+    These modules are found by the model's structure; see `apportion.relevance.attnlrp_vision`. To choose the modules
+    yourself: `ap.ATTNLRP.within(composite, modules="*.mlp*")`.
 
     Args:
         mlp: γ of the MLPs' linear layers.
@@ -66,8 +62,8 @@ class AttnLRPVision(Propagation):
         """Propagate relevance to the features of the task's images, and to its tokens."""
         if VISUAL_TOKENS in (continuous.name for continuous in task.prompts[0].continuous_inputs):
             raise ApportionError(
-                "attnlrp-vision has rules for the part that looks at images, and regions='visual-tokens' ends before "
-                "it; use attnlrp, or regions='patches'."
+                "attnlrp-vision has rules for the vision tower, and regions='visual-tokens' ends before it; use "
+                "attnlrp, or regions='patches'."
             )
         return super().attribute(task)
 

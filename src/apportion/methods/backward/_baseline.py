@@ -1,4 +1,4 @@
-"""A baseline: the embeddings and images that stand for no information, where a path of integration begins."""
+"""A baseline: the embeddings and images without information from which a path of integration starts."""
 
 from __future__ import annotations
 
@@ -12,20 +12,16 @@ from apportion.core import ApportionError
 from apportion.methods.backward._neighbourhood import Neighbourhood, Place, Point
 from apportion.models.inputs import Layout, layout_of, tokenizer_of
 
-#: Special tokens that may serve, as tokenizers name them.
+#: Special tokens that may be baselines, by their names in tokenizers.
 TOKENS = ("pad", "mask", "unk", "eos", "bos")
 BASELINES = ("zero", "mean", "blur", *TOKENS)
 
-#: The standard deviation of a blur, as a part of the image's shorter side.
+#: The standard deviation of a blur, relative to the image's shorter side.
 BLUR = 0.1
 
 
 def check_baseline(baseline: str | int) -> None:
-    """Refuse what is no baseline.
-
-    Raises:
-        ApportionError: It is neither one of `BASELINES` nor a token id.
-    """
+    """Reject a baseline that is neither one of `BASELINES` nor a token id."""
     fits = isinstance(baseline, int) and not isinstance(baseline, bool) and baseline >= 0
     if not fits and baseline not in BASELINES:
         names = ", ".join(map(repr, BASELINES))
@@ -78,13 +74,13 @@ def _image(neighbourhood: Neighbourhood, place: Place, baseline: str | int) -> T
 
 
 def layout_at(neighbourhood: Neighbourhood, place: Place) -> Layout:
-    """Which pixel each element of a continuous input is."""
+    """The pixel of each element of a continuous input."""
     task = neighbourhood.task
     return layout_of(task.head.model, place[1], dict(task.prompts[0].inputs))
 
 
 def refilled(layout: Layout, images: Sequence[Tensor], value: Tensor) -> Tensor:
-    """An input of these images, (height, width, channel) each; padding stays as it is in `value`."""
+    """An input made of these images, (height, width, channel) each, with the padding of `value`."""
     pixels = torch.cat([image.flatten(0, 1) for image in images])
     place, channel = (index.to(value.device).expand(value.shape) for index in (layout.place, layout.channel))
     return torch.where(place >= 0, pixels[place, channel], value)

@@ -1,4 +1,4 @@
-"""Checks of the numbers that several methods take as options."""
+"""Checks of numbers that several methods have as options."""
 
 from __future__ import annotations
 
@@ -6,20 +6,12 @@ from apportion.core import ApportionError
 
 
 def check_count(name: str, given: int, *, least: int) -> None:
-    """Refuse a count below the least that works.
-
-    Raises:
-        ApportionError: It is no whole number, or too small.
-    """
+    """Reject a count that is no whole number, or below the least that works."""
     if not isinstance(given, int) or isinstance(given, bool) or given < least:
         raise ApportionError(f"{name}={given!r} is not possible; give a whole number of {least} or more.")
 
 
 def check_batch_size(given: int | None) -> None:
-    """Refuse a batch without a row.
-
-    Raises:
-        ApportionError: It is no whole number above 0, nor None.
-    """
+    """Reject a batch size that is neither None nor a whole number above 0."""
     if given is not None:
         check_count("batch_size", given, least=1)

@@ -1,4 +1,4 @@
-"""Expected gradients: integrated gradients averaged over baselines that are drawn, one point on each line."""
+"""Expected gradients: integrated gradients averaged over random baselines, one point on each line."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from apportion.core import ApportionError, Ledger
-from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.core import ApportionError
+from apportion.methods._method import OneByOne, Shares
+from apportion.methods._registry import backward_method
 from apportion.methods.backward._baseline import layout_at, refilled
 from apportion.methods.backward._counts import check_batch_size, check_count
 from apportion.methods.backward._neighbourhood import Neighbourhood, Place, Point
@@ -19,30 +19,29 @@ from apportion.models.inputs import token_prompts
 from apportion.task import AttributionTask
 
 
-@register(
+@backward_method(
     "expected-gradients",
-    family="backward",
     conserves="with a remainder",
     cost="65 forward, 32 backward (samples=32)",
     source="Erion et al. 2021, arXiv 1906.10670",
 )
 @dataclass(frozen=True, kw_only=True)
-class ExpectedGradients(Method):
-    r"""The target's difference to its mean at references, by gradients on the lines between (GradientSHAP).
+class ExpectedGradients(OneByOne):
+    r"""Divide the target's difference to its mean at references, by gradients on the lines between (GradientSHAP).
 
     $R_i = E_{x' \sim D,\, \alpha \sim U(0, 1)}[(x_i - x'_i) \cdot \nabla_i f(x' + \alpha (x - x'))]$, summed over the
     dimensions of token i's embedding, or over the elements of region i of an image. In the ledger $f(x)$ = tokens (or
-    image) + mean target at the references + sampling gap, where the gap is what the samples miss of the expectation; it
-    shrinks as one over the root of their number.
+    image) + mean target at the references + sampling gap, where the gap is the sampling error; it shrinks with the
+    square root of the number of samples.
 
     Args:
         samples: Draws of a reference and an $\alpha$, at least 2.
-        references: What $x'$ is drawn from: texts, or lists of token ids, at least as long as the prompt, of which as
-            many tokens as the prompt has count from the beginning. By default each place gets the embedding of a
-            token drawn from the whole vocabulary, every token as likely as another. Each pixel of an image gets the
-            colours of another pixel of it, drawn likewise; references of images are not known.
+        references: The texts or lists of token ids that $x'$ is drawn from, at least as long as the prompt; their first
+            tokens are used, as many as the prompt has. By default each place gets the embedding of a token drawn
+            uniformly from the vocabulary. Each pixel of an image gets the colours of a random pixel of the same image;
+            reference images are not supported.
         seed: Of the draws.
-        batch_size: How many samples run as one batch; by default as many as make about 2,000 tokens.
+        batch_size: How many samples run as one batch; by default enough for about 2,000 tokens.
 
     Raises:
         ApportionError: An option does not fit, or a reference is shorter than the prompt.
@@ -63,16 +62,8 @@ class ExpectedGradients(Method):
         if self.references is not None:
             object.__setattr__(self, "references", _checked(self.references))
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Average for one example after the other; the samples of all targets share their forward passes."""
-        found = [self._expected(task.single(b)) for b in range(len(task.prompts))]
-        return Shares(
-            scores=[scores for scores, _, _ in found],
-            standard_errors=[errors for _, errors, _ in found],
-            ledger=found[0][2] if len(found) == 1 else None,
-        )
-
-    def _expected(self, task: AttributionTask) -> tuple[Tensor, Tensor, Ledger]:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Average over samples, which share forward passes for all targets."""
         near = Neighbourhood(task, batch_size=self.batch_size, doing="expecting gradients")
         generator = torch.Generator().manual_seed(self.seed)
         tokens = self._drawn(near, generator)
@@ -100,10 +91,10 @@ class ExpectedGradients(Method):
         scores, errors = each.mean(0), each.std(0) / self.samples**0.5
         elsewhere = near.values(self.samples, reference).mean(0)
         ledger = near.ledger(scores, elsewhere, name="mean target at the references", gap="sampling gap")
-        return scores, errors, ledger
+        return Shares(scores=[scores], standard_errors=[errors], ledger=ledger)
 
     def _drawn(self, near: Neighbourhood, generator: torch.Generator) -> dict[str, Int[Tensor, "sample place"]]:
-        """By the name of the model's input the tokens whose embeddings each sample begins at."""
+        """For each input of the model, the tokens at whose embeddings each sample starts."""
         if self.references is not None:
             return self._from_references(near, self.references, generator)
         drawn = {}
@@ -139,8 +130,9 @@ class ExpectedGradients(Method):
 
     def _ids(self, near: Neighbourhood, reference: str | Sequence[int], length: int) -> Int[Tensor, " place"]:
         """A reference's first tokens, as many as the prompt has."""
-        given = reference if isinstance(reference, str) else list(reference)
-        (prompt,) = token_prompts(given, near.task.head.processor)
+        (prompt,) = token_prompts(
+            reference if isinstance(reference, str) else list(reference), near.task.head.processor
+        )
         ids, known = prompt.ids, min(near.known(place) for place in near.here)
         if len(ids) < length:
             raise ApportionError(
@@ -152,7 +144,7 @@ class ExpectedGradients(Method):
 
 
 def mixed(near: Neighbourhood, place: Place, seed: int) -> Tensor:
-    """A continuous input whose pixels have the colours of others of the same image, drawn with replacement."""
+    """A continuous input whose pixels have the colours of random pixels of the same image, with replacement."""
     layout, value = layout_at(near, place), near.here[place]
     generator = torch.Generator().manual_seed(seed)
     images = []
@@ -164,11 +156,7 @@ def mixed(near: Neighbourhood, place: Place, seed: int) -> Tensor:
 
 
 def _checked(references: Sequence[str] | Sequence[Sequence[int]]) -> tuple[str, ...] | tuple[tuple[int, ...], ...]:
-    """References as tuples.
-
-    Raises:
-        ApportionError: They are not a list of texts or of lists of ids.
-    """
+    """References as tuples, checked to be a list of texts or of lists of ids."""
     wrong = f"references={references!r} are not known; give a list of texts, or of lists of token ids."
     if isinstance(references, str) or not isinstance(references, Sequence) or not references:
         raise ApportionError(wrong)

@@ -1,4 +1,4 @@
-"""GIM: gradients that a softmax's competition and products do not drown."""
+"""GIM: gradients corrected for saturated softmaxes and for products."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from apportion.methods._method import Shares
-from apportion.methods._registry import register
+from apportion.methods._registry import backward_method
 from apportion.methods.backward._baseline import baseline_point, check_baseline
 from apportion.methods.backward._neighbourhood import Neighbourhood, by_place, moves
 from apportion.methods.backward._propagation import Propagation
@@ -18,20 +18,14 @@ from apportion.relevance import Composite, Propagated
 from apportion.task import AttributionTask
 
 
-@register(
-    "gim",
-    family="backward",
-    conserves="exactly",
-    cost="1 forward, 1 backward",
-    source="Edin et al. 2025, arXiv 2505.17630",
-)
+@backward_method("gim", conserves="exactly", cost="1 forward, 1 backward", source="Edin et al. 2025, arXiv 2505.17630")
 @dataclass(frozen=True, kw_only=True)
 class GIM(Propagation):
     r"""Gradient interaction modifications: $(x - b) \cdot \tilde\nabla f$ with a gradient changed at three places.
 
-    A softmax's derivative is taken at a higher temperature, so that a score keeps its effect where others could take
-    its place; norms are frozen; and the gradients of factors are divided among them: queries ¼, keys ¼, values ½, both
-    sides of a gated product ½. Activations keep their own derivative.
+    A softmax's derivative is taken at a higher temperature, so that a score keeps its effect where others could replace
+    it; norms are frozen; and the gradients of factors are scaled: queries ¼, keys ¼, values ½, both sides of a gated
+    product ½. Activations keep their derivative.
 
     Args:
         temperature: T of the softmaxes' derivative; 1 is the derivative itself.
@@ -63,9 +57,7 @@ class GIM(Propagation):
         """Propagate modified gradients to the embeddings of the task's tokens."""
         if self.baseline == "zero" or len(task.prompts) == 1:
             return super().attribute(task)
-        alone = [super(GIM, self).attribute(task.single(b)) for b in range(len(task.prompts))]
-        positions = [None if s.position_scores is None else s.position_scores[0] for s in alone]
-        return Shares(scores=[s.scores[0] for s in alone], position_scores=positions)
+        return Shares.joined([super(GIM, self).attribute(task.single(b)) for b in range(len(task.prompts))])
 
     def _shares(self, propagated: Propagated, task: AttributionTask) -> Shares:
         shares = super()._shares(propagated, task)

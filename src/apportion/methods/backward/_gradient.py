@@ -1,4 +1,4 @@
-"""Gradient: how steeply the target changes with each token's embedding, or with each region of an image."""
+"""Gradient: the size of the target's gradient at each token's embedding, or at each region of an image."""
 
 from __future__ import annotations
 
@@ -7,26 +7,22 @@ from typing import Literal
 
 from apportion.core import ApportionError
 from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._registry import backward_method
 from apportion.methods.backward._neighbourhood import by_place, moves, shares_of_elements
 from apportion.task import AttributionTask
 
 NORMS = ("l2", "l1")
 
 
-@register(
-    "gradient",
-    family="backward",
-    conserves="no",
-    cost="1 forward, 1 backward",
-    source="Simonyan et al. 2014, arXiv 1312.6034",
+@backward_method(
+    "gradient", conserves="no", cost="1 forward, 1 backward", source="Simonyan et al. 2014, arXiv 1312.6034"
 )
 @dataclass(frozen=True, kw_only=True)
 class Gradient(Method):
     r"""The norm of the target's gradient at each token's embedding: $\lVert \partial f / \partial x_i \rVert$.
 
-    Of an image's region, $x_i$ are all channels of all its pixels, so a larger region tends to a larger norm.
-    Scores are never negative and do not sum to the target: they rank the features by how sensitive the target is.
+    For a region of an image, $x_i$ are all channels of all its pixels, so a larger region tends to have a larger norm.
+    Scores are never negative and do not sum to the target: they rank features by the target's sensitivity.
 
     Args:
         norm: Over the embedding's dimensions or the region's elements, `"l2"` or `"l1"`.
@@ -35,8 +31,8 @@ class Gradient(Method):
         ApportionError: There is no such norm.
 
     Source:
-        Simonyan et al. 2014, arXiv 1312.6034, section 3, who take the largest of an image's three channels; an
-        embedding has many, so a norm of all is usual for text (Li et al. 2016, arXiv 1506.01066, section 5).
+        Simonyan et al. 2014, arXiv 1312.6034, section 3, who take the maximum over an image's three channels; for text
+        a norm over the embedding is usual (Li et al. 2016, arXiv 1506.01066, section 5).
     """
 
     norm: Literal["l2", "l1"] = "l2"

@@ -1,66 +1,60 @@
-"""Integrated gradients: the gradient along the straight line from a baseline, times the way."""
+"""Integrated gradients: the gradient along the straight line from a baseline, times the difference to it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion.core import ApportionError, Ledger
-from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.core import ApportionError
+from apportion.methods._method import OneByOne, Shares
+from apportion.methods._registry import backward_method
 from apportion.methods.backward._baseline import baseline_point, check_baseline
 from apportion.methods.backward._counts import check_batch_size, check_count
 from apportion.methods.backward._neighbourhood import Neighbourhood, Point
 from apportion.task import AttributionTask
 
 Quadrature = Literal["gauss-legendre", "riemann-right", "riemann-left", "riemann-midpoint", "trapezoid"]
-QUADRATURES: tuple[Quadrature, ...] = (
-    "gauss-legendre",
-    "riemann-right",
-    "riemann-left",
-    "riemann-midpoint",
-    "trapezoid",
-)
+QUADRATURES: tuple[Quadrature, ...] = get_args(Quadrature)
 
 
-@register(
+@backward_method(
     "integrated-gradients",
-    family="backward",
     conserves="with a remainder",
     cost="34 forward, 32 backward (steps=32)",
     source="Sundararajan et al. 2017, arXiv 1703.01365",
 )
 @dataclass(frozen=True, kw_only=True)
-class IntegratedGradients(Method):
-    r"""The target's difference to a baseline, by the gradients on the straight line between the two.
+class IntegratedGradients(OneByOne):
+    r"""Divide the target's difference to a baseline by the gradients on the straight line between the two.
 
     $R_i = (x_i - x'_i) \cdot \int_0^1 \nabla_i f(x' + \alpha (x - x'))\,d\alpha$, summed over the dimensions of token
     i's embedding, or over the elements of region i of an image. Images and all tokens' embeddings move together, those
     of a decoder too; embeddings of positions and token types stay. In the ledger $f(x)$ = tokens (or image) + target at
-    the baseline + completeness gap, where the gap is $f(x) - f(x') - \sum_i R_i$: what the sum over steps misses of the
-    integral. It shrinks with more steps.
+    the baseline + completeness gap, where the gap is the quadrature error $f(x) - f(x') - \sum_i R_i$. It shrinks with
+    more steps.
 
-    Look at the gap before the scores. A model that normalises its embeddings first, as Llama does, jumps right beside
-    the zero baseline, where no point of a sum lies; `"mean"` starts where it changes slowly. Deep models may bend so
-    much on any straight line that hundreds of steps leave a gap as large as the target: the scores are then no shares.
+    Check the gap before the scores. A model that normalises its embeddings first, as Llama does, changes abruptly right
+    beside the zero baseline, between the points of the sum; `"mean"` starts where it changes slowly. Deep models can
+    vary so much along any straight line that hundreds of steps leave a gap as large as the target: do not read the
+    scores as shares then.
 
     Args:
-        steps: Points at which the gradient is taken.
+        steps: Points at which the gradient is evaluated.
         baseline: Each token's $x'$: `"zero"`, the `"mean"` of the embedding matrix's rows, the embedding of the
-            tokenizer's `"pad"`, `"mask"`, `"unk"`, `"eos"` or `"bos"` token, or that of a token id. Of an image:
-            `"zero"` after normalisation, the `"mean"` of its own pixels, or `"blur"`, itself blurred. With `"blur"`
-            words begin at zero, and with a token images do.
+            tokenizer's `"pad"`, `"mask"`, `"unk"`, `"eos"` or `"bos"` token, or of a token id. For an image:
+            `"zero"` after normalisation, the `"mean"` of its own pixels, or `"blur"`, a blurred copy. With `"blur"`
+            words start at zero, and with a token images do.
         quadrature: `"gauss-legendre"`, or steps of equal length: `"riemann-right"` (the paper's eq. 3),
             `"riemann-left"`, `"riemann-midpoint"`, `"trapezoid"`.
-        batch_size: How many steps run as one batch; by default as many as make about 2,000 tokens.
+        batch_size: How many steps run as one batch; by default enough for about 2,000 tokens.
 
     Raises:
-        ApportionError: An option does not fit; or the tokenizer has no token of the baseline's name.
+        ApportionError: An option does not fit, or the tokenizer has no token of the baseline's name.
 
     Source:
         Sundararajan et al. 2017, arXiv 1703.01365, eq. 1.
@@ -80,12 +74,8 @@ class IntegratedGradients(Method):
         check_count("steps", self.steps, least=2 if self.quadrature == "trapezoid" else 1)
         check_batch_size(self.batch_size)
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Integrate for one example after the other; the steps of all targets share their forward passes."""
-        found = [self._integrated(task.single(b)) for b in range(len(task.prompts))]
-        return Shares(scores=[scores for scores, _ in found], ledger=found[0][1] if len(found) == 1 else None)
-
-    def _integrated(self, task: AttributionTask) -> tuple[Tensor, Ledger]:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Integrate; the steps of all targets share their forward passes."""
         near = Neighbourhood(task, batch_size=self.batch_size, doing="integrating gradients")
         baseline = baseline_point(near, self.baseline)
         way = {place: x - baseline[place] for place, x in near.here.items()}
@@ -100,7 +90,8 @@ class IntegratedGradients(Method):
                 integral[place] += weight * gradient
         scores = near.shares({place: way[place] * integral[place] for place in way})
         elsewhere = near.values(1, lambda _: baseline)[0]
-        return scores, near.ledger(scores, elsewhere, name="target at the baseline", gap="completeness gap")
+        ledger = near.ledger(scores, elsewhere, name="target at the baseline", gap="completeness gap")
+        return Shares(scores=[scores], ledger=ledger)
 
 
 def nodes(steps: int, quadrature: Quadrature) -> tuple[Float[Tensor, " steps"], Float[Tensor, " steps"]]:

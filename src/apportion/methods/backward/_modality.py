@@ -1,4 +1,4 @@
-"""The ledger by modality: images, words and special tokens as lines of their own."""
+"""The ledger by modality: separate lines for images, words and special tokens."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from apportion.core import Ledger
 from apportion.models.inputs import Prompt
 
 SPECIAL = "special tokens"
-#: What is left of the inputs' line by rounding alone.
+#: The relative size below which the inputs' line is rounding.
 _ROUNDING = 1e-6
 
 
 def by_modality(ledger: Ledger, prompt: Prompt, scores: Float[Tensor, "targets feature"]) -> Ledger:
-    """The same accounts of a prompt with more than text: a line for each continuous input, one for special tokens.
+    """The ledger with a line for each continuous input and one for special tokens, if the prompt is not only text.
 
     Special tokens are those of the model itself, such as CLS and registers, and those of the tokenizer's template.
     """
     if not prompt.continuous_inputs:
         return ledger
     lines, details = dict(ledger.lines), {line: dict(entries) for line, entries in ledger.details.items()}
-    # What continuous_inputs and the template got leaves the engine's lines, which know inputs but not what they hold.
+    # Move the shares of continuous inputs and template tokens from the general lines to their own.
     at = 0
     for continuous in prompt.continuous_inputs:
         amount = scores[:, at : at + continuous.count].sum(-1).to(ledger.total)

@@ -1,4 +1,4 @@
-"""A neighbourhood: one example read at other embeddings and other images, several points as one batch."""
+"""A neighbourhood: one example evaluated at other embeddings and images, several points as one batch."""
 
 from __future__ import annotations
 
@@ -19,63 +19,53 @@ from apportion.relevance import NAME as VISUAL_TOKENS
 from apportion.task import TOKENS_AT_ONCE, AttributionTask
 
 #: Where tokens are embedded: the module's path, and the input that it looks up (encoder-decoders share a module).
-#: Of a continuous input: its name twice.
+#: For a continuous input: its name twice.
 Place = tuple[str, str]
-#: Embeddings and continuous_inputs by place, or what belongs to each of them.
+#: Embeddings and continuous inputs by place, or a tensor for each of them.
 Point = Mapping[Place, Tensor]
 
 _ROWS_AT_ONCE = 8192
 
 
 class Neighbourhood:
-    """One example, and the targets at points around it in the space of its token embeddings and continuous_inputs.
+    """One example, and the targets at points around it in the space of its token embeddings and continuous inputs.
 
-    Only what was looked up for tokens moves, and images; embeddings of positions and token types, and other inputs,
-    stay.
+    Only token embeddings and images change; embeddings of positions and token types, and other inputs, stay.
 
     Args:
         task: About one example.
-        batch_size: How many points run together at most; None for as many as keep a processor busy.
-        doing: What the progress bar says.
+        batch_size: How many points run together at most; None for enough to keep a processor busy.
+        doing: The label of the progress bar.
 
     Raises:
-        ApportionError: The model does not embed all of the example's tokens, or images end at visual tokens.
+        ApportionError: The model does not embed all of the example's tokens, or relevance ends at visual tokens.
     """
 
     def __init__(self, task: AttributionTask, *, batch_size: int | None, doing: str) -> None:
-        self.task, self._doing, self._batch_size = task, doing, batch_size
-        self.targets = len(task.targets)
+        self.task = task
+        self._doing, self._batch_size = doing, batch_size
+        self.targets: int = len(task.targets)
         if VISUAL_TOKENS in (continuous.name for continuous in task.prompts[0].continuous_inputs):
             raise ApportionError(
-                "this method changes what the model is given, which visual tokens are not: use regions='patches', or "
+                "this method changes the model's inputs, and visual tokens are not inputs: use regions='patches', or "
                 "gradient, input-x-gradient or attnlrp for visual tokens."
             )
         moving = (leaf for leaf in task.trace.leaves.values() if moves(leaf, task))
-        #: The example's own embeddings and continuous_inputs, in at least float32.
+        #: The example's own embeddings and continuous inputs, in at least float32.
         self.here: Point = {(leaf.name, leaf.ids or ""): _wide(leaf.value) for leaf in moving}
-        # What could not be told apart in the end is refused before the work.
+        # Fail before the work if shares could not be assigned to features afterwards.
         self.shares({place: x.new_zeros(self.targets, *x.shape) for place, x in self.here.items()})
 
     def shares(self, amounts: Point) -> Float[Tensor, "targets feature"]:
-        """Shares by feature of what each place's elements received, with an axis of targets in front."""
+        """Sum the amounts of each place's elements by feature; amounts have an axis of targets in front."""
         return shares_of_elements([(ids, amount) for (_, ids), amount in amounts.items()], self.task, 0)
 
     def continuous(self, place: Place) -> ContinuousInput | None:
-        """The continuous input that a place is; None for one of tokens."""
-        return next(
-            (continuous for continuous in self.task.prompts[0].continuous_inputs if continuous.name == place[1]), None
-        )
+        """The continuous input at a place; None if it holds tokens."""
+        return next((one for one in self.task.prompts[0].continuous_inputs if one.name == place[1]), None)
 
     def derivatives(self, count: int, point: Callable[[int], Point]) -> Iterator[Point]:
-        """The derivative of the targets by the embeddings and continuous_inputs, at one point after the other.
-
-        Args:
-            count: How many points there are.
-            point: The embeddings and continuous_inputs at one of them.
-
-        Yields:
-            By place the derivative, with an axis of targets in front.
-        """
+        """The derivatives of the targets at points 0 to `count` − 1: by place, with an axis of targets in front."""
         for members, moved in self.read_at(count, point):
             found = moved.trace.gradients(moved.target_values.outputs, moved.target_values.seeds, keep_graph=False)
             self.task.passes.backward += self.targets * len(members)
@@ -87,7 +77,7 @@ class Neighbourhood:
                 yield {place: gradient[:, row] for place, gradient in rows.items()}
 
     def read_at(self, count: int, point: Callable[[int], Point]) -> Iterator[tuple[range, AttributionTask]]:
-        """The task at some points: which of them run together, and the task whose examples they are."""
+        """The points in batches: the numbers of those that run together, and a task whose examples they are."""
         for members in self._batches(count):
             yield members, _Moved(self.task, [point(i) for i in members])
 
@@ -99,20 +89,15 @@ class Neighbourhood:
         return torch.tensor(found, dtype=torch.float64)
 
     def ledger(
-        self,
-        scores: Float[Tensor, "targets feature"],
-        elsewhere: Float[Tensor, " targets"],
-        *,
-        name: str,
-        gap: str,
+        self, scores: Float[Tensor, "targets feature"], elsewhere: Float[Tensor, " targets"], *, name: str, gap: str
     ) -> Ledger:
-        """The accounts of a difference of targets: what the features and the other end have, and what a sum missed.
+        """The ledger of a difference of targets.
 
         Args:
             scores: The features' shares of the difference.
-            elsewhere: The targets at the other end.
-            name: The line of the other end.
-            gap: The line of what the shares miss of the difference, since an integral became a sum.
+            elsewhere: The targets at the other point.
+            name: The line of the other point.
+            gap: The line of the error, the difference less all shares.
         """
         (prompt,) = self.task.prompts
         total = torch.tensor(self.task.target_values.values[0], dtype=torch.float64)
@@ -124,17 +109,13 @@ class Neighbourhood:
         return by_modality(Ledger(total=total, lines=lines), prompt, shared)
 
     def known(self, place: Place) -> int:
-        """How many tokens a place has embeddings for.
-
-        Raises:
-            ApportionError: Its embeddings are no rows of a table.
-        """
+        """How many tokens a place has embeddings for."""
         weight = self._table(place).weight
         assert isinstance(weight, Tensor)
         return len(weight)
 
     def embeddings(self, place: Place, ids: Int[Tensor, " token"]) -> Float[Tensor, "token d_model"]:
-        """What a place returns for other tokens, in at least float32."""
+        """The embeddings of other tokens at a place, in at least float32."""
         table = self._table(place)
         with in_evaluation(table), torch.no_grad():
             found = table(ids.to(self.here[place].device)[None])
@@ -148,7 +129,7 @@ class Neighbourhood:
     def _table(self, place: Place) -> nn.Module:
         path, ids = place
         model = self.task.head.model
-        # Where the user gives embeddings, they are of the kind that the model's own module would have returned.
+        # If the user gave embeddings, take the table of the model's own module.
         module = token_embedding(model) if path == ids else model.get_submodule(path)
         weight = getattr(module, "weight", None)
         if module is None or not isinstance(weight, Tensor) or weight.ndim != 2:
@@ -166,8 +147,8 @@ class Neighbourhood:
             yield range(start, min(start + size, count))
 
     def _rows_are_apart(self) -> bool:
-        """Whether several points may run as a batch: targets, embeddings and others must have a row for each."""
-        # A model of pairs compares every image of a batch with every text, so that its rows are not apart.
+        """Whether several points may run as a batch: targets, embeddings and other inputs must have a row for each."""
+        # A dual encoder compares every image of a batch with every text, so its rows are not independent.
         compares = self.task.head.kind.compares
         rows = all(t.in_graph if compares else not t.of_whole_output for t in self.task.targets)
         return rows and all(
@@ -177,40 +158,28 @@ class Neighbourhood:
 
 
 def moves(leaf: Leaf, task: AttributionTask) -> bool:
-    """Whether a leaf is one of those that features stand for: embeddings of tokens, and continuous_inputs."""
-    return leaf.role == "tokens" or leaf.ids in {
-        DEEP,
-        *(continuous.name for continuous in task.prompts[0].continuous_inputs),
-    }
+    """Whether features represent a leaf: embeddings of tokens, and continuous inputs."""
+    return leaf.role == "tokens" or leaf.ids in {DEEP, *(one.name for one in task.prompts[0].continuous_inputs)}
 
 
 def shares_of_elements(
     amounts: Sequence[tuple[str, Tensor]], task: AttributionTask, example: int
 ) -> Float[Tensor, "targets feature"]:
-    """Shares by feature of what single elements received.
-
-    Args:
-        amounts: As in `shares_of_tokens`, but the last axis of what tokens received is that of their embeddings.
-        task: The batch that was looked up.
-        example: Which of its examples.
-    """
+    """As `shares_of_tokens`, for amounts whose last axis, for tokens, is that of their embeddings."""
     whole = {*(continuous.name for continuous in task.prompts[example].continuous_inputs), DEEP}
-    return shares_of_tokens(
-        [(ids, amount if ids in whole else amount.sum(-1)) for ids, amount in amounts], task, example
-    )
+    summed = [(ids, amount if ids in whole else amount.sum(-1)) for ids, amount in amounts]
+    return shares_of_tokens(summed, task, example)
 
 
 def _places(task: AttributionTask) -> int:
-    """How many places the longest of the model's sequences has, about."""
+    """The approximate length of the model's longest sequence."""
     (prompt,) = task.prompts
-    grids = [
-        rows * columns for rows, columns in (continuous.patches or (1, 1) for continuous in prompt.continuous_inputs)
-    ]
-    return max([*prompt.parts.values(), *grids, 1])
+    grids = [continuous.patches or (1, 1) for continuous in prompt.continuous_inputs]
+    return max([*prompt.parts.values(), *(rows * columns for rows, columns in grids), 1])
 
 
 def by_place(trace: Trace, gradients: Mapping[str, Tensor]) -> dict[Place, Tensor]:
-    """Gradients by leaf, summed by place: tokens that a module embeds twice have one embedding all the same."""
+    """Gradients by leaf, summed by place, since a module may embed the same tokens twice."""
     found: dict[Place, Tensor] = {}
     for name, gradient in gradients.items():
         leaf = trace.leaves[name]
@@ -235,7 +204,7 @@ class _Moved(AttributionTask):
 
     def _embedded(self, path: str, ids: str, output: Tensor) -> Tensor:
         if (path, ids) not in self._points[0]:
-            return output  # an input that is no part of the space
+            return output  # an input that stays fixed
         return torch.stack([point[path, ids] for point in self._points]).reshape(output.shape).to(output)
 
 

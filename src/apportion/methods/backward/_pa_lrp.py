@@ -1,4 +1,4 @@
-"""PA-LRP: what positions contribute is credited to them, also where they only turn queries and keys."""
+"""PA-LRP: positions get shares of their own, also where they only rotate queries and keys."""
 
 from __future__ import annotations
 
@@ -10,35 +10,31 @@ from torch import Tensor
 
 from apportion.core import ApportionError
 from apportion.methods._method import Shares
-from apportion.methods._registry import register
+from apportion.methods._registry import backward_method
 from apportion.methods.backward._propagation import Propagation
 from apportion.relevance import PA_LRP, Propagated, Trace
 from apportion.task import AttributionTask
 
 
-@register(
-    "pa-lrp",
-    family="backward",
-    conserves="exactly",
-    cost="2 forward, 1 backward",
-    source="Bakish et al. 2025, arXiv 2506.02138",
+@backward_method(
+    "pa-lrp", conserves="exactly", cost="2 forward, 1 backward", source="Bakish et al. 2025, arXiv 2506.02138"
 )
 class PALRP(Propagation):
-    """AttnLRP over pairs of token and position: position terms get shares of their own, place by place.
+    """AttnLRP over pairs of token and position: position terms get shares of their own at each place.
 
-    Learned positions are leaves as in AttnLRP. The cosines and sines of rotary embeddings become leaves too, and share
-    each product with queries and keys by halves. A table of relative biases (T5) is credited to the key's place.
+    Learned positions are leaves as in AttnLRP. The cosines and sines of rotary embeddings become leaves too, and get
+    half of each product with queries and keys. A table of relative biases (T5) is credited to the key's place.
 
-    Scores of positions stand in the result's `position_scores`; `positions="added"` adds them to the tokens'.
+    The result's `position_scores` hold the scores of positions; `positions="added"` adds them to the tokens'.
 
     Raises:
-        ApportionError: The model shows none of these (Mamba; ALiBi; rotations by complex numbers or by tables of its
-            own): the result would be AttnLRP's under another name.
+        ApportionError: The model has none of these (Mamba; ALiBi; rotations by complex numbers or by custom tables):
+            the result would be that of AttnLRP.
 
     Source:
         Bakish et al. 2025, arXiv 2506.02138. Their code divides the relevance of tokens, and that of each layer's
-        cosines and sines, by its largest size, takes absolute values of the latter and adds all; we keep amounts,
-        summed over layers, so that the books balance.
+        cosines and sines, by its largest magnitude, takes absolute values of the latter and adds all; we keep amounts,
+        summed over layers, so that the ledger balances.
     """
 
     def __init__(self) -> None:
@@ -46,19 +42,14 @@ class PALRP(Propagation):
 
     def attribute(self, task: AttributionTask) -> Shares:
         """Propagate relevance to the embeddings of the task's tokens and positions."""
-        # One by one, since all examples of a batch are turned by the same angles.
-        found = [self._of_example(task.single(b)) for b in range(len(task.prompts))]
-        return Shares(
-            scores=[shares.scores[0] for shares in found],
-            position_scores=[None if s.position_scores is None else s.position_scores[0] for s in found],
-            ledger=found[0].ledger if len(found) == 1 else None,
-        )
+        # One by one, since all examples of a batch share the same rotary angles.
+        return Shares.joined([self._of_example(task.single(b)) for b in range(len(task.prompts))])
 
     def _of_example(self, task: AttributionTask) -> Shares:
         turned = _Turned(task)
         if not any(leaf.role == "positions" for leaf in turned.trace.leaves.values()):
             raise ApportionError(
-                f"{type(task.head.model).__name__} shows no position embeddings, cosines and sines, or relative "
+                f"{type(task.head.model).__name__} has no position embeddings, cosines and sines, or relative "
                 "biases that could get shares, so pa-lrp has nothing to add; use attnlrp or input-x-gradient."
             )
         return super().attribute(turned)
@@ -78,12 +69,7 @@ class _Turned(AttributionTask):
 
     def __init__(self, task: AttributionTask) -> None:
         super().__init__(
-            task.head,
-            task.prompts,
-            task.resolved[0],
-            detail=task.detail,
-            rows=task.rows,
-            progress=task.progress,
+            task.head, task.prompts, task.resolved[0], detail=task.detail, rows=task.rows, progress=task.progress
         )
         self.passes = task.passes
 
@@ -100,7 +86,7 @@ class _Turned(AttributionTask):
 
 
 def _of_relative(propagated: Propagated, task: AttributionTask) -> Tensor | None:
-    """Scores by target and feature of tables of relative biases, at the place of the key that they speak of."""
+    """Scores by target and feature of tables of relative biases, at the place of the key."""
     prompt = task.prompts[0]
     scores = torch.zeros(len(task.targets), len(prompt.features), dtype=torch.float64)
     found = False

@@ -25,13 +25,7 @@ SIDES = ("first", "second")
 
 @dataclass(frozen=True)
 class _Side:
-    """One side of a pair.
-
-    Args:
-        name: `"first"` or `"second"`, in the user's order.
-        output: Its encoding, as the model returns it; part of the graph.
-        features: Which of the prompt's features are its own.
-    """
+    """One side of a pair, `"first"` or `"second"` for the user: its encoding in the graph and its features."""
 
     name: str
     output: Float[Tensor, "1 d_model"]
@@ -39,7 +33,7 @@ class _Side:
 
     @property
     def unit(self) -> Float[Tensor, " d_model"]:
-        """The encoding at length 1."""
+        """The encoding, normalised to length 1."""
         return self.output.detach()[0] / self.norm
 
     @property
@@ -52,13 +46,13 @@ def pairwise(task: AttributionTask, method: Method, *, swapped: bool = False, po
     r"""The shares of pairs of features in the similarity of a pair's encodings u and v.
 
     With $\hat u = u/|u|$ and R the relevance that a dimension gives to a feature,
-    $R_{ij} = \sum_k R_i(\hat u_k)\, R_j(\hat v_k)$. Relevance is linear in what it starts from, so row i of the matrix
+    $R_{ij} = \sum_k R_i(\hat u_k)\, R_j(\hat v_k)$. Relevance is linear in its seed, so row i of the matrix
     is the relevance of the second side's features for the output $\sum_k R_i(\hat u_k)\, \hat v_k$: once the rows of
-    one side's $R_i(\hat u_k)$ are known, the other side takes one pass a feature, not one a dimension.
+    one side's $R_i(\hat u_k)$ are known, the other side takes one pass per feature, not one per dimension.
 
     Args:
         task: The similarity of one pair.
-        method: That propagates relevance under fixed rules.
+        method: A method that propagates relevance under fixed rules.
         swapped: Whether the first of the model's two encodings is the user's second.
         positions: Whether shares of position embeddings are added to their tokens'.
 
@@ -66,7 +60,7 @@ def pairwise(task: AttributionTask, method: Method, *, swapped: bool = False, po
         ApportionError: The method is no plain propagation.
 
     Source:
-        Eberle et al. 2020, arXiv 2003.05386, who send each dimension back by itself on both sides.
+        Eberle et al. 2020, arXiv 2003.05386, who propagate each dimension separately on both sides.
     """
     if not isinstance(method, Propagation) or type(method).attribute is not Propagation.attribute:
         raise ApportionError(
@@ -85,7 +79,6 @@ def pairwise(task: AttributionTask, method: Method, *, swapped: bool = False, po
     scores, one_rest, other_rest, one_values, other_values, ledger = found
     turned = one.name != SIDES[0]
     rows, columns = (other, one) if turned else (one, other)
-    value = float(one.unit @ other.unit)
     return Pairwise(
         scores=(scores.T if turned else scores).contiguous(),
         rows=_features(prompt, rows),
@@ -94,7 +87,7 @@ def pairwise(task: AttributionTask, method: Method, *, swapped: bool = False, po
         column_rest=one_rest if turned else other_rest,
         row_values=other_values if turned else one_values,
         column_values=one_values if turned else other_values,
-        explained=Explained(label="similarity", unit="cosine", value=value),
+        explained=Explained(label="similarity", unit="cosine", value=float(one.unit @ other.unit)),
         ledger=ledger,
         method=method.name,
         options={
@@ -132,17 +125,13 @@ class _Passes:
         return True
 
     def check(self, sides: Sequence[_Side]) -> None:
-        """Refuse rules that apply on neither side.
-
-        Raises:
-            RuleNotApplied: One does; the message names it.
-        """
+        """Reject rules that apply on neither side."""
         kept = {override for side in sides for override in self.composite_of(side).overrides}
         if lost := [override for override in self.method.composite.overrides if override not in kept]:
             raise RuleNotApplied(f"{lost[0].in_words()}: no operation on either side of the pair has that rule.")
 
     def shares(self, propagated: Propagated) -> Float[Tensor, "targets feature"]:
-        """What each of the prompt's features received."""
+        """The relevance of each of the prompt's features."""
         scores = of_tokens(propagated, self.task, 0)
         moved = of_positions(propagated, self.task, 0) if self.positions else None
         return scores if moved is None else scores + moved
@@ -159,13 +148,7 @@ class _Passes:
     def by_dimension(
         self, side: _Side, seed: Float[Tensor, " d_model"], known: Float[Tensor, " feature"]
     ) -> Float[Tensor, "feature d_model"]:
-        """The relevance that each dimension of the unit encoding gives to each feature.
-
-        Args:
-            side: Of the pair.
-            seed: A combination of dimensions.
-            known: What the features receive for it, which the result must repeat.
-        """
+        """The relevance that each dimension of the unit encoding gives to each feature; checked for one known seed."""
         size = side.output.shape[-1]
         if len(side.features) < size:
             try:
@@ -185,12 +168,12 @@ class _Passes:
 
 
 def _divided(passes: _Passes, one: _Side, other: _Side) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Ledger]:
-    """The matrix; each side's rests and values; and the accounts."""
+    """The matrix; each side's rests and values; and the ledger."""
     unit, other_unit = one.unit.double(), other.unit.double()
     of_one, own_books = passes.of(one, other_unit[None])
     by_dimension = passes.by_dimension(one, other_unit, of_one[0])
-    rest = unit - by_dimension.sum(0)  # what is no feature's on this side
-    # One pass of the other side for every feature of the first, for what is none's, and for the encoding itself.
+    rest = unit - by_dimension.sum(0)  # relevance that no feature of this side gets
+    # One pass of the other side for every feature of the first, for the rest, and for the encoding itself.
     seeds = torch.cat([by_dimension, rest[None], unit[None]])
     received, books = passes.of(other, seeds)
     assert books is not None
@@ -211,13 +194,11 @@ def _divided(passes: _Passes, one: _Side, other: _Side) -> tuple[Tensor, Tensor,
 
 
 def _lines(ledger: Ledger, passes: _Passes, features: Float[Tensor, "targets feature"]) -> dict[str, Tensor]:
-    """The ledger's lines without what the features have of them."""
-    lines = dict(ledger.lines)
-    held = features.sum(1).cpu()
+    """The ledger's lines without the features' relevance."""
+    lines, held = dict(ledger.lines), features.sum(1).cpu()
     for line in ("tokens", "inputs"):
         if line in lines:
-            part = lines.pop(line)
-            held = held - part
+            held = held - lines.pop(line)
     if passes.positions and "positions" in lines:
         lines["positions"] = lines["positions"] - held
     return lines

@@ -1,4 +1,4 @@
-"""Propagation: send relevance back through the model's own graph, under a composite of rules."""
+"""Propagation: propagate relevance back through the model's own graph, under a composite of rules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from apportion.core import NonFiniteRelevance, UnknownOperation
 from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._registry import backward_method
 from apportion.methods._target_function import with_target_function
 from apportion.methods.backward._modality import by_modality
 from apportion.methods.backward._tokens import shares_of_tokens
@@ -37,7 +37,7 @@ class Propagation(Method):
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """The composite, and in words what sets it apart from the usual one of its name; JSON-ready."""
+        """The composite, and its differences from the registered one of its name; JSON-ready."""
         usual = NAMED.get(self.composite.name, GRADIENT)
         options: dict[str, Any] = {
             f.name: getattr(self.composite, f.name)
@@ -59,7 +59,7 @@ class Propagation(Method):
         return self.composite.reads_summands
 
     def rules(self, model: nn.Module) -> Composite:
-        """The composite for a model; some methods read from its structure where their rules belong."""
+        """The composite for a model; some methods place their rules by the model's structure."""
         return self.composite
 
     def attribute(self, task: AttributionTask) -> Shares:
@@ -68,16 +68,12 @@ class Propagation(Method):
         read, repeated = task.target_values, task.trace.repeated
         try:
             propagated = task.trace.propagate(
-                read.outputs,
-                read.seeds,
-                self.rules(task.head.model),
-                ledger=single,
-                keep_graph=not task.last_method,
+                read.outputs, read.seeds, self.rules(task.head.model), ledger=single, keep_graph=not task.last_method
             )
         except (NonFiniteRelevance, UnknownOperation):
             if task.detail:
                 raise
-            # Slower, but then the error can name the operation and the very module.
+            # Slower, but then the error can name the operation and its module.
             return self.attribute(task.in_detail())
         task.passes.backward += len(task.targets) * len(task.prompts)
         task.passes.forward += (task.trace.repeated - repeated) * len(task.prompts)
@@ -95,12 +91,8 @@ class Propagation(Method):
         )
 
 
-@register(
-    "attnlrp",
-    family="backward",
-    conserves="exactly",
-    cost="1 forward, 1 backward",
-    source="Achtibat et al. 2024, arXiv 2402.05602",
+@backward_method(
+    "attnlrp", conserves="exactly", cost="1 forward, 1 backward", source="Achtibat et al. 2024, arXiv 2402.05602"
 )
 class AttnLRP(Propagation):
     """AttnLRP: ½ to each factor of a product, the softmax keeps its derivative, secants for activations, norms frozen.
@@ -120,32 +112,21 @@ class AttnLRP(Propagation):
     def __init__(
         self,
         *,
-        attention: Literal["gradient", "uniform", "values"] = "uniform",
-        product: Literal["gradient", "uniform", "flat"] = "uniform",
+        attention: Literal["gradient", "uniform", "values"] | str = "uniform",
+        product: Literal["gradient", "uniform", "flat"] | str = "uniform",
         gate: Literal["product", "cut"] = "product",
-        activation: Literal["gradient", "identity"] = "identity",
-        norm: Literal["gradient", "frozen"] = "frozen",
-        softmax: Literal["gradient", "cut"] = "gradient",
+        activation: Literal["gradient", "identity"] | str = "identity",
+        norm: Literal["gradient", "frozen"] | str = "frozen",
+        softmax: Literal["gradient", "cut"] | str = "gradient",
     ) -> None:
-        super().__init__(
-            replace(
-                ATTNLRP,
-                attention=attention,
-                product=product,
-                gate=gate,
-                activation=activation,
-                norm=norm,
-                softmax=softmax,
-            )
+        composite = replace(
+            ATTNLRP, attention=attention, product=product, gate=gate, activation=activation, norm=norm, softmax=softmax
         )
+        super().__init__(composite)
 
 
-@register(
-    "cp-lrp",
-    family="backward",
-    conserves="exactly",
-    cost="1 forward, 1 backward",
-    source="Ali et al. 2022, arXiv 2202.07304",
+@backward_method(
+    "cp-lrp", conserves="exactly", cost="1 forward, 1 backward", source="Ali et al. 2022, arXiv 2202.07304"
 )
 class CPLRP(Propagation):
     """CP-LRP: attention weights and gates are held constant, so that relevance is conserved exactly.
@@ -163,17 +144,16 @@ class CPLRP(Propagation):
     def __init__(
         self,
         *,
-        product: Literal["gradient", "uniform", "flat"] = "uniform",
+        product: Literal["gradient", "uniform", "flat"] | str = "uniform",
         gate: Literal["product", "cut"] = "cut",
-        activation: Literal["gradient", "identity"] = "identity",
-        norm: Literal["gradient", "frozen"] = "frozen",
+        activation: Literal["gradient", "identity"] | str = "identity",
+        norm: Literal["gradient", "frozen"] | str = "frozen",
     ) -> None:
         super().__init__(replace(CP_LRP, product=product, gate=gate, activation=activation, norm=norm))
 
 
-@register(
+@backward_method(
     "input-x-gradient",
-    family="backward",
     conserves="exactly",
     cost="2 forward, 1 backward",
     source="Shrikumar et al. 2016, arXiv 1605.01713",
@@ -200,7 +180,7 @@ def of_tokens(propagated: Propagated, task: AttributionTask, example: int) -> Te
 
 
 def of_positions(propagated: Propagated, task: AttributionTask, example: int) -> Tensor | None:
-    """Scores of position embeddings that stand one to a token; None where the model has none."""
+    """Scores of position embeddings, one per token; None if the model has none."""
     prompt = task.prompts[example]
     if not prompt.parts:
         return None
@@ -217,7 +197,7 @@ def of_positions(propagated: Propagated, task: AttributionTask, example: int) ->
         if amount.shape[-1] != task.inputs[part].shape[1] or by_place.shape[1] not in (1, len(task.prompts)):
             continue
         if by_place.shape[1] == 1 and len(task.prompts) > 1:
-            return None  # one look-up for the whole batch: its shares cannot be told apart
+            return None  # one look-up for the whole batch: its shares cannot be assigned to examples
         row = by_place[:, example if by_place.shape[1] > 1 else 0, : prompt.parts[part]]
         scores[:, prompt.starts[part] : prompt.starts[part] + row.shape[1]] += row.to(scores)
         found = True
@@ -227,7 +207,7 @@ def of_positions(propagated: Propagated, task: AttributionTask, example: int) ->
 
 
 def _side(leaf: str, task: AttributionTask, prompt: Prompt) -> str | None:
-    """Of a pair whose sides one model reads in turn: which side's tokens a look-up of positions stands beside."""
+    """For a pair whose sides one model reads in turn: the input whose tokens a look-up of positions belongs to."""
     if "other_input_ids" not in prompt.parts:
         return None
     module = leaf.partition("#")[0]

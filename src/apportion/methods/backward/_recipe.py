@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from apportion.methods._method import Conserves
 from apportion.methods._registry import register
 from apportion.methods.backward._propagation import Propagation
 from apportion.relevance import Composite
 
 
-def register_recipe(composite: Composite, *, conserves: Conserves = "no", source: str = "") -> type[Propagation]:
+def register_recipe(
+    composite: Composite, *, conserves: Conserves = "no", source: str = ""
+) -> Callable[[], Propagation]:
     """Make a composite usable by its name: in `explain`, `compare`, the command line and the evaluation.
 
         ap.register_recipe(ap.Composite(name="half-frozen", norm="frozen"))
@@ -24,7 +28,7 @@ def register_recipe(composite: Composite, *, conserves: Conserves = "no", source
     """
 
     class Recipe(Propagation):
-        """Relevance under a composite that was given a name."""
+        """Relevance under a named composite."""
 
         def __init__(self) -> None:
             super().__init__(composite)

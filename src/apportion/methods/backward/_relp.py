@@ -1,4 +1,4 @@
-"""RelP: what a corrupted prompt would change, by the relevance of what it changes."""
+"""RelP: an estimate of the effect of patching in a corrupted prompt's activations, by relevance."""
 
 from __future__ import annotations
 
@@ -10,33 +10,29 @@ import torch
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._method import OneByOne, Shares
+from apportion.methods._registry import backward_method
 from apportion.methods.backward._tokens import shares_of_tokens
 from apportion.models.inputs import Prompt, token_prompts
 from apportion.relevance import RELP, Propagated, Trace, token_embedding
 from apportion.task import AttributionTask
 
 
-@register(
-    "relp",
-    family="backward",
-    conserves="no",
-    cost="2 forward, 1 backward",
-    source="Rezaei Jafari et al. 2025, arXiv 2508.21258",
+@backward_method(
+    "relp", conserves="no", cost="2 forward, 1 backward", source="Rezaei Jafari et al. 2025, arXiv 2508.21258"
 )
 @dataclass(frozen=True, kw_only=True)
-class RelP(Method):
+class RelP(OneByOne):
     """Relevance patching: (clean − corrupt activation) · LRP gradient, an estimate of activation patching.
 
-    A score says how much the target would fall if a place's activation were that of the corrupted prompt. The
+    A score estimates how much the target would fall if a place's activation were that of the corrupted prompt. The
     gradient follows the rules of the paper: norms frozen, identity rule for activations, half to each side of a gated
     product, and attention weights held constant.
 
     Args:
         corrupt: A prompt of as many tokens, in any form that `explain` takes. Every example is compared with it, so
-            explain prompts with corruptions of their own one at a time.
-        at: `"embeddings"`, or the path of one module (or a pattern that only it matches), such as
+            explain prompts with different corruptions one at a time.
+        at: `"embeddings"`, or the path of one module (or a pattern that matches only it), such as
             `"model.layers.3.mlp"`, whose output at each token is patched.
 
     Raises:
@@ -56,11 +52,8 @@ class RelP(Method):
                 "relp compares the prompt with a corrupted one of as many tokens; name it: relp(corrupt='…')."
             )
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Compare each example with the corrupted prompt."""
-        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
-
-    def _scores(self, task: AttributionTask) -> Tensor:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Compare the example with the corrupted prompt."""
         embedded = self.at == "embeddings"
         site = None if embedded else self.at
         corrupt = _AtSite(task, self._corrupt(task), site).trace
@@ -79,8 +72,8 @@ class RelP(Method):
                 for name, leaf in clean.trace.leaves.items()
                 if leaf.role == "tokens" and leaf.ids is not None
             ]
-            return shares_of_tokens(amounts, task, 0)
-        return self._at_site(found, clean.trace, corrupt, task)
+            return Shares(scores=[shares_of_tokens(amounts, task, 0)])
+        return Shares(scores=[self._at_site(found, clean.trace, corrupt, task)])
 
     def _at_site(self, found: Propagated, clean: Trace, corrupt: Trace, task: AttributionTask) -> Tensor:
         here, there = clean.recording.site, corrupt.recording.site

@@ -5,35 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from apportion.methods._registry import register
+from apportion.methods._registry import backward_method
 from apportion.methods.backward._propagation import Propagation
 from apportion.relevance import RES_LRP, Override
 
 
-@register(
-    "res-lrp",
-    family="backward",
-    conserves="exactly",
-    cost="1 forward, 1 backward",
-    source="Berend, Achtibat et al. 2026",
-)
+@backward_method("res-lrp", conserves="exactly", cost="1 forward, 1 backward", source="Berend, Achtibat et al. 2026")
 class ResLRP(Propagation):
     r"""AttnLRP, but residual sums favour the summand that has the sum's sign.
 
     For y = a + b, element by element, $R_a = w(a) a / (w(a) a + w(b) b) R_y$ with $w(z) = 1 + \gamma [z y > 0]$: two
-    large summands that cancel no longer pass on shares that are much larger than what they share. Exactly
-    conservative. Autograd does not keep the summands, so the forward pass does; only what a model overwrites later is
-    read from a second one.
+    large summands that cancel no longer get shares much larger than their sum. Exactly conservative. Autograd does not
+    keep the summands, so the forward pass does; only those that a model overwrites later are read from a second pass.
 
-    A residual sum is one that adds a branch to what the branch was computed from; see `docs/rules.md`.
+    A residual sum adds a branch to the value that the branch was computed from; see `docs/rules.md`. `attention`,
+    `product` and `gate` are as in `AttnLRP`.
 
     Args:
         gamma: 0 is AttnLRP; the paper's value is 1.
-        modules: Pattern of the modules' paths where it applies, such as `"*vision_tower*"` in a model of images and
+        modules: Pattern of the paths of modules it applies to, such as `"*vision_tower*"` in a model of images and
             text.
-        attention: As in `AttnLRP`; so are `product` and `gate`.
-        product: See there.
-        gate: See there.
 
     Source:
         Berend, Achtibat et al. 2026.
@@ -44,8 +35,8 @@ class ResLRP(Propagation):
         *,
         gamma: float = 1.0,
         modules: str = "*",
-        attention: Literal["gradient", "uniform", "values"] = "uniform",
-        product: Literal["gradient", "uniform", "flat"] = "uniform",
+        attention: Literal["gradient", "uniform", "values"] | str = "uniform",
+        product: Literal["gradient", "uniform", "flat"] | str = "uniform",
         gate: Literal["product", "cut"] = "product",
     ) -> None:
         composite = replace(RES_LRP, residual_gamma=gamma, attention=attention, product=product, gate=gate)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._method import OneByOne, Shares
+from apportion.methods._registry import backward_method
 from apportion.methods.backward._counts import check_batch_size, check_count
 from apportion.methods.backward._neighbourhood import Neighbourhood, Place, Point
 from apportion.task import AttributionTask
@@ -19,30 +19,28 @@ from apportion.task import AttributionTask
 SCORES = ("l2", "l1", "input-x-gradient")
 
 
-@register(
+@backward_method(
     "smoothgrad",
-    family="backward",
     conserves="no",
     cost="17 forward, 16 backward (samples=16)",
     source="Smilkov et al. 2017, arXiv 1706.03825",
 )
 @dataclass(frozen=True, kw_only=True)
-class SmoothGrad(Method):
+class SmoothGrad(OneByOne):
     r"""The mean gradient over noisy copies of the input, $\bar g_i = \frac1n \sum_s \nabla_i f(x + \epsilon_s)$.
 
-    Noise $\epsilon_s \sim N(0, \sigma^2)$ is added to each token's embedding and to each element of an image. One
-    gradient a sample is kept in memory until the end, since the standard errors need them.
+    Noise $\epsilon_s \sim N(0, \sigma^2)$ is added to each token's embedding and to each element of an image. The
+    gradients of all samples are kept in memory until the end, since the standard errors need them.
 
     Args:
         samples: Noisy copies, at least 2.
-        noise: $\sigma$ as a part of the range (largest less smallest number) of the prompt's embeddings, or of its
-            image; the paper's "noise level" $\sigma / (x_{max} - x_{min})$, of which it recommends 0.1 to 0.2 for
-            images.
-        score: What is made of the mean gradient at a token or region: its norm, `"l2"` or `"l1"`, never negative; or
-            `"input-x-gradient"`, its product with the input, with a sign. The paper shows the size of the gradient,
-            and its section 2.2 leaves the product open.
+        noise: $\sigma$ relative to the range (largest less smallest number) of the prompt's embeddings, or of its
+            image: the paper's "noise level" $\sigma / (x_{max} - x_{min})$. It recommends 0.1 to 0.2 for images.
+        score: The score of a token or region from its mean gradient: the norm, `"l2"` or `"l1"`, never negative; or
+            `"input-x-gradient"`, the signed product with the input. The paper shows the size of the gradient, and
+            leaves the product open in section 2.2.
         seed: Of the noise.
-        batch_size: How many samples run as one batch; by default as many as make about 2,000 tokens.
+        batch_size: How many samples run as one batch; by default enough for about 2,000 tokens.
 
     Raises:
         ApportionError: An option does not fit.
@@ -67,12 +65,8 @@ class SmoothGrad(Method):
         if not 0 < self.noise < float("inf"):
             raise ApportionError(f"noise={self.noise!r} is not possible; give a number above 0, such as 0.1.")
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Average for one example after the other; the samples of all targets share their forward passes."""
-        found = [self._smoothed(task.single(b)) for b in range(len(task.prompts))]
-        return Shares(scores=[mean for mean, _ in found], standard_errors=[error for _, error in found])
-
-    def _smoothed(self, task: AttributionTask) -> tuple[Tensor, Tensor]:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Average over samples, which share forward passes for all targets."""
         near = Neighbourhood(task, batch_size=self.batch_size, doing="averaging gradients")
         generator = torch.Generator().manual_seed(self.seed)
         sizes = {place: self.noise * (x.max() - x.min()) for place, x in near.here.items()}
@@ -85,16 +79,14 @@ class SmoothGrad(Method):
             for place, gradient in gradients.items():
                 drawn[place].append(gradient)
         by_sample = self._linear(near, drawn)
-        mean = by_sample.mean(0)
-        error = by_sample.std(0) / self.samples**0.5
-        if self.score != "l2":
-            return mean, error
-        # So far the products with the mean gradient, whose mean is its norm squared.
-        norm = mean.sqrt()
-        return norm, torch.where(norm > 0, error / norm, 0.0)
+        mean, error = by_sample.mean(0), by_sample.std(0) / self.samples**0.5
+        if self.score == "l2":  # the mean of the products with the mean gradient is its norm squared
+            mean = mean.sqrt()
+            error = torch.where(mean > 0, error / mean, 0.0)
+        return Shares(scores=[mean], standard_errors=[error])
 
     def _linear(self, near: Neighbourhood, drawn: Mapping[Place, list[Tensor]]) -> Tensor:
-        """Each sample's part in the score, by sample, target, feature: its product with what the score grows along."""
+        """Each sample's part in the score, by sample, target, feature: its product with the score's gradient."""
         along: dict[Place, Tensor] = {}
         for place, gradients in drawn.items():
             mean = torch.stack(gradients).mean(0)
@@ -104,5 +96,5 @@ class SmoothGrad(Method):
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise, drawn in float32 on the CPU, so that a seed means the same noise everywhere."""
+    """Standard normal noise, drawn in float32 on the CPU, so that a seed gives the same noise on every device."""
     return torch.randn(like.shape, generator=generator).to(like)

@@ -1,4 +1,4 @@
-"""Shares of features: what an example's token embeddings and continuous_inputs received, by target and feature."""
+"""Shares of features: the amounts at an example's token embeddings and continuous inputs, by target and feature."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def shares_of_tokens(amounts: Sequence[tuple[str, Tensor]], task: AttributionTas
     """Shares by target and feature of one example.
 
     Args:
-        amounts: For each look-up of tokens and continuous input, the name of the model's input, and what each place
-            received: an axis of targets, then the axes that the model gave the ids, or those of the input.
-        task: The batch that was looked up.
-        example: Which of its examples.
+        amounts: For each look-up of tokens and continuous input, the name of the model's input, and the amounts at its
+            places: an axis of targets, then the axes that the model gave the ids, or those of the input.
+        task: The batch of the look-ups.
+        example: The index of the example.
 
     Raises:
         ApportionError: No embedding of an input was seen, or padding received something.
@@ -49,14 +49,14 @@ def shares_of_tokens(amounts: Sequence[tuple[str, Tensor]], task: AttributionTas
 def _of_continuous_input(
     continuous: ContinuousInput, amounts: Sequence[tuple[str, Tensor]], task: AttributionTask, example: int
 ) -> Float[Tensor, "targets feature"]:
-    """What a continuous's features received."""
+    """The shares of a continuous input's features."""
     found = [amount for name, amount in amounts if name == continuous.name]
     if not found:
         raise ApportionError(
             f"{type(task.head.model).__name__} makes no use of {continuous.name!r}, so its features cannot get shares."
         )
     if continuous.name == VISUAL_TOKENS:
-        # A tensor an image; what later layers read has the same places.
+        # One tensor per image; those that later layers read have the same places.
         rows = _rows(found)
         later = [amount for name, amount in amounts if name == DEEP]
         if later:
@@ -67,23 +67,21 @@ def _of_continuous_input(
 
 
 def _rows(amounts: Sequence[Tensor]) -> Float[Tensor, "targets row"]:
-    """What the rows of several tensors received."""
+    """The amounts of the rows of several tensors."""
     return torch.cat([amount.flatten(1, -2).sum(-1) for amount in amounts], 1)
 
 
 def _by_place(amount: Tensor, task: AttributionTask, name: str) -> Tensor:
-    """What one look-up received as (targets, batch, place), whatever shape the model gave the ids."""
+    """The amounts of one look-up as (targets, batch, place), for any shape that the model gave the ids."""
     batch, length = task.inputs[name].shape[:2]
     targets = len(amount)
     flat = amount.reshape(targets, -1)
     if flat.shape[1] == batch * length:
         return flat.reshape(targets, batch, length)
     if amount.ndim == 3 and amount.shape[1] == batch and amount.shape[2] > length:
-        # Models with windows pad the tokens themselves; what pads receive must be nothing.
+        # Models with windows pad the tokens themselves; the padding must receive nothing.
         if bool((amount[:, :, length:] != 0).any()):
-            raise ApportionError(
-                "the model's own padding received relevance, so the tokens' shares would not be complete."
-            )
+            raise ApportionError("the model's own padding received relevance, so the tokens' shares are incomplete.")
         return amount[:, :, :length]
     raise ApportionError(
         f"the model looks up {name!r} as {tuple(amount.shape[1:])} places for {batch} × {length} tokens; "

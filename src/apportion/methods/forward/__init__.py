@@ -1,4 +1,4 @@
-"""Forward methods: the forward pass decomposed into what each token brought."""
+"""Forward methods: the forward pass decomposed into each token's contributions."""
 
 from apportion.methods.forward._alti import ALTI as ALTI
 from apportion.methods.forward._alti_logit import ALTILogit as ALTILogit

@@ -1,4 +1,4 @@
-"""ALTI-Logit: what each layer's attention adds to a logit, followed back to the tokens that it came from."""
+"""ALTI-Logit: the contributions of each layer's attention to a logit, traced back to the tokens."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import ApportionError, Ledger, progress
-from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._method import OneByOne, Shares
+from apportion.methods._registry import forward_method
 from apportion.methods.forward._alti import contributions
 from apportion.methods.forward._decomposed import decomposed
 from apportion.models.anatomy import Anatomy, FrozenNorm, LinearOutput, linear_output
@@ -21,25 +20,24 @@ from apportion.relevance import layer_label
 from apportion.task import AttributionTask
 
 
-@register(
+@forward_method(
     "alti-logit",
-    family="forward",
     conserves="with a remainder",
     cost="2 forward, and n² vectors a layer",
     source="Ferrando et al. 2023, arXiv 2305.12535",
 )
 @dataclass(frozen=True, kw_only=True)
-class ALTILogit(Method):
+class ALTILogit(OneByOne):
     r"""ALTI-Logit.
 
     A logit is $x^0_T \cdot g + \sum_l (\sum_s c^l_s + b^l_O \cdot g + \mathrm{MLP}^l_T \cdot g) + \beta$ exactly, where
-    $c^l_s = \sum_h A^l_h[T,s] f^l_h(x_s) \cdot g$ is what layer l's attention brings from place s to the predicting
-    position T, and g the target's direction, pulled back through norms (and an MLM head's activation) that are held
-    fixed. ALTI's mixing C (see `ALTI`) says which tokens place s holds: the tokens' scores are
-    $\sum_l c^l C^{l-1} \cdots C^1$, and $x^0_T \cdot g$ belongs to the token at T. The whole of an embedding
-    counts as its token's, learned position and token type included, since C does not tell them apart.
+    $c^l_s = \sum_h A^l_h[T,s] f^l_h(x_s) \cdot g$ is the contribution of layer l's attention from place s to the
+    predicting position T, and g the target's direction, pulled back through norms (and an MLM head's activation) that
+    are held fixed. ALTI's mixing C (see `ALTI`) gives the tokens in place s: the tokens' scores are
+    $\sum_l c^l C^{l-1} \cdots C^1$, and $x^0_T \cdot g$ belongs to the token at T. The whole embedding
+    counts as its token's, with learned position and token type, since C does not distinguish them.
 
-    The MLPs and biases remain; the ledger has a line for each, and scores, remainder and logit agree to rounding.
+    The MLPs and biases are the remainder; the ledger has a line for each, and all lines sum to the logit.
 
     Args:
         remainder: `"apart"`, or `"last"` to give the remainder to the token at the predicting position.
@@ -58,14 +56,8 @@ class ALTILogit(Method):
         if self.remainder not in ("apart", "last"):
             raise ApportionError(f"remainder={self.remainder!r} is not known; use 'apart' or 'last'.")
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Decompose the targets of each example."""
-        examples = [self._alone(task.single(b)) for b in range(len(task.prompts))]
-        return Shares(
-            scores=[scores for scores, _ in examples], ledger=examples[0][1] if len(task.prompts) == 1 else None
-        )
-
-    def _alone(self, task: AttributionTask) -> tuple[Float[Tensor, "targets _"], Ledger]:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Decompose the targets."""
         for function in task.target_values.functions[0]:
             if not function.linear:
                 raise ApportionError(
@@ -81,7 +73,7 @@ class ALTILogit(Method):
         _decompose(found, linear_outputs, books, show=task.progress)
         if self.remainder == "last":
             books.give_remainder([one.row for one in linear_outputs])
-        return books.scores, books.ledger(task.target_values.values[0])
+        return Shares(scores=[books.scores], ledger=books.ledger(task.target_values.values[0]))
 
 
 def _linear_outputs(task: AttributionTask, found: Anatomy) -> list[LinearOutput]:
@@ -125,7 +117,7 @@ class _Books:
 
 
 def _decompose(found: Anatomy, linear_outputs: list[LinearOutput], books: _Books, *, show: bool) -> None:
-    """Follow the targets' directions from the last layer down, carrying what attention brought (Horner's scheme)."""
+    """Follow the targets' directions from the last layer down, carrying attention's contributions (Horner's scheme)."""
     rows = [one.row for one in linear_outputs]
     directions = torch.stack([one.direction for one in linear_outputs])
     carried = torch.zeros_like(books.scores)
@@ -152,7 +144,7 @@ def _decompose(found: Anatomy, linear_outputs: list[LinearOutput], books: _Books
 def _behind(
     norm: FrozenNorm | None, directions: Tensor, rows: list[int], add: Callable[[str, str, int, Tensor], None] | None
 ) -> Tensor:
-    """Directions at a frozen norm's output as directions at its input; its bias is noted where that is asked."""
+    """Directions at a frozen norm's output as directions at its input; `add` books its bias."""
     if norm is None:
         return directions
     if norm.bias is not None and add is not None:

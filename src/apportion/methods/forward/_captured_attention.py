@@ -1,4 +1,4 @@
-"""A forward pass whose attention is seen: every layer's probabilities, in a graph that reaches the targets."""
+"""A forward pass with captured attention: every layer's probabilities, in a graph that reaches the targets."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from apportion.relevance import Trace
 from apportion.targets import Outputs
 from apportion.task import AttributionTask
 
-#: How far outputs computed through our attention may be from the model's own, as a part of the largest.
+#: The tolerance of outputs computed with our attention against the model's own, relative to the largest.
 TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """One call of an attention.
+    """One call of an attention; its tensors are part of the graph.
 
     Args:
         module: The attention module.
         path: Its path in the model.
-        heads: What came in, part of the graph.
-        probabilities: (1, head, query, key), part of the graph.
-        mixed: The values weighted by them, (1, head, query, d_head), part of the graph.
+        heads: Its inputs.
+        probabilities: (1, head, query, key).
+        mixed: The values weighted by them, (1, head, query, d_head).
     """
 
     module: nn.Module
@@ -61,20 +61,17 @@ def _tensors(output: Any) -> Iterator[Tensor]:
 
 
 def layer_of(path: str) -> str:
-    """The path of the layer that a module stands in: up to the first number."""
+    """The path of the layer that contains a module: up to the first number."""
     parts = path.split(".")
     number = next((k for k, part in enumerate(parts) if part.isdigit()), len(parts) - 1)
     return ".".join(parts[: number + 1])
 
 
 class CapturedAttention:
-    """One example's forward pass through an attention that keeps its probabilities.
-
-    Args:
-        task: Of one example.
+    """One example's forward pass with an attention that keeps its probabilities.
 
     Raises:
-        ApportionError: The model's attention cannot be seen, or seen it does not compute what the model computes.
+        ApportionError: The model's attention cannot be captured, or the outputs differ with the captured one.
     """
 
     def __init__(self, task: AttributionTask) -> None:
@@ -88,26 +85,24 @@ class CapturedAttention:
             calls.append(Attention(heads.module, paths.get(heads.module, ""), heads, probabilities, mixed))
             return mixed, probabilities
 
-        #: What attention of another kind made of all places for one query, and how much it looked at each.
+        #: The outputs of attention of another kind that pools all places for one query, and its weights.
         self.pools: list[tuple[Tensor, Tensor | None]] = []
         with attention_through(task.head.model, attend), _pools_seen(task.head.model, self.pools):
             self.trace: Trace = task.recorded(detail=False)
         if not all(call.mixed.requires_grad for call in calls):
             raise ApportionError(
-                f"{self.model} computes some of its attention without derivatives, so how tokens reach the output "
-                "cannot be followed there; leave-one-out serves it."
+                f"{self.model} computes some of its attention without derivatives, so the paths from tokens to the "
+                "output cannot be followed there; leave-one-out serves it."
             )
         self.attentions = calls
         self.outputs = self._same_outputs()
 
     def _same_outputs(self) -> list[Tensor]:
-        """The tensors that the targets read, once they are known to be what the model returns by itself."""
+        """The tensors that the targets read, checked to equal the model's own."""
         found = outputs_read(self.task, self.trace.output)
         for mine, output in zip(found, self.task.target_values.outputs, strict=True):
-            tolerance = max(TOLERANCE, 8 * torch.finfo(output.dtype).eps)
-            if mine.shape != output.shape or bool(
-                (mine - output).detach().abs().max() > tolerance * output.detach().abs().max()
-            ):
+            most = max(TOLERANCE, 8 * torch.finfo(output.dtype).eps) * output.detach().abs().max()
+            if mine.shape != output.shape or bool((mine - output).detach().abs().max() > most):
                 raise ApportionError(
                     f"{self.model} does not compute its attention as softmax(scores)·values everywhere, so its "
                     "attention maps would not be the model's; attnlrp, input-x-gradient or leave-one-out serve it."
@@ -120,12 +115,7 @@ class CapturedAttention:
         return type(self.task.head.model).__name__
 
     def self_attentions(self, method: str) -> list[Attention]:
-        """The calls of a model that is one stack of self-attention over the prompt's tokens, first layer first.
-
-        Raises:
-            ApportionError: It has an encoder and a decoder, its attention sees something else than the tokens, or the
-                prompt has an image.
-        """
+        """The calls of a model that is one stack of self-attention over the prompt's tokens, first layer first."""
         prompt = self.task.prompts[0]
         refuse_images(prompt, method)
         if len(prompt.parts) > 1:
@@ -138,11 +128,7 @@ class CapturedAttention:
         return self.attentions
 
     def expect(self, call: Attention, queries: int, keys: int) -> None:
-        """Refuse attention of another shape.
-
-        Raises:
-            ApportionError: The call looks from or at something else than the tokens.
-        """
+        """Reject attention of another shape."""
         if call.probabilities.shape[0] != 1 or call.probabilities.shape[2:] != (queries, keys):
             shape = " × ".join(map(str, call.probabilities.shape[2:]))
             raise ApportionError(
@@ -158,17 +144,14 @@ class CapturedAttention:
 
     @cached_property
     def reading(self) -> list[Float[Tensor, " tokens"]]:
-        """For each target which rows of the last layer it reads, as weights that sum to 1.
+        """For each target the rows of the last layer that it reads, as weights that sum to 1.
 
-        They are found by structure: when nothing comes back through attention, the target depends on the embeddings of
-        just these tokens.
-
-        Raises:
-            ApportionError: It depends on others too, so the model mixes tokens in more ways than attention.
+        With no gradient through attention, the target depends on the embeddings of just these tokens; it depends on
+        others too if the model mixes tokens in more ways than attention, which is an error.
         """
         parts = list(self.task.prompts[0].parts.items())
         last, length = parts[-1]
-        # What heads read at a place may come from that place alone, and so must what the target reads.
+        # The inputs of heads at a place may depend on that place only, and so must the rows that the target reads.
         allowed = {(name, count - 1) for name, count in parts}
         mixing = set(self._reached([end for call in self.attentions for end in _ends(call.heads)])) - allowed
         weights = []
@@ -186,7 +169,7 @@ class CapturedAttention:
         return weights
 
     def _reached(self, outputs: list[Tensor], seeds: list[Tensor] | None = None) -> list[tuple[str, int]]:
-        """The tokens, by part of the prompt and place, that outputs depend on past all attention."""
+        """The tokens, by part of the prompt and place, that outputs depend on without attention."""
         parts = self.task.prompts[0].parts
         leaves = [leaf for leaf in self.trace.leaves.values() if leaf.role == "tokens" and leaf.ids in parts]
         seeds = [torch.ones_like(output) for output in outputs] if seeds is None else seeds
@@ -200,22 +183,18 @@ class CapturedAttention:
         return sorted(found)
 
     def backward(self, outputs: list[Tensor], seeds: list[Tensor], inputs: list[Tensor]) -> tuple[Tensor | None, ...]:
-        """The derivative of outputs by tensors of the graph; None for one that they do not depend on."""
+        """The derivatives of outputs by tensors of the graph; None for those they do not depend on."""
         self.task.passes.backward += 1
         return torch.autograd.grad(outputs, inputs, seeds, retain_graph=True, allow_unused=True)
 
 
 def _ends(heads: Heads) -> list[Tensor]:
-    """What the heads read at the last place of each sequence."""
+    """The inputs of the heads at the last place of each sequence."""
     return [tensor[:, :, -1] for tensor in (heads.query, heads.key, heads.value)]
 
 
 def refuse_images(prompt: Prompt, method: str) -> None:
-    """Refuse a prompt with an image.
-
-    Raises:
-        ApportionError: It has one.
-    """
+    """Reject a prompt with an image."""
     if prompt.continuous_inputs:
         raise ApportionError(
             f"{method} takes layers of text apart and this prompt has an image; use res-lrp, attnlrp, chefer, rollout "
@@ -225,7 +204,7 @@ def refuse_images(prompt: Prompt, method: str) -> None:
 
 @contextmanager
 def _pools_seen(model: nn.Module, pools: list[tuple[Tensor, Tensor | None]]) -> Iterator[None]:
-    """What torch's own attention modules return is noted; models use them to pool places, as SigLIP does."""
+    """Record the outputs of torch's own attention modules; models use them to pool places, as SigLIP does."""
 
     def note(module: nn.Module, arguments: Any, output: Any) -> None:
         pools.append((output[0], output[1]))
@@ -241,7 +220,7 @@ def _pools_seen(model: nn.Module, pools: list[tuple[Tensor, Tensor | None]]) -> 
 
 @contextmanager
 def cut(attentions: list[Attention]) -> Iterator[None]:
-    """Nothing goes back through any attention."""
+    """Block gradients through all attention."""
     handles = [call.mixed.register_hook(torch.zeros_like) for call in attentions]
     try:
         yield

@@ -9,36 +9,27 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._method import OneByOne, Shares
+from apportion.methods._registry import forward_method
 from apportion.methods.forward._captured_attention import Attention, CapturedAttention, refuse_images
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
 from apportion.task import AttributionTask
 
 
-@register(
-    "chefer",
-    family="forward",
-    cost="2 forward, 3 backward",
-    source="Chefer, Gur and Wolf 2021, arXiv 2103.15679",
-)
+@forward_method("chefer", cost="2 forward, 3 backward", source="Chefer, Gur and Wolf 2021, arXiv 2103.15679")
 @dataclass(frozen=True, kw_only=True)
-class Chefer(Method):
+class Chefer(OneByOne):
     r"""Attention weighted by its gradient, accumulated from the first layer to the predicting position.
 
     With $\bar A = \frac1H \sum_h (\nabla A_h \odot A_h)^+$ in each layer, $R \leftarrow R + \bar A R$ from $R = I$
     (eq. 5-6); the scores are the predicting position's row of R, found from the last layer down without R itself.
-    Where a target reads several positions, such as a span or a mean over tokens, the scores are the mean of their
-    rows. Encoder-decoders follow eq. 7-10, with the relevance of the encoder's tokens for the decoder's as the scores
-    of the source.
-
-    Of an image the places are its patches and the model's own tokens (CLS, registers), whose part is no feature's and
-    left out. A region of several patches gets their sum. In a model of pairs each tower has its own R, for the same
-    similarity.
+    If a target reads several positions, such as a span or a mean over tokens, the scores are the mean of their
+    rows. Encoder-decoders follow eq. 7-10; the scores of the source are the relevance of the encoder's tokens for the
+    decoder's. Images as in `Rollout`; in a dual encoder each tower has its own R, for the same similarity.
 
     Args:
-        identity: Whether scores begin from R = I as in the paper, which gives the predicting position 1 for being
-            itself; without, that 1 is taken off again.
+        identity: Whether scores start from R = I as in the paper, which adds 1 to the predicting position; if not,
+            that 1 is subtracted again.
 
     Source:
         Chefer, Gur and Wolf 2021, arXiv 2103.15679.
@@ -46,14 +37,11 @@ class Chefer(Method):
 
     identity: bool = True
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Accumulate the weighted attention of each example."""
-        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
-
-    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Accumulate the weighted attention."""
         seen = CapturedAttention(task)
         if len(task.prompts[0].parts) < 2:
-            return sum_of([stack.laid(self._rows(stack, seen)) for stack in stacks_of(seen, self.name)])
+            return Shares(scores=[sum_of([s.laid(self._rows(s, seen)) for s in stacks_of(seen, self.name)])])
         refuse_images(task.prompts[0], f"{self.name} of encoder-decoders")
         rows = []
         for target, start in enumerate(seen.reading):
@@ -61,7 +49,7 @@ class Chefer(Method):
             if not self.identity:
                 row[-len(start) :] -= start
             rows.append(row)
-        return torch.stack(rows)
+        return Shares(scores=[torch.stack(rows)])
 
     def _rows(self, stack: Stack, seen: CapturedAttention) -> Float[Tensor, "targets places"]:
         rows = torch.stack([_one_stack(stack, seen, target) for target in range(len(stack.reading))])
@@ -110,7 +98,7 @@ def _normalised(relevance: Float[Tensor, "token token"]) -> Float[Tensor, "token
 
 
 def _by_stack(seen: CapturedAttention) -> tuple[list[Attention], list[Attention]]:
-    """Calls in the encoder; and in the decoder, where each layer looks at its own tokens and then at the encoder's."""
+    """Calls in the encoder; and in the decoder, whose layers attend to their own tokens and then to the encoder's."""
     model = seen.task.head.model
     encoder = getattr(model, "get_encoder", lambda: None)()
     inside = set() if encoder is None else set(encoder.modules())
@@ -118,7 +106,7 @@ def _by_stack(seen: CapturedAttention) -> tuple[list[Attention], list[Attention]
     decoder_calls = [call for call in seen.attentions if call.module not in inside]
     if encoder is None or not encoder_calls or len(decoder_calls) % 2:
         raise ApportionError(
-            f"the decoder of {type(model).__name__} does not look at its own tokens and the encoder's by turns, as "
-            "chefer needs; attnlrp or leave-one-out serve it."
+            f"the decoder of {type(model).__name__} does not attend to its own tokens and the encoder's by turns, as "
+            "chefer needs; attnlrp or leave-one-out fit."
         )
     return encoder_calls, decoder_calls

@@ -1,4 +1,4 @@
-"""Components: the vectors that tokens brought, carried beside every tensor of a forward pass to what a target reads."""
+"""Components: each token's part of every tensor of a forward pass, carried along to the outputs that targets read."""
 
 from __future__ import annotations
 
@@ -21,21 +21,18 @@ from apportion.task import AttributionTask
 ACTIVATIONS = {"gelu", "silu", "relu", "relu6", "leaky_relu", "elu", "mish", "tanh", "sigmoid", "softplus", "hardswish"}
 ADDITIONS, SUBTRACTIONS = {"add", "radd", "iadd"}, {"sub", "isub"}
 PRODUCTS = {"mul", "rmul", "imul", "multiply"}
-#: More numbers than this are not carried beside one tensor.
+#: The most numbers that are carried along with one tensor.
 MOST_NUMBERS = 2**30
 
 
 def components_of_outputs(task: AttributionTask, firsts: Sequence[str]) -> list[Float[Tensor, "component ..."]]:
-    """The components of the tensors that the targets read: one of each token, and last what no token was given.
+    """The components of the tensors that the targets read: one for each token, and last the rest.
 
-    Every bias is divided among the components v_k at its place by |b · v_k| / Σ_j |b · v_j|.
-
-    Args:
-        task: Of one example, for a model that is one stack of layers.
-        firsts: The path of its first layer, whose input the components begin as.
+    Every bias is divided among the components v_k at its place by |b · v_k| / Σ_j |b · v_j|. The components start as
+    the input of the first layer, whose path is given, of a model that is one stack of layers.
 
     Raises:
-        ApportionError: The components do not sum to what the model computed, or would be too many numbers.
+        ApportionError: The components do not sum to the model's outputs, or would be too many numbers.
     """
     model = task.head.model
     layers = anatomy(model, task.inputs).layers
@@ -61,8 +58,8 @@ def components_of_outputs(task: AttributionTask, firsts: Sequence[str]) -> list[
         carried = carrying.of(read)
         if carried is None or not same(carried.vectors.sum(0), read, tolerance_of(read)):
             raise ApportionError(
-                f"the vectors of the tokens do not sum to what {type(model).__name__} computes, since it does more "
-                "than their decomposition knows; decompx(bias='token') or cp-lrp serve it."
+                f"the vectors of the tokens do not sum to the output of {type(model).__name__}, since it has "
+                "operations that cannot be decomposed; decompx(bias='token') or cp-lrp serve it."
             )
         found.append(carried.vectors)
     return found
@@ -70,11 +67,10 @@ def components_of_outputs(task: AttributionTask, firsts: Sequence[str]) -> list[
 
 @dataclass(frozen=True)
 class _Carried:
-    """The components of a tensor.
+    """The components of a tensor, which sum to it.
 
     Args:
-        vectors: An axis of components in front of the tensor's own: tokens, and last the biases that wait to be
-            divided. They sum to the tensor.
+        vectors: An axis of components before the tensor's own: tokens, and last the biases not yet divided.
         gate: Whether the tensor passed an activation since the last linear map.
     """
 
@@ -85,12 +81,9 @@ class _Carried:
 class _Carrying(TorchFunctionMode):
     """Carries components through the operations of a model while it runs.
 
-    An operation is taken for linear when the images of the components sum to the image of the tensor; what depends on
-    a tensor in another way, such as a norm's statistic, is held fixed and has no components.
-
-    Args:
-        waiting: Weights of linear maps whose bias waits for the residual sum behind the attention: those of the values
-            and of the projection of the heads.
+    An operation counts as linear if the images of the components sum to the image of the tensor; any other result,
+    such as a norm's statistic, is held fixed and has no components. The biases of the linear maps with weights in
+    `waiting`, those of the values and of the heads' projection, are divided at the residual sum after the attention.
     """
 
     def __init__(self, waiting: set[Tensor]) -> None:
@@ -107,7 +100,7 @@ class _Carrying(TorchFunctionMode):
         self.known.pop(tensor, None)
 
     def begin(self, hidden: Tensor) -> Tensor:
-        """Give what stands at each place to a component of its own."""
+        """Start a component for each place."""
         length = hidden.shape[1]
         vectors = hidden.new_zeros(length + 1, *hidden.shape)
         places = torch.arange(length)
@@ -204,7 +197,7 @@ class _Carrying(TorchFunctionMode):
             ndim = max(one.vectors.ndim, other.vectors.ndim) - 1
             return _Carried(_divided(_aligned(one.vectors, ndim) + sign * _aligned(other.vectors, ndim)))
         carried, constant = (one, args[1]) if one is not None else (_known(other), args[0])
-        # Anything else may have come from the tokens by a way that is held fixed, so it is no bias.
+        # Anything else may depend on the tokens through something held fixed, so it is no bias.
         if not isinstance(constant, nn.Parameter | int | float):
             return None
         vectors = carried.vectors.clone()
@@ -233,7 +226,7 @@ class _Carrying(TorchFunctionMode):
         return _Carried(start.index_add(dim % base.ndim + 1, index, added.vectors))
 
     def _linear(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        """Give components to what an operation without a rule of its own returned, when it is linear."""
+        """Give components to the result of an operation without a rule, if it is linear."""
         outs = out if isinstance(out, tuple | list) else (out,)
         if not all(isinstance(o, Tensor) and o.is_floating_point() for o in outs):
             return
@@ -252,7 +245,7 @@ class _Carrying(TorchFunctionMode):
         try:
             images = torch.func.vmap(image)(*(c.vectors for c in carried))
         except (RuntimeError, TypeError, ValueError):
-            return  # not to be had one component at a time: it is held fixed, and the sum at the end tells
+            return  # it cannot run for each component, so it is held fixed; the check at the end detects an error
         gate = all(c.gate for c in carried)
         for one, vectors in zip(outs, images, strict=True):
             if same(vectors.sum(0), one, tolerance_of(one)):

@@ -1,4 +1,4 @@
-"""An example's forward pass taken apart by the model's anatomy, and the rows of its last layer that targets read."""
+"""An example's forward pass decomposed by the model's anatomy, and the rows of its last layer that targets read."""
 
 from __future__ import annotations
 
@@ -15,11 +15,7 @@ from apportion.task import AttributionTask
 
 
 def decomposed(task: AttributionTask) -> Anatomy:
-    """The anatomy of the model on a task of one example, once its outputs are known to be the model's own.
-
-    Raises:
-        ApportionError: A part was not found or does not rebuild the model, or the stream has other places than tokens.
-    """
+    """The anatomy of the model on a task of one example, checked to rebuild the model's outputs, place by token."""
     model = task.head.model
     refuse_images(task.prompts[0], "this method")
     found = anatomy(model, task.inputs)
@@ -51,7 +47,7 @@ def rows_read(task: AttributionTask) -> Float[Tensor, "targets n"]:
 
 
 def _outputs(output: Any) -> Tensor:
-    """The tensor to compare two passes by: the logits, or whatever comes first."""
+    """The tensor that compares two passes: the logits, or the first tensor."""
     if isinstance(output, Tensor):
         return output
     values = output.values() if hasattr(output, "values") else output

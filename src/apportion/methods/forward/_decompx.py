@@ -1,4 +1,4 @@
-"""DecompX: each token's vector carried through all layers, with attention, norms and activations' slopes held fixed."""
+"""DecompX: each token's vector carried through all layers, with attention, norms and slopes of activations fixed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
 from apportion.core import ApportionError, Ledger
-from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._method import OneByOne, Shares
+from apportion.methods._registry import forward_method
 from apportion.methods._target_function import with_target_function
 from apportion.methods.backward import shares_of_tokens
 from apportion.methods.forward._captured_attention import CapturedAttention, outputs_read, refuse_images
@@ -24,36 +24,34 @@ from apportion.task import AttributionTask
 Bias = Literal["token", "absdot", "none"]
 
 
-@register(
+@forward_method(
     "decompx",
-    family="forward",
     conserves="exactly",
     cost="3 forward, 3 backward; with absdot n + 3 forward, 2 backward",
     source="Modarressi et al. 2023, arXiv 2306.02873",
 )
 @dataclass(frozen=True, kw_only=True)
-class DecompX(Method):
-    r"""The vector that each token brings to the prediction, through every layer and the head.
+class DecompX(OneByOne):
+    r"""Each token's contribution to the prediction, as a vector carried through every layer and the head.
 
-    A token's component begins as what the first layer reads at its place (embedding, position and type together). Held
-    fixed are attention weights, the norms' statistics, and each activation's slope $\theta = act(\zeta)/\zeta$, and in
-    a gated MLP the factor that passed the activation. All that is left is linear, so the components and the
-    biases sum to the prediction.
+    A token's component starts as the first layer's input at its place (embedding, position and type together).
+    Attention weights, the norms' statistics, each activation's slope $\theta = act(\zeta)/\zeta$, and in a gated MLP
+    the factor that passed the activation are held fixed. The rest is linear, so the components and the biases sum to
+    the prediction.
 
-    Biases are no token's. `"none"` and `"token"` need no vectors: for a linear map, the share of a component is the
-    component times the map's derivative, so that one backward pass under CP-LRP, whose rules hold fixed the same
-    things, gives the same shares as n vectors carried forward.
+    Biases belong to no token. `"none"` and `"token"` need no vectors: for a linear map, the share of a component is the
+    component times the map's derivative, so one backward pass under CP-LRP, whose rules hold the same quantities fixed,
+    gives the same shares as n vectors carried forward.
 
     Args:
-        bias: `"token"` gives all biases to a token of their own, which is the line "biases" of the ledger; `"none"`
-            leaves them out, and the ledger says how much that is; `"absdot"` divides each bias b where it is added,
-            among the components v_k there, by $\omega_k = |b \cdot v_k| / \sum_j |b \cdot v_j|$. That needs the
-            vectors: n² numbers for each dimension of the widest layer at once.
+        bias: `"token"` books all biases in the line "biases" of the ledger; `"none"` drops them, and the ledger names
+            the amount; `"absdot"` divides each bias b where it is added, among the components v_k there, by
+            $\omega_k = |b \cdot v_k| / \sum_j |b \cdot v_j|$. That needs the vectors: n² numbers for each dimension of
+            the widest layer at once.
 
     Source:
-        Modarressi et al. 2023, arXiv 2306.02873. The paper is about encoders with GELU; for gated MLPs, which it does
-        not treat, this is its rule for activations. In a first layer its code leaves a value's bias with the token;
-        here all biases are treated alike.
+        Modarressi et al. 2023, arXiv 2306.02873, for encoders with GELU; its rule for activations is applied to gated
+        MLPs too. Its code leaves the first layer's value biases with the token; here all biases are treated alike.
     """
 
     bias: Bias = "token"
@@ -62,25 +60,17 @@ class DecompX(Method):
         if self.bias not in get_args(Bias):
             raise ApportionError(f"bias={self.bias!r} is not known; use 'token', 'absdot' or 'none'.")
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Divide each example's targets among its tokens' components."""
-        found = [self._of_example(task.single(b)) for b in range(len(task.prompts))]
-        ledger = found[0][1] if len(found) == 1 else None
-        return Shares(scores=[scores for scores, _ in found], ledger=ledger)
-
-    def _of_example(self, task: AttributionTask) -> tuple[Tensor, Ledger]:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Divide the targets among the tokens' components."""
         refuse_images(task.prompts[0], self.name)
         seen = CapturedAttention(task)
-        _ = seen.reading  # refuses a model that mixes tokens in other ways than attention
-        firsts = first_layers(seen)
-        if self.bias == "absdot":
-            return _by_vectors(task, firsts)
-        scores, ledger = _by_propagation(task, firsts)
-        return scores, _left_out(ledger) if self.bias == "none" else ledger
+        _ = seen.reading  # rejects a model that mixes tokens in other ways than attention
+        scores, ledger = (_by_vectors if self.bias == "absdot" else _by_propagation)(task, first_layers(seen))
+        return Shares(scores=[scores], ledger=_left_out(ledger) if self.bias == "none" else ledger)
 
 
 def _left_out(ledger: Ledger) -> Ledger:
-    """The accounts with the biases named for what becomes of them."""
+    """The ledger with its biases marked as left out."""
     names = {"biases": "biases, left out"}
     return Ledger(
         total=ledger.total,
@@ -90,7 +80,7 @@ def _left_out(ledger: Ledger) -> Ledger:
 
 
 def _by_propagation(task: AttributionTask, firsts: list[str]) -> tuple[Tensor, Ledger]:
-    """Scores and accounts by one backward pass from what the targets read to what the first layers read."""
+    """Scores and ledger by one backward pass from the outputs that targets read to the first layers' inputs."""
     parts, leaves = list(task.prompts[0].parts), list[Leaf]()
     model, calls = task.head.model, 0
 
@@ -121,7 +111,7 @@ def _by_propagation(task: AttributionTask, firsts: list[str]) -> tuple[Tensor, L
 
 
 def _by_vectors(task: AttributionTask, firsts: list[str]) -> tuple[Tensor, Ledger]:
-    """Scores and accounts by the components of what the targets read."""
+    """Scores and ledger by the components of the outputs that targets read."""
     components, seeds = components_of_outputs(task, firsts), task.target_values.seeds
 
     def along_seeds(vectors: Sequence[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""GlobEnc: how long the vector is that each token sends to each other through a layer's attention and norms."""
+"""GlobEnc: the norm of the vector from each token to each other through a layer's attention and norms."""
 
 from __future__ import annotations
 
@@ -8,39 +8,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._method import OneByOne, Shares
+from apportion.methods._registry import forward_method
 from apportion.methods.forward._captured_attention import CapturedAttention
 from apportion.models.anatomy import Layer, anatomy
 from apportion.task import AttributionTask
 
 
-@register(
-    "globenc",
-    family="forward",
-    cost="3 forward, 2 backward",
-    source="Modarressi et al. 2022, arXiv 2205.03286",
-)
+@forward_method("globenc", cost="3 forward, 2 backward", source="Modarressi et al. 2022, arXiv 2205.03286")
 @dataclass(frozen=True, kw_only=True)
-class GlobEnc(Method):
-    r"""Norms of what each token sends to each other in a layer, both residual connections and norms included.
+class GlobEnc(OneByOne):
+    r"""Norms of each token's contributions to each other in a layer, with both residual connections and norms.
 
-    $T_t(x_s) = \sum_h A_h[t, s] f_h(x_s) + \delta_{ts} x_t$ goes through both norms behind it, with their statistics
-    held fixed and without their biases; what the MLP adds changes the second norm's statistic only. Rows of
+    $T_t(x_s) = \sum_h A_h[t, s] f_h(x_s) + \delta_{ts} x_t$ passes both norms after it, with their statistics
+    held fixed and without their biases; the MLP's output only affects the second norm's statistic. Rows of
     $\lVert T_t(x_s) \rVert_2$ are scaled to sum 1; the scores are the predicting position's row of the layers'
-    product, or the mean of rows where a target reads several.
+    product, or the mean of rows if a target reads several.
 
     Source:
-        Modarressi et al. 2022, arXiv 2205.03286 (N_ENC with rollout). The paper is about post-LN encoders. Where a
-        model has no norm behind its residual sums (pre-LN, as in GPT-2 and Llama), the vectors are measured as they
-        stand in the residual stream.
+        Modarressi et al. 2022, arXiv 2205.03286 (N_ENC with rollout), for post-LN encoders. If a model has no norm
+        after its residual sums (pre-LN, as in GPT-2 and Llama), the vectors are measured in the residual stream.
     """
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Roll out the norms of each example."""
-        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
-
-    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Roll out the norms."""
         seen = CapturedAttention(task)
         seen.self_attentions(self.name)
         rows = torch.stack(seen.reading)
@@ -49,14 +40,14 @@ class GlobEnc(Method):
         for layer in reversed(layers):
             norms = norms_of_messages(layer)
             rows = rows @ (norms / norms.sum(-1, keepdim=True)).cpu()
-        return rows
+        return Shares(scores=[rows])
 
 
 def norms_of_messages(layer: Layer) -> Float[Tensor, "n n"]:
     r"""$\lVert T_t(x_s) \rVert_2$ behind the last norm of a layer, by receiver t and sender s.
 
-    By the inner products of what the heads send, $\lVert \sum_h a_h m_h \rVert^2 = \sum_{hk} a_h a_k\, m_h \cdot m_k$,
-    so that no n × n × d numbers are made.
+    By the inner products of the heads' messages, $\lVert \sum_h a_h m_h \rVert^2 = \sum_{hk} a_h a_k\, m_h \cdot m_k$,
+    without n × n × d numbers in memory.
     """
     messages, own, weights = layer.messages().double(), layer.own().double(), layer.weights().double()
     if layer.output_norm is not None:

@@ -11,34 +11,32 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._method import OneByOne, Shares
+from apportion.methods._registry import forward_method
 from apportion.methods.forward._captured_attention import CapturedAttention, layer_of, outputs_read
 from apportion.methods.forward._layer_inputs import reading_through
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
 from apportion.task import AttributionTask
 
 
-@register(
+@forward_method(
     "grad-cam",
-    family="forward",
     cost="2 forward, 3 backward",
     source="Selvaraju et al. 2017, arXiv 1610.02391; on attention: Chefer, Gur and Wolf 2021, arXiv 2012.09838",
 )
 @dataclass(frozen=True, kw_only=True)
-class AttentionGradCAM(Method):
-    r"""Grad-CAM with a layer's attention, or what it reads, as the feature maps.
+class AttentionGradCAM(OneByOne):
+    r"""Grad-CAM with a layer's attention, or its inputs, as the feature maps.
 
     `at="attention"`: $\left(\frac1H \sum_h g_h A_h\right)^+$ with $g_h$ the mean of $\nabla A_h$ over queries and keys;
-    the scores are the predicting position's row, or the mean of rows where a target reads several. Images as in
-    `Rollout`.
+    the scores are the predicting position's row, or the mean of rows if a target reads several. Images as in `Rollout`.
 
-    `at="features"`, as it is known of images: $\left(\sum_k \alpha_k x_k\right)^+$ at each place, with $x$ the hidden
-    states that come into the layer and $\alpha_k$ the mean of $\nabla x_k$ over the places of features. What comes out
-    of the last layer would not do: a target that reads CLS has no gradient at the patches there.
+    `at="features"`, as usual for images: $\left(\sum_k \alpha_k x_k\right)^+$ at each place, with $x$ the layer's input
+    hidden states and $\alpha_k$ the mean of $\nabla x_k$ over the places of features. The output of the last layer does
+    not work: a target that reads CLS has no gradient at the patches there.
 
     Args:
-        layer: Which layer; negative numbers count from the last.
+        layer: The layer's index; negative numbers count from the last.
         at: `"attention"` or `"features"`.
 
     Raises:
@@ -46,8 +44,7 @@ class AttentionGradCAM(Method):
 
     Source:
         Selvaraju et al. 2017, arXiv 1610.02391, eqs. 1-2, for `"features"`. For `"attention"`:
-        Chefer, Gur and Wolf 2021, arXiv 2012.09838 (baseline "GradCAM"), after Selvaraju et al. 2017, arXiv
-        1610.02391. They scale the map to [0, 1] at the end; here it keeps its size.
+        Chefer, Gur and Wolf 2021, arXiv 2012.09838 (baseline "GradCAM"), without their scaling of the map to [0, 1].
     """
 
     layer: int = -1
@@ -59,11 +56,8 @@ class AttentionGradCAM(Method):
         if not isinstance(self.layer, int) or isinstance(self.layer, bool):
             raise ApportionError(f"layer={self.layer!r} is no number of a layer; give one such as -1, the last.")
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Weight the layer's attention or features for each example."""
-        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
-
-    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Weight the layer's attention or features."""
         seen = CapturedAttention(task)
         stacks = stacks_of(seen, self.name)
         for stack in stacks:
@@ -74,8 +68,8 @@ class AttentionGradCAM(Method):
                     f"use {-count} to {count - 1}."
                 )
         if self.at == "features":
-            return self._of_features(seen, stacks)
-        return sum_of([stack.laid(self._of_attention(stack, seen)) for stack in stacks])
+            return Shares(scores=[self._of_features(seen, stacks)])
+        return Shares(scores=[sum_of([stack.laid(self._of_attention(stack, seen)) for stack in stacks])])
 
     def _of_attention(self, stack: Stack, seen: CapturedAttention) -> Float[Tensor, "targets places"]:
         attention = stack.calls(seen)[self.layer].probabilities[0].detach().double()

@@ -8,39 +8,35 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._method import OneByOne, Shares
+from apportion.methods._registry import forward_method
 from apportion.methods.forward._captured_attention import CapturedAttention
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
 from apportion.task import AttributionTask
 
 
-@register(
+@forward_method(
     "grad-rollout",
-    family="forward",
     cost="2 forward, 3 backward",
     source="Abnar and Zuidema 2020, arXiv 2005.00928; with gradients: Gildenblat 2020, vit-explain",
 )
 @dataclass(frozen=True, kw_only=True)
-class GradRollout(Method):
+class GradRollout(OneByOne):
     r"""Attention rollout of gradient ⊙ attention.
 
     In each layer $\bar A = \left(\frac1H \sum_h \nabla A_h \odot A_h\right)^+$ and $\hat A$ is $\bar A + I$ with rows
     that sum to 1; the scores are the predicting position's row of $\hat A^L \cdots \hat A^1$, or the mean of rows
-    where a target reads several. Unlike Chefer's rule, heads may cancel and rows are scaled. Images as in `Rollout`.
+    if a target reads several. Unlike in Chefer's rule, heads may cancel and rows are scaled. Images as in `Rollout`.
 
     Source:
         Gildenblat 2020, github.com/jacobgil/vit-explain, without dropping the smallest entries; after Abnar and
         Zuidema 2020, arXiv 2005.00928.
     """
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Roll out the weighted attention of each example."""
-        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
-
-    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Roll out the weighted attention."""
         seen = CapturedAttention(task)
-        return sum_of([stack.laid(_rows(stack, seen)) for stack in stacks_of(seen, self.name)])
+        return Shares(scores=[sum_of([stack.laid(_rows(stack, seen)) for stack in stacks_of(seen, self.name)])])
 
 
 def _rows(stack: Stack, seen: CapturedAttention) -> Float[Tensor, "targets places"]:

@@ -1,4 +1,4 @@
-"""What the first layer of a stack reads, seen or replaced as it comes in."""
+"""The inputs of a stack's first layer, captured or replaced."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ from apportion.methods.forward._captured_attention import CapturedAttention, lay
 
 
 def first_layers(seen: CapturedAttention) -> list[str]:
-    """The path of each stack's first layer: one for a model of one stack; for two, the encoder's comes first.
-
-    Raises:
-        ApportionError: There are more or fewer stacks than inputs of tokens.
-    """
+    """The path of each stack's first layer, one for each input of tokens; of two, the encoder's comes first."""
     firsts: dict[str, str] = {}
     for call in seen.attentions:
         layer = layer_of(call.path)
@@ -32,21 +28,15 @@ def first_layers(seen: CapturedAttention) -> list[str]:
     calls = [visit.path for visit in seen.trace.recording.visits]
     if any(calls.count(first) != 1 for first in firsts.values()):
         raise ApportionError(
-            f"{type(seen.task.head.model).__name__} runs the same layer again and again, so its first layer's "
-            "input cannot be told from the others'; attnlrp, cp-lrp or leave-one-out serve it."
+            f"{type(seen.task.head.model).__name__} runs the same layer repeatedly, so its first layer's input cannot "
+            "be told from the others'; attnlrp, cp-lrp or leave-one-out serve it."
         )
     return list(firsts.values())
 
 
 @contextmanager
 def reading_through(model: nn.Module, layers: Sequence[str], read: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
-    """The hidden states that come into each of these layers pass through `read`; the model is given back as it was.
-
-    Args:
-        model: Where the layers are.
-        layers: Their paths.
-        read: From the layer's number among these, and what comes in, to what the layer reads.
-    """
+    """Pass the input hidden states of each layer, given by path, through `read`, with the layer's index among these."""
 
     def through(number: int) -> Callable[..., Any]:
         def enter(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:

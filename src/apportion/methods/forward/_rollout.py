@@ -8,32 +8,27 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apportion.core import ApportionError
-from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._method import OneByOne, Shares
+from apportion.methods._registry import forward_method
 from apportion.methods.forward._captured_attention import CapturedAttention
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
 from apportion.task import AttributionTask
 
 
-@register(
-    "rollout",
-    family="forward",
-    cost="2 forward, 1 backward",
-    source="Abnar and Zuidema 2020, arXiv 2005.00928",
-)
+@forward_method("rollout", cost="2 forward, 1 backward", source="Abnar and Zuidema 2020, arXiv 2005.00928")
 @dataclass(frozen=True, kw_only=True)
-class Rollout(Method):
+class Rollout(OneByOne):
     r"""Attention rollout.
 
     $\tilde A = r I + (1 - r) \frac1H \sum_h A_h$ in each layer; the scores are the predicting position's row of
     $\tilde A^L \cdots \tilde A^1$, or the mean of the rows that a target reads. They sum to 1, are the same for every
-    target that reads the same row, and rank tokens: they are no amounts of the target.
+    target that reads the same row, and rank tokens, but do not sum to the target.
 
-    Of an image the places are its patches and the model's own tokens (CLS, registers), whose part of the row is no
-    feature's and left out. A region of several patches gets their sum. In a model of pairs each tower has its own row.
+    For an image the places are its patches and the model's own tokens (CLS, registers), whose scores are dropped. A
+    region of several patches gets their sum. In a dual encoder each tower has its own row.
 
     Args:
-        residual: r, how much of a layer's output counts as passed on by the residual connection, from 0 to 1.
+        residual: r, the weight of the residual connection in a layer's output, from 0 to 1.
 
     Raises:
         ApportionError: `residual` is not from 0 to 1.
@@ -48,13 +43,10 @@ class Rollout(Method):
         if not 0 <= self.residual <= 1:
             raise ApportionError(f"residual={self.residual} is not possible; give a part from 0 to 1, such as 0.5.")
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Roll out the attention of each example."""
-        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
-
-    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Roll out the attention."""
         seen = CapturedAttention(task)
-        return sum_of([stack.laid(self._rows(stack, seen)) for stack in stacks_of(seen, self.name)])
+        return Shares(scores=[sum_of([stack.laid(self._rows(stack, seen)) for stack in stacks_of(seen, self.name)])])
 
     def _rows(self, stack: Stack, seen: CapturedAttention) -> Float[Tensor, "targets places"]:
         # From the last layer down, a row at a time: no products of matrices.

@@ -1,4 +1,4 @@
-"""A stack of self-attention and what its places stand for: the tokens of a text, or the patches of an image."""
+"""A stack of self-attention and the features at its places: the tokens of a text, or the patches of an image."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Stack:
     """One stack of self-attention.
 
     Args:
-        numbers: Of its calls among `CapturedAttention.attentions`, first layer first.
-        reading: Which rows of its last layer each target reads, as weights that sum to 1.
-        features: For each place the number of the feature that it stands for; -1 for a place of the model's own, such
-            as CLS and registers, and for one that holds the place of an image in a text.
+        numbers: The indices of its calls in `CapturedAttention.attentions`, first layer first.
+        reading: The rows of its last layer that each target reads, as weights that sum to 1.
+        features: For each place the index of its feature; -1 for the model's own places, such as CLS and registers, and
+            for placeholders of an image in a text.
         count: How many features the prompt has.
     """
 
@@ -45,22 +45,21 @@ class Stack:
         return [found[number] for number in self.numbers]
 
     def laid(self, rows: Float[Tensor, "targets places"]) -> Float[Tensor, "targets features"]:
-        """What the places have as what the prompt's features have; patches of one region are summed."""
+        """Scores of places as scores of the prompt's features; patches of one region are summed."""
         padded = rows.new_zeros(len(rows), self.count + 1).index_add(1, self.features % (self.count + 1), rows)
         return padded[:, :-1]
 
 
 def sum_of(parts: Sequence[Float[Tensor, "targets features"]]) -> Float[Tensor, "targets features"]:
-    """Scores of several stacks, each 0 where another's features are, as those of all."""
+    """The sum of scores of several stacks, each 0 at the features of the others."""
     return torch.stack(list(parts)).sum(0)
 
 
 def stacks_of(seen: CapturedAttention, method: str) -> list[Stack]:
-    """The stacks whose places are the prompt's features: one of a text or an image, two of a model of pairs.
+    """The stacks whose places are the prompt's features: one for a text or an image, two for a dual encoder.
 
-    What each place stands for, and which places a target reads, is found by structure: nothing may come to a place past
-    attention but what stands there, and a target reads the places through which it depends on the last attention.
-    Where an attention pools the places, they are read as much as it looks at them.
+    Without attention, a place may depend on its own feature only, and a target reads the places through which it
+    depends on the last attention. If an attention pools the places, its weights tell how much each is read.
 
     Raises:
         ApportionError: Attention is not between the prompt's features, or the model mixes them in other ways too.
@@ -73,8 +72,8 @@ def stacks_of(seen: CapturedAttention, method: str) -> list[Stack]:
     held = any(feature.kind == "placeholder" for feature in prompt.features)
     if held and any(continuous.name != VISUAL_TOKENS for continuous in prompt.continuous_inputs):
         raise ApportionError(
-            f"{method} follows the attention of one stack, and {seen.model} looks at the image in a stack of its own "
-            f"before its language part does; use regions='visual-tokens', or {OTHERS} down to the pixels."
+            f"{method} follows the attention of one stack, and {seen.model} processes the image in another stack "
+            f"before its language part; use regions='visual-tokens', or {OTHERS} down to the pixels."
         )
     found = [_stack(seen, method, numbers) for numbers in _by_stack(seen)]
     served = torch.cat([stack.features for stack in found])
@@ -83,25 +82,22 @@ def stacks_of(seen: CapturedAttention, method: str) -> list[Stack]:
         len(stack.features[stack.features >= 0].unique()) for stack in found
     ):
         raise ApportionError(
-            f"the {len(found)} stacks of {seen.model} do not each look at an input of its own, so {method} cannot lay "
-            f"their attention over the prompt; {OTHERS}."
+            f"the {len(found)} stacks of {seen.model} do not each read a separate input, so {method} cannot lay their "
+            f"attention over the prompt; {OTHERS}."
         )
     return found
 
 
 def _by_stack(seen: CapturedAttention) -> list[tuple[int, ...]]:
-    """Numbers of the calls that the targets depend on, by the list of layers that they stand in."""
-    gradients = seen.backward(seen.outputs, [seed.sum(0) for seed in seen.task.target_values.seeds], _mixed(seen))
+    """Indices of the calls that the targets depend on, by the list of layers that contains them."""
+    mixed = [call.mixed for call in seen.attentions]
+    gradients = seen.backward(seen.outputs, [seed.sum(0) for seed in seen.task.target_values.seeds], mixed)
     found: dict[str, list[int]] = {}
     for number, gradient in enumerate(gradients):
         if gradient is not None:
             layer = layer_of(seen.attentions[number].path)
             found.setdefault(layer.rpartition(".")[0], []).append(number)
     return [tuple(numbers) for numbers in found.values()]
-
-
-def _mixed(seen: CapturedAttention) -> list[Tensor]:
-    return [call.mixed for call in seen.attentions]
 
 
 def _stack(seen: CapturedAttention, method: str, numbers: tuple[int, ...]) -> Stack:
@@ -127,7 +123,7 @@ def _stack(seen: CapturedAttention, method: str, numbers: tuple[int, ...]) -> St
 
 
 def _heads_at(call: Attention, place: int) -> list[Tensor]:
-    """What the heads read at a place."""
+    """The inputs of the heads at a place."""
     return [tensor[:, :, place] for tensor in (call.heads.query, call.heads.key, call.heads.value)]
 
 
@@ -153,7 +149,7 @@ def _rows_read(seen: CapturedAttention, target: int, last: Attention) -> Float[T
 
 
 def _read_by(last: Attention, seen: CapturedAttention) -> bool:
-    """Whether an attention that pools looks at what comes from this stack."""
+    """Whether a pooling attention reads the output of this stack."""
     outputs = [output for output, _ in seen.pools]
     (gradient,) = seen.backward(outputs, [torch.ones_like(output) for output in outputs], [last.mixed])
     return gradient is not None
@@ -161,13 +157,13 @@ def _read_by(last: Attention, seen: CapturedAttention) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Ground:
-    """What a stack stands on: the leaves that it reads, and at which place each of their elements stands.
+    """The leaves that a stack reads, and the place of each of their elements.
 
     Args:
-        leaves: Tokens, continuous_inputs, and what is the model's own.
-        places: For each leaf, the place of each element, in a shape that broadcasts to it; -1 for none of its own.
-        features: For each place the number of its feature; -1 for none.
-        first: The first place that stands for a feature.
+        leaves: Tokens, continuous inputs, and the model's own special tokens.
+        places: For each leaf, the place of each element, in a shape that broadcasts to it; -1 for none.
+        features: For each place the index of its feature; -1 for none.
+        first: The first place with a feature.
     """
 
     leaves: list[Leaf]
@@ -196,14 +192,14 @@ class _Ground:
             patches, features = _of_image(seen, method, continuous, call)
             return cls([*read, *own], [patches] * len(read) + others, features, int((features >= 0).nonzero()[0]))
         raise ApportionError(
-            f"the attention at {call.path!r} looks at {' and '.join(sorted(inputs)) or 'no input'}, whose places "
+            f"the attention at {call.path!r} reads {' and '.join(sorted(inputs)) or 'no input'}, whose places "
             f"{method} cannot tell apart; {OTHERS}."
         )
 
     def reached(
         self, seen: CapturedAttention, outputs: Sequence[Tensor], seeds: Sequence[Tensor] | None = None
     ) -> set[int]:
-        """The places that outputs depend on past all attention; -1 for what is the model's own."""
+        """The places that outputs depend on without attention; -1 for the model's own tokens."""
         seeds = [torch.ones_like(output) for output in outputs] if seeds is None else list(seeds)
         with cut(seen.attentions):
             gradients = seen.backward(list(outputs), seeds, [leaf.variable for leaf in self.leaves])
@@ -215,7 +211,7 @@ class _Ground:
 
 
 def _of_text(seen: CapturedAttention, leaves: Sequence[Leaf], part: str) -> tuple[list[Tensor], Tensor]:
-    """Places of tokens, and of visual tokens where they are put among them; and the places' features."""
+    """Places of tokens, and of visual tokens among them; and the places' features."""
     prompt = seen.task.prompts[0]
     start, count = prompt.starts[part], prompt.parts[part]
     features = torch.arange(start, start + count)
@@ -243,10 +239,8 @@ def _of_text(seen: CapturedAttention, leaves: Sequence[Leaf], part: str) -> tupl
 
 def _rows_of_visual_tokens(seen: CapturedAttention, held: int) -> Int[Tensor, " place"]:
     """The feature of each place that holds a visual token, in their order."""
-    continuous = next(
-        continuous for continuous in seen.task.prompts[0].continuous_inputs if continuous.name == VISUAL_TOKENS
-    )
-    owner = continuous.owner.reshape(-1)
+    visual = next(one for one in seen.task.prompts[0].continuous_inputs if one.name == VISUAL_TOKENS)
+    owner = visual.owner.reshape(-1)
     if len(owner) != held:
         raise ApportionError(f"the prompt holds {held} places for {len(owner)} visual tokens; {OTHERS}.")
     return owner
@@ -255,10 +249,8 @@ def _rows_of_visual_tokens(seen: CapturedAttention, held: int) -> Int[Tensor, " 
 def _of_image(
     seen: CapturedAttention, method: str, continuous: ContinuousInput, call: Attention
 ) -> tuple[Tensor, Tensor]:
-    """The place of each element of an image, whose patches stand last; and the places' features."""
-    places = call.probabilities.shape[2]
-    task = seen.task
-    prompt = task.prompts[0]
+    """The place of each element of an image, whose patches come last; and the places' features."""
+    places, prompt = call.probabilities.shape[2], seen.task.prompts[0]
     rows, columns = continuous.patches or (0, 0)
     prefix = places - rows * columns
     if continuous.patches is None or prefix < 0 or call.probabilities.shape[0] != 1:
@@ -267,13 +259,12 @@ def _of_image(
             f"the attention of {seen.model} at {call.path!r} has the shape {shape}, which is no map of the image's "
             f"{rows} × {columns} patches (but of windows, say), so {method} cannot be laid over them; {OTHERS}."
         )
-    layout = layout_of(task.head.model, continuous.name, dict(prompt.inputs))
+    layout = layout_of(seen.task.head.model, continuous.name, dict(prompt.inputs))
     (height, width), place = layout.sizes[0], layout.place
     down, across = height // rows, width // columns
     patch = torch.where(place >= 0, (place // width // down) * columns + place % width // across, -1)
     inside = (patch >= 0) & (place // width < rows * down) & (place % width < columns * across)
-    owners = continuous.owner.expand(patch.shape)[inside]
-    numbers = patch[inside]
+    owners, numbers = continuous.owner.expand(patch.shape)[inside], patch[inside]
     least = torch.full((rows * columns,), continuous.count).scatter_reduce(0, numbers, owners, "amin")
     most = torch.full((rows * columns,), -1).scatter_reduce(0, numbers, owners, "amax")
     if bool((least != most).any()):
@@ -281,8 +272,6 @@ def _of_image(
             f"{method} gives shares to whole patches of {down} × {across} pixels, and a region here ends inside one; "
             f"use regions='patches' or {2 * down}, or res-lrp, which divides any regions."
         )
-    start = 0
-    for other in prompt.continuous_inputs[: prompt.continuous_inputs.index(continuous)]:
-        start += other.count
+    start = sum(one.count for one in prompt.continuous_inputs[: prompt.continuous_inputs.index(continuous)])
     features = torch.cat([torch.full((prefix,), -1), torch.where(most >= 0, most + start, -1)])
     return torch.where(inside, patch + prefix, -1), features

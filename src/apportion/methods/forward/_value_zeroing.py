@@ -1,4 +1,4 @@
-"""Value zeroing: how far a layer turns each token's output when one token's value vector is zero."""
+"""Value zeroing: the change in direction of each token's output when one token's value vector is zero."""
 
 from __future__ import annotations
 
@@ -13,39 +13,31 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from apportion.core import ApportionError, progress
-from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._method import OneByOne, Shares
+from apportion.methods._registry import forward_method
 from apportion.methods.forward._captured_attention import TOLERANCE, CapturedAttention, layer_of
 from apportion.methods.forward._stacks import Stack, stacks_of, sum_of
 from apportion.models.anatomy import Heads, attention_through, in_evaluation
 from apportion.task import TOKENS_AT_ONCE, AttributionTask
 
 
-@register(
-    "value-zeroing",
-    family="forward",
-    cost="n + 3 forward, 2 backward",
-    source="Mohebbi et al. 2023, arXiv 2301.12971",
-)
+@forward_method("value-zeroing", cost="n + 3 forward, 2 backward", source="Mohebbi et al. 2023, arXiv 2301.12971")
 @dataclass(frozen=True, kw_only=True)
-class ValueZeroing(Method):
-    r"""Value zeroing: a layer runs again with the value vector of one token set to 0 in all heads, for every token.
+class ValueZeroing(OneByOne):
+    r"""Value zeroing: each layer runs again with the value vector of one token set to 0 in all heads, for every token.
 
     $C_{ts} = 1 - \cos(\tilde x_t^{\neg s}, \tilde x_t)$ at the layer's output (eq. 2), rows scaled to sum 1; the
-    scores are the predicting position's row of $C^L \cdots C^1$, or the mean of rows where a target reads several.
+    scores are the predicting position's row of $C^L \cdots C^1$, or the mean of rows if a target reads several.
     Images as in `Rollout`.
 
     Source:
         Mohebbi et al. 2023, arXiv 2301.12971.
     """
 
-    def attribute(self, task: AttributionTask) -> Shares:
-        """Zero values in every layer, for each example."""
-        return Shares(scores=[self._scores(task.single(b)) for b in range(len(task.prompts))])
-
-    def _scores(self, task: AttributionTask) -> Float[Tensor, "targets _"]:
+    def alone(self, task: AttributionTask) -> Shares:
+        """Zero each token's values in every layer."""
         seen = CapturedAttention(task)
-        return sum_of([stack.laid(_rows(task, stack, seen)) for stack in stacks_of(seen, self.name)])
+        return Shares(scores=[sum_of([stack.laid(_rows(task, stack, seen)) for stack in stacks_of(seen, self.name)])])
 
 
 def _rows(task: AttributionTask, stack: Stack, seen: CapturedAttention) -> Float[Tensor, "targets places"]:
@@ -53,7 +45,7 @@ def _rows(task: AttributionTask, stack: Stack, seen: CapturedAttention) -> Float
     layers = _layers(task, [call.path for call in attentions])
     work = list(zip(layers, attentions, strict=True))[::-1]
     for layer, attention in progress(work, "value-zeroing", show=task.progress):
-        # Where a token is not looked at, nothing may be left but rounding.
+        # Changes of tokens that do not attend to the zeroed one are rounding.
         looked_at = (attention.probabilities[0] > 0).any(0)
         rows = rows @ _turned(task, layer, looked_at).cpu()
     task.passes.forward += len(stack.features)
@@ -62,7 +54,7 @@ def _rows(task: AttributionTask, stack: Stack, seen: CapturedAttention) -> Float
 
 @dataclass(frozen=True)
 class _Layer:
-    """One call of a layer: what it was called with and the hidden states that it returned."""
+    """One call of a layer: its arguments and the hidden states that it returned."""
 
     module: nn.Module
     arguments: tuple[Any, ...]
@@ -70,18 +62,14 @@ class _Layer:
     output: Tensor
 
     def again(self, copies: int) -> Tensor:
-        """Its hidden states when it runs again, in a batch of so many copies.
-
-        Raises:
-            ApportionError: It cannot run again by itself.
-        """
+        """Its hidden states when it runs again, in a batch of so many copies."""
         arguments, keywords = _copied(self.arguments, copies), _copied(self.keywords, copies)
         try:
             return _hidden_states(self.module(*arguments, **keywords))
         except (RuntimeError, IndexError, TypeError) as error:
             raise ApportionError(
-                f"a {type(self.module).__name__} cannot run again by itself for several tokens at once, as "
-                "value-zeroing needs; attnlrp, input-x-gradient or leave-one-out serve this model."
+                f"a {type(self.module).__name__} cannot run again alone for several tokens at once, as value-zeroing "
+                "needs; attnlrp, input-x-gradient or leave-one-out serve this model."
             ) from error
 
 
@@ -97,7 +85,7 @@ def _layers(task: AttributionTask, paths: Sequence[str]) -> list[_Layer]:
     try:
         for path in dict.fromkeys(layer_of(path) for path in paths):
             handles.append(model.get_submodule(path).register_forward_hook(note, with_kwargs=True))
-        # Through our attention, so that the masks that layers are given are those that it reads.
+        # With our attention, so that layers get masks in its format.
         with _values_zeroed(model, ()):
             model(**task.inputs)
         task.passes.forward += 1
@@ -113,7 +101,7 @@ def _layers(task: AttributionTask, paths: Sequence[str]) -> list[_Layer]:
 
 
 def _turned(task: AttributionTask, layer: _Layer, looked_at: Tensor) -> Float[Tensor, "token token"]:
-    """How far each token's output turns when each token's value is zero, rows scaled to sum 1."""
+    """The change in direction of each token's output when each token's value is zero, rows scaled to sum 1."""
     length, name = len(looked_at), type(task.head.model).__name__
     if layer.output.shape[:-1] != (1, length):
         raise ApportionError(
@@ -135,11 +123,11 @@ def _turned(task: AttributionTask, layer: _Layer, looked_at: Tensor) -> Float[Te
         tokens = range(first, min(first + at_once, length))
         with _values_zeroed(task.head.model, tokens):
             after = _directions(layer.again(len(tokens)))
-        # Half the squared distance of unit vectors is 1 − cos, and loses no digits where they are near.
+        # Half the squared distance of unit vectors is 1 − cos, without cancellation when they are close.
         changes[:, list(tokens)] = ((after - directions) ** 2).sum(-1).T / 2
     changes = changes.where(looked_at, 0)
     total = changes.sum(-1, keepdim=True)
-    # A token that nothing turns stays with itself.
+    # A token that no other changes keeps its own share.
     return torch.where(total > 0, changes / total.where(total > 0, 1), torch.eye(length).to(changes))
 
 
@@ -168,7 +156,7 @@ def _hidden_states(output: Any) -> Tensor:
 
 
 def _copied(value: Any, copies: int) -> Any:
-    """Arguments of a batch of one as those of a batch of copies, and without what earlier calls left in a cache."""
+    """Arguments of a batch of one as those of a batch of copies, without caches."""
     if isinstance(value, Cache):
         return None
     if isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""Perturbation methods: what the model does when features are absent."""
+"""Perturbation methods: how the target changes when features are removed."""
 
 from apportion.methods.perturbation._atman import AtMan as AtMan
 from apportion.methods.perturbation._banzhaf import Banzhaf as Banzhaf

@@ -1,4 +1,4 @@
-"""Absence: what the targets are worth without some of the players."""
+"""Absence: the targets' values without some of the players."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from apportion.games import Masker, Players, in_prompt, presence
 from apportion.methods.perturbation._prefix import PrefixReader
 from apportion.task import TOKENS_AT_ONCE, AttributionTask
 
-# How many changed prompts are made before they are read, where they are long; they may be embeddings.
+# How many long changed prompts are built at a time; they may be embeddings.
 _MADE_AT_ONCE = 64
 
-# From how many changed prompts on it pays to read the unchanged one once more, for its cache.
+# From how many changed prompts on it pays to run the unchanged one again, for its cache.
 _WORTHWHILE = 4
 
 
@@ -24,35 +24,26 @@ def drops(
     players: Players,
     masker: Masker,
     coalitions: Bool[Tensor, "coalitions players"],
-    *,
     prefix_cache: bool,
     doing: str,
 ) -> Float[Tensor, "coalitions targets"]:
-    """How much smaller the targets are when only a coalition's players are present: f(x) − f(coalition).
+    """The drop of the targets when only a coalition's players are present: f(x) − f(coalition).
 
-    Args:
-        task: With its targets.
-        example: Which of its prompts.
-        players: Who plays in that prompt.
-        masker: How the others are made absent.
-        coalitions: One a row.
-        prefix_cache: Whether what stands before the first absent feature is read once, where model and masker allow.
-        doing: What a progress bar says.
+    With `prefix_cache`, the tokens before the first absent feature are read once, where model and masker allow it;
+    `doing` is the label of the progress bar.
     """
     masker = in_prompt(masker, task)
     prompt = task.prompts[example]
     present = presence(players, coalitions, len(prompt.features))
     starts = [int(row.long().argmin()) for row in present]
-    # An image comes before the text and its features before the tokens', so a prompt with one is read whole.
+    # An image comes before the text and its features before the tokens', so a prompt with an image is read whole.
     reusing = prefix_cache and masker.keeps_prefix and not prompt.continuous_inputs and len(starts) >= _WORTHWHILE
     reader = PrefixReader.of(task, example) if reusing else None
     full = torch.tensor(task.target_values.values[example], dtype=torch.float64) if reader is None else reader.full
     order = sorted(range(len(starts)), key=lambda i: starts[i])
-    size = (
-        _MADE_AT_ONCE
-        if prompt.continuous_inputs
-        else max(_MADE_AT_ONCE, 2 * TOKENS_AT_ONCE // max(1, len(prompt.features)))
-    )
+    size = _MADE_AT_ONCE
+    if not prompt.continuous_inputs:
+        size = max(size, 2 * TOKENS_AT_ONCE // max(1, len(prompt.features)))
     some = [order[k : k + size] for k in range(0, len(order), size)]
     values = torch.empty(len(starts), len(task.targets), dtype=torch.float64)
     for members in progress(some, doing, show=task.progress and len(some) > 1):

@@ -1,4 +1,4 @@
-"""AtMan: how much the target drops when no token may look much at one of them."""
+"""AtMan: the drop of the target when attention to one token is suppressed."""
 
 from __future__ import annotations
 
@@ -14,38 +14,32 @@ from apportion.core import AnyFeatures, ApportionError, progress
 from apportion.games import Players, players_of, to_features
 from apportion.games.maskers import layers_without_attention, patch_sequence, whole_patches
 from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._registry import perturbation_method
 from apportion.models.anatomy import Heads, attention_through, in_evaluation
 from apportion.models.inputs import Prompt
 from apportion.relevance import token_embedding
 from apportion.task import TOKENS_AT_ONCE, AttributionTask, Variant, tokens_of
 
-#: By input of tokens or patches, what each key's scores are multiplied by: (variants, keys).
+#: For each input of tokens or patches, the factors of each key's attention scores: (variants, keys).
 Factors = Mapping[str, Tensor]
 
 
-@register(
-    "atman",
-    family="perturbation",
-    conserves="no",
-    cost="n forward",
-    source="Deiseroth et al. 2023, arXiv 2301.08110",
-)
+@perturbation_method("atman", conserves="no", cost="n forward", source="Deiseroth et al. 2023, arXiv 2301.08110")
 @dataclass(frozen=True, kw_only=True)
 class AtMan(Method):
-    r"""What suppressing attention to a player takes from the target, in its unit.
+    r"""The drop of the target when attention to a player is suppressed, in the target's unit.
 
     In every layer and head the scores before the softmax are multiplied, in the column of the suppressed token $k$, by
-    $1 - f$; its share is the target's value less the value under this suppression. With `similarity`, tokens whose
-    embedding is as similar to that of $k$ are suppressed along with it, by $1 - f s$ with their cosine $s$. What is
-    always present gets exactly 0. Of images it serves plain stacks of patches, such as ViT, DINOv2 and both sides of
+    $1 - f$; its share is the target's value less the value under this suppression. With `similarity`, tokens with
+    embeddings similar to that of $k$ are suppressed with it, by $1 - f s$ with their cosine $s$. Features that are
+    always present get exactly 0. For images it supports plain stacks of patches, such as ViT, DINOv2 and both sides of
     CLIP; there, whole patches are suppressed.
 
     Args:
         suppression: The factor $f$, above 0 and at most 1.
-        similarity: From which cosine of their embeddings tokens are suppressed together, above 0 and at most 1 (the
-            paper's κ; it uses 0.7 for images); None for each by itself.
-        features: What is left out together, as for leave-one-out.
+        similarity: The least cosine of embeddings at which tokens are suppressed together, above 0 and at most 1 (the
+            paper's κ; it uses 0.7 for images); None suppresses each token alone.
+        features: The players, as for leave-one-out.
 
     Source:
         Deiseroth et al. 2023, arXiv 2301.08110, sec. 3. The paper's influence is the change of the answer's
@@ -93,21 +87,19 @@ class AtMan(Method):
     def _of_patches(
         self, task: AttributionTask, example: int, together: Float[Tensor, "players features"]
     ) -> tuple[str, Float[Tensor, "players keys"]]:
-        """The factors of a vision transformer's keys, the tokens before its patches being left as they are."""
+        """The factors of a vision transformer's keys; 1 for the tokens before its patches."""
         sequence, continuous = patch_sequence(task, example, "atman")
         there = torch.stack([whole_patches(task, example, continuous, row == 0) for row in together])
         before = torch.ones(len(there), sequence.before, dtype=torch.float64)
         return continuous.name, torch.cat([before, 1 - self.suppression * (~there).double()], 1)
 
     def _similarities(self, model: nn.Module, prompt: Prompt) -> Float[Tensor, "features features"]:
-        """How much each feature is suppressed along with each other, from 0 to 1."""
+        """How much each feature is suppressed together with each other, from 0 to 1."""
         alone = torch.eye(len(prompt.features), dtype=torch.float64)
         if self.similarity is None:
             return alone
         if prompt.continuous_inputs:
-            raise ApportionError(
-                "`similarity` compares the embeddings of tokens; leave it out where there is an image."
-            )
+            raise ApportionError("`similarity` compares embeddings of tokens; leave it out for prompts with images.")
         module = token_embedding(model)
         rows = []
         for part in prompt.parts:
@@ -126,7 +118,7 @@ class AtMan(Method):
 
 
 def _suppressed(task: AttributionTask, example: int, factors: Factors) -> Float[Tensor, "variants targets"]:
-    """The targets' values by variant, with each key's scores multiplied by its factors."""
+    """The targets' values for each variant, with each key's scores multiplied by its factors."""
     prompt, rows = task.prompts[example], task.rows[example]
     parts = _parts_of_keys(task, example, {part: of_part.shape[1] for part, of_part in factors.items()})
     with attention_through(task.head.model, _plain):
@@ -161,8 +153,8 @@ def _parts_of_keys(
     inputs = {**task.single(example).inputs}
     lengths = dict(prompt.parts if lengths is None else lengths)
     if len(set(lengths.values())) < len(lengths):
-        # One token more in the decoder, so that it can be told from the source by its length.
-        last = list(prompt.parts)[-1]  # also where there are as many patches as tokens
+        # One more token in the decoder, so that its length differs from the source's.
+        last = list(prompt.parts)[-1]  # also if there are as many patches as tokens
         longer = _with_one_more(prompt, last)
         inputs, lengths[last] = {**inputs, **longer.inputs}, lengths[last] + 1
     calls: dict[nn.Module, int] = {}

@@ -5,42 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from apportion.core import AnyFeatures
-from apportion.games import (
-    AnyMasker,
-    CooperativeGame,
-    Estimate,
-    as_masker,
-    exact_banzhaf,
-    players_of,
-    sampled_banzhaf,
-)
+from apportion.games import AnyMasker, CooperativeGame, Estimate, as_masker, exact_banzhaf, players_of, sampled_banzhaf
 from apportion.games.values import MOST_PLAYERS_EXACT
 from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._registry import perturbation_method
 from apportion.methods.perturbation._games import game_of, shares_of
 from apportion.task import AttributionTask
 
 
-@register(
+@perturbation_method(
     "banzhaf",
-    family="perturbation",
     conserves="no",
     cost="budget forward, 2ⁿ where that is less",
     source="Banzhaf 1965; Wang & Jia 2023, arXiv 2205.15466",
 )
 @dataclass(frozen=True, kw_only=True)
 class Banzhaf(Method):
-    r"""Banzhaf values of the game in which present players are paid the target.
+    r"""Banzhaf values of the game whose payoff is the target with only the present players.
 
-    The mean of $f(S \cup i) - f(S)$ over all coalitions S of the others, each counting the same, in the target's unit.
-    Exact where the budget covers all coalitions; else by maximum sample reuse, with standard errors. What is always
-    present gets exactly 0.
+    The mean of $f(S \cup i) - f(S)$ over all coalitions S of the others, with equal weights, in the target's unit.
+    Exact if the budget covers all coalitions; else by maximum sample reuse, with standard errors. Features that are
+    always present get exactly 0.
 
     Args:
         budget: How many coalitions are evaluated at most.
-        features: `"tokens"` or `"patches"` (every feature), `"words"`, `"sentences"`, or spans as `Attribution.spans`
-            takes them; then the scores belong to these.
-        masker: How the others are made absent; as for leave-one-out.
+        features: The players; as for leave-one-out.
+        masker: How players are removed; as for leave-one-out.
         seed: Of the random coalitions.
 
     Source:

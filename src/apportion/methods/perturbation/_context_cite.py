@@ -1,4 +1,4 @@
-"""ContextCite: which parts of a prompt a sparse linear surrogate of the model says the answer rests on."""
+"""ContextCite: the parts of a prompt that the answer depends on, by a sparse linear surrogate of the model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from apportion.games import (
     target_payoff,
 )
 from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._registry import perturbation_method
 from apportion.methods.perturbation._games import shares_of
 from apportion.targets import AnyTarget
 from apportion.task import AttributionTask
@@ -30,43 +30,39 @@ from apportion.task import AttributionTask
 #: A prompt with fewer sentences is divided among its words.
 FEWEST_SENTENCES = 3
 
-#: Log-probabilities are at most this, so that the odds of what is certain stay finite.
+#: Log-probabilities are clamped to this, so that the odds of a certain output stay finite.
 _CERTAIN = -1e-7
 
 
-@register(
-    "context-cite",
-    family="perturbation",
-    conserves="no",
-    cost="ablations + 2 forward",
-    source="Cohen-Wang et al. 2024, arXiv 2409.00729",
+@perturbation_method(
+    "context-cite", conserves="no", cost="ablations + 2 forward", source="Cohen-Wang et al. 2024, arXiv 2409.00729"
 )
 @dataclass(frozen=True, kw_only=True)
 class ContextCite(Method):
-    """The weights of a sparse linear function of which players are present, fitted to random ablations.
+    """The weights of a sparse linear function of the present players, fitted to random ablations.
 
-    Each player is absent with probability ½, and LASSO fits the target. With `link="auto"` a probability, a
+    Each player is removed with probability ½, and LASSO fits the target. With `link="auto"` a probability, a
     log-probability or a `Span` is fitted as log-odds (log p − log(1 − p), as in the paper, so that the scores are in
-    log-odds); other targets as they are. The payoff of a `Span` is divided by its number of tokens for the fit, as in
-    the authors' code. What is always present gets exactly 0.
+    log-odds); other targets unchanged. The payoff of a `Span` is divided by its number of tokens for the fit, as in
+    the authors' code. Features that are always present get exactly 0.
 
     Args:
         features: `"sentences"`, `"words"`, `"tokens"`, spans as `Attribution.spans` takes them, or `"auto"`: sentences
-            where at least 3 of the prompt play, else words; parts of an image play one by one. The result's features
-            show which.
+            if the prompt has at least 3 that can be removed, else words, and single parts of an image. The result's
+            features show which.
         ablations: How many random coalitions the surrogate is fitted to.
-        alpha: How strongly LASSO draws weights to 0.
-        link: `"auto"` or `"identity"` (the target is fitted as it is).
-        masker: How players are made absent; as for leave-one-out. By default words are deleted and parts of an image
-            have its mean colour.
+        alpha: The strength of LASSO's penalty.
+        link: `"auto"` or `"identity"` (the target is fitted unchanged).
+        masker: How players are removed; as for leave-one-out. By default words are deleted and parts of an image get
+            its mean colour.
         seed: Of the random coalitions.
 
     Source:
-        Cohen-Wang et al. 2024, arXiv 2409.00729. Parts of the whole prompt may play, not only a context beside a query;
-        name the context's parts as spans where only it should.
+        Cohen-Wang et al. 2024, arXiv 2409.00729. All parts of the prompt are players, not only a context beside a
+        query; name the context's parts as spans to restrict the players to it.
     """
 
-    features: AnyFeatures = "auto"
+    features: Literal["auto"] | AnyFeatures = "auto"
     ablations: int = 64
     alpha: float = 0.01
     link: Literal["auto", "identity"] = "auto"
@@ -87,19 +83,19 @@ class ContextCite(Method):
         shares = shares_of(task, players, found, chosen=self.features, masker=self.masker)
         if len(found) > 1:
             return shares
-        # How well the surrogate predicts is what says whether its weights may be believed.
+        # The surrogate's accuracy on held-out ablations tells whether its weights are meaningful.
         agreement = [None if value != value else value for value in found[0].agreement.tolist()]
         return replace(shares, options={**shares.options, "held_out_rank_correlation": agreement})
 
     def players_of(self, task: AttributionTask, example: int) -> Players:
-        """Who plays in one of the prompts, where that was left open too."""
+        """The players of one of the prompts, also for `features="auto"`."""
         if self.features != "auto":
             return players_of(task, example, self.features)
         sentences = players_of(task, example, "sentences")
         return sentences if len(sentences.groups) >= FEWEST_SENTENCES else players_of(task, example, "words")
 
     def surrogate(self, task: AttributionTask, example: int, players: Players) -> Surrogate:
-        """The sparse linear function for one of the prompts, with how well it predicts ablations."""
+        """The sparse linear function for one of the prompts, with its accuracy on held-out ablations."""
         payoff = target_payoff(task, example, players, self.masker)
         if self.link == "auto":
             payoff = _as_log_odds(payoff, task.targets)
@@ -110,7 +106,7 @@ class ContextCite(Method):
 
 
 def _as_log_odds(payoff: Callable[[Tensor], Tensor], targets: Sequence[AnyTarget]) -> Callable[[Tensor], Tensor]:
-    """The payoff with every probability, given as such or as its logarithm, as log p − log(1 − p)."""
+    """The payoff with every probability or log-probability as log p − log(1 − p)."""
 
     def linked(coalitions: Tensor) -> Tensor:
         values = payoff(coalitions).clone()

@@ -1,8 +1,9 @@
-"""Played games: a task's prompts as games of their parts, and the players' values as shares."""
+"""Games: a task's prompts as games of their parts, and the players' values as shares."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from apportion.core import AnyFeatures
 from apportion.games import (
@@ -20,15 +21,7 @@ from apportion.task import AttributionTask
 
 
 def game_of(task: AttributionTask, example: int, players: Players, masker: AnyMasker, *, doing: str) -> CooperativeGame:
-    """The game in which the targets of one of the prompts are paid to those of its players who are present.
-
-    Args:
-        task: With its targets, which are the outputs of the payoff.
-        example: Which of its prompts.
-        players: Who plays in that prompt.
-        masker: How the others are made absent.
-        doing: What a progress bar says.
-    """
+    """The game whose payoff is the targets' values with only the present players of one prompt."""
     payoff = target_payoff(task, example, players, masker)
     return CooperativeGame(len(players.groups), payoff, progress=task.progress, label=doing)
 
@@ -38,17 +31,13 @@ def shares_of(
     players: Sequence[Players],
     estimates: Sequence[Estimate],
     *,
-    chosen: AnyFeatures,
+    chosen: Literal["auto"] | AnyFeatures,
     masker: AnyMasker,
 ) -> Shares:
-    """The values of each prompt's players as scores; what is always present gets exactly 0.
+    """The values of each prompt's players as scores; features that are always present get exactly 0.
 
-    Args:
-        task: That was played.
-        players: Of each prompt.
-        estimates: Of each prompt.
-        chosen: The option that named the players; tokens are the prompt's own features.
-        masker: The option that named the masker; the result keeps what it stood for.
+    `chosen` and `masker` are the options as the user gave them: tokens are the prompt's own features, and the result
+    records the actual masker.
     """
     errors = [
         None if found.standard_errors is None else to_features(who, found.standard_errors)

@@ -1,4 +1,4 @@
-"""Leave-one-out: how much the target drops when a single player is absent."""
+"""Leave-one-out: the drop of the target when a single player is removed."""
 
 from __future__ import annotations
 
@@ -9,33 +9,32 @@ import torch
 from apportion.core import AnyFeatures
 from apportion.games import AnyMasker, as_masker, in_prompt, players_of, to_features
 from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._registry import perturbation_method
 from apportion.methods.perturbation._absence import drops
 from apportion.task import AttributionTask
 
 
-@register(
+@perturbation_method(
     "leave-one-out",
-    family="perturbation",
     conserves="no",
     cost="n forward (n/2 where a causal model's cache can be used)",
     source="Li et al. 2016, arXiv 1612.08220",
 )
 @dataclass(frozen=True, kw_only=True)
 class LeaveOneOut(Method):
-    r"""The difference that one player makes to all others: $f(x) - f(x \setminus i)$, in the target's unit.
+    r"""The difference that removing one player makes: $f(x) - f(x \setminus i)$, in the target's unit.
 
-    What is always present (template tokens, the explained answer, the mask that is read) gets exactly 0.
+    Features that are always present (template tokens, the explained answer, the mask that is read) get exactly 0.
 
     Args:
-        masker: How a player is made absent: `"delete"`, `"attention-mask"`, `"replace"`, `"replace(pad)"`, `"zero"`,
-            `"mean"`, `"auto"` (the mask token where the tokenizer has one, else deletion), or a `Masker`. Of an image:
-            `"mean"` (its mean colour; this is `"auto"`), `"zero"`, `"blur"`, `"inpaint"`, `"drop-tokens"`. Beside an
-            image, `"delete+blur"` names one for the text and one for the image.
+        masker: How a player is removed: `"delete"`, `"attention-mask"`, `"replace"`, `"replace(pad)"`, `"zero"`,
+            `"mean"`, `"auto"` (the mask token if the tokenizer has one, else deletion), or a `Masker`. For an image:
+            `"mean"` (its mean colour; this is `"auto"`), `"zero"`, `"blur"`, `"inpaint"`, `"drop-tokens"`. For text
+            with an image, `"delete+blur"` names one masker for each.
         features: `"tokens"` or `"patches"` (every feature), `"words"`, `"sentences"`, or spans as `Attribution.spans`
-            takes them (then only they play); the scores belong to these.
-        prefix_cache: Whether a causal model reads what stands before the absent player only once. The values are the
-            same; where the model's cache is no ordinary one, each changed prompt is read whole.
+            takes them (then only these are players); the scores belong to these.
+        prefix_cache: Whether a causal model reads the tokens before the removed player only once. The values are the
+            same; models with an unusual cache read each changed prompt whole.
 
     Source:
         Li et al. 2016, arXiv 1612.08220, eq. 1, whose difference is relative to f(x); here it is in the target's unit.
@@ -53,16 +52,9 @@ class LeaveOneOut(Method):
         scores, features = [], []
         for example in range(len(task.prompts)):
             players = players_of(task, example, self.features)
-            alone = ~torch.eye(len(players.groups), dtype=torch.bool)
-            values = drops(
-                task,
-                example,
-                players,
-                as_masker(self.masker),
-                alone,
-                prefix_cache=self.prefix_cache,
-                doing="leave-one-out",
-            )
+            others = ~torch.eye(len(players.groups), dtype=torch.bool)
+            masker = as_masker(self.masker)
+            values = drops(task, example, players, masker, others, self.prefix_cache, "leave-one-out")
             scores.append(to_features(players, values))
             features.append(players.features)
         return Shares(

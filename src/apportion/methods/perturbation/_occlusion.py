@@ -1,4 +1,4 @@
-"""Occlusion: how much the target drops when a window of neighbouring players is absent."""
+"""Occlusion: the drop of the target when a window of neighbouring players is removed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from torch import Tensor
 from apportion.core import AnyFeatures, ApportionError
 from apportion.games import AnyMasker, Players, as_masker, in_prompt, players_of, to_features
 from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._registry import perturbation_method
 from apportion.methods.perturbation._absence import drops
 from apportion.models.inputs import Prompt
 from apportion.task import AttributionTask
 
-#: Which of the prompt's features is the grid's first, and its rows and columns.
+#: The index of the grid's first feature, and its numbers of rows and columns.
 Grid = tuple[int, int, int]
 
 
-@register(
+@perturbation_method(
     "occlusion",
-    family="perturbation",
     conserves="no",
     cost="n/stride forward (half of that where a causal model's cache can be used)",
     source="Zeiler & Fergus 2014, arXiv 1311.2901",
@@ -32,20 +31,20 @@ Grid = tuple[int, int, int]
 class Occlusion(Method):
     r"""The mean drop $f(x) - f(x \setminus W)$ over the windows $W$ that cover a player, in the target's unit.
 
-    Windows stand side by side within one input; the last one ends with it, so that every player is covered. On an
-    image that is divided by a grid they are squares; regions without one are absent one at a time, since their numbers
-    say nothing of what is beside what. What is always present gets exactly 0.
+    Windows lie within one input; the last one ends with it, so that every player is covered. On an image that is
+    divided by a grid they are squares; regions without a grid are removed one at a time, since their numbers do not
+    tell which are neighbours. Features that are always present get exactly 0.
 
     Args:
-        window: How many neighbouring players are absent together; of an image, the side of a square of patches.
-        stride: How far a window is moved; at most its length.
-        masker: How players are made absent; as for leave-one-out.
-        features: What is left out; as for leave-one-out.
+        window: How many neighbouring players are removed together; on an image, the side of a square of patches.
+        stride: The distance between windows; at most their length.
+        masker: How players are removed; as for leave-one-out.
+        features: The players; as for leave-one-out.
         prefix_cache: As for leave-one-out.
 
     Source:
-        Zeiler & Fergus 2014, arXiv 1311.2901, sec. 4.2, for images; the mean over windows makes a score of what they
-        draw as a map of window positions.
+        Zeiler & Fergus 2014, arXiv 1311.2901, sec. 4.2, for images; they draw a map of window positions, whose mean
+        over windows is the score here.
     """
 
     window: int = 3
@@ -67,19 +66,10 @@ class Occlusion(Method):
         scores, features = [], []
         for example in range(len(task.prompts)):
             players = players_of(task, example, self.features)
-            covered = self._windows(players, _grids(task.prompts[example]))
-            values = drops(
-                task,
-                example,
-                players,
-                as_masker(self.masker),
-                ~covered,
-                prefix_cache=self.prefix_cache,
-                doing="occlusion",
-            )
+            covered, masker = self._windows(players, _grids(task.prompts[example])), as_masker(self.masker)
+            values = drops(task, example, players, masker, ~covered, self.prefix_cache, "occlusion")
             weights = covered.to(values)
-            means = (weights.T @ values) / weights.sum(0)[:, None]
-            scores.append(to_features(players, means))
+            scores.append(to_features(players, (weights.T @ values) / weights.sum(0)[:, None]))
             features.append(players.features)
         return Shares(
             scores=scores,
@@ -88,7 +78,7 @@ class Occlusion(Method):
         )
 
     def _windows(self, players: Players, grids: Mapping[int, Grid] | None = None) -> Bool[Tensor, "windows players"]:
-        """Which players each window covers, given the grids of pictures that have one."""
+        """The players that each window covers, given the grids of pictures that have one."""
         grids = grids or {}
         places: dict[tuple[str, int | None], list[int]] = {}
         for player, column in enumerate(players.columns):
@@ -113,14 +103,14 @@ class Occlusion(Method):
         return covered[covered.any(1)]
 
     def _along(self, count: int) -> list[range]:
-        """The places that each window covers on a line of so many."""
+        """The places that each window covers on a line of `count` places."""
         last = max(0, count - self.window)
         starts = dict.fromkeys([*range(0, last + 1, self.stride), last])
         return [range(start, min(start + self.window, count)) for start in starts]
 
 
 def _grids(prompt: Prompt) -> dict[int, Grid]:
-    """For each picture whose features form a grid, this grid."""
+    """The grid of each picture whose features form one."""
     found: dict[int, Grid] = {}
     at, image = 0, 0
     for continuous in prompt.continuous_inputs:

@@ -1,4 +1,4 @@
-"""Prefix reuse: changed prompts of a causal model, read through the cache of what stands before the change."""
+"""Prefix reuse: changed prompts of a causal model, read through the cache of the tokens before the change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from apportion.task import AttributionTask, Variant
 TOKENS_AT_ONCE = 512
 
 #: How many variants run together at most. They all begin where the first one changes, so that each of the others reads
-#: again what stands between that place and its own.
+#: the tokens between that place and its own again.
 VARIANTS_AT_ONCE = 8
 
 # How many tokens the checks run.
@@ -33,14 +33,7 @@ Layers = list[tuple[Tensor, Tensor]]
 
 
 class PrefixReader:
-    """Reads variants of one prompt of a causal model from where they change.
-
-    Args:
-        task: With its targets.
-        example: Which of its prompts.
-
-    A reader is made by `of`, which checks that the model can be read in this way.
-    """
+    """Reads variants of one prompt of a causal model from where they change; `of` makes one if the model allows it."""
 
     def __init__(self, task: AttributionTask, example: int) -> None:
         self.task, self.example = task, example
@@ -49,16 +42,16 @@ class PrefixReader:
         #: The rows of the unchanged prompt that targets read; their logits serve every variant that changes after them.
         self.rows = sorted({row for rows in task.rows[example] for row in rows})
         self.layers: Layers = []
-        #: The last layer, where it can be run for single rows.
+        #: The last layer, if it can be run for single rows.
         self.last: nn.Module | None = None
         self.logits: dict[int, Tensor] = {}
 
     @classmethod
     def of(cls, task: AttributionTask, example: int) -> PrefixReader | None:
-        """A reader, or None where a variant cannot begin in the middle and has to be read whole.
+        """A reader, or None if variants must be read whole.
 
-        The cache must be an ordinary one, of keys and values of every token; the keys and values of a prefix must be
-        the same without what follows; and the prompt, read through the cache, must give the targets' known values.
+        The cache must be an ordinary one, of keys and values of every token; the keys and values of a prefix must not
+        depend on later tokens; and the prompt, read through the cache, must give the targets' known values.
         """
         head, prompt = task.head, task.prompts[example]
         fits = (
@@ -78,16 +71,11 @@ class PrefixReader:
 
     @property
     def full(self) -> Float[Tensor, " targets"]:
-        """The targets' values for the prompt as it is."""
+        """The targets' values for the unchanged prompt."""
         return self._values(self.task.rows[self.example], self.logits)
 
     def values(self, variants: Sequence[Variant], starts: Sequence[int]) -> Float[Tensor, "variants targets"]:
-        """The targets' values for changed prompts.
-
-        Args:
-            variants: Each of the same kind of input.
-            starts: For each the first place where it differs from the prompt.
-        """
+        """The targets' values for changed prompts, each with the first place where it differs."""
         begins = [self._begin(variant, start) for variant, start in zip(variants, starts, strict=True)]
         values = torch.empty(len(variants), len(self.task.targets), dtype=torch.float64)
         with in_evaluation(self.head.model), torch.no_grad():
@@ -103,7 +91,7 @@ class PrefixReader:
         return values
 
     def _begin(self, variant: Variant, start: int) -> int | None:
-        """Where reading has to begin; None where no target reads what changed."""
+        """Where reading must begin; None if no target depends on the change."""
         rows = {row for of_target in variant.rows for row in of_target}
         if all(row < start and row in self.logits for row in rows):
             return None
@@ -124,7 +112,7 @@ class PrefixReader:
         ]
 
     def _run(self, inputs: Mapping[str, Any], rows: Sequence[int], **more: Any) -> Any:
-        """The model's output, whose logits are those of these rows alone."""
+        """The model's output, with logits of these rows only."""
         arguments = {**inputs, "use_cache": True, **more}
         if self.last is not None and more:
             with only_rows(self.last, rows):
@@ -145,7 +133,7 @@ class PrefixReader:
         return torch.stack(found).double().cpu()
 
     def _prepared(self) -> bool:
-        """Whether the cache of the whole prompt is there and holds what it should."""
+        """Read the whole prompt; whether its cache has the expected contents."""
         whole, length = dict(self.prompt.inputs), self.prompt.length
         output = self._run(whole, self.rows)
         self.task.passes.forward += 1
@@ -163,7 +151,7 @@ class PrefixReader:
         try:
             usable = self.last is None or self._same_through_cache(length - _CHECKED)
         except (ApportionError, AttributeError, IndexError, RuntimeError, TypeError):
-            usable = False  # the layer, or what comes after it, wants all rows
+            usable = False  # the layer, or a later module, needs all rows
         if not usable:
             self.last = None
         return True
@@ -201,13 +189,13 @@ def _lent(layers: Layers, count: int, examples: int, *, trimmed: bool) -> Dynami
 
 
 def _ordinary_layers(output: Any, length: int) -> Layers | None:
-    """Keys and values by layer, where the model's cache holds those of every token and nothing else."""
+    """Keys and values by layer, if the model's cache holds those of every token and nothing else."""
     cache = getattr(output, "past_key_values", None)
     if type(cache) is not DynamicCache or not cache.layers:
         return None
     layers: Layers = []
     for layer in cache.layers:
-        # A layer with a sliding window is as good while the window is longer than the text.
+        # A layer with a sliding window is ordinary while the window is longer than the text.
         if not isinstance(layer, DynamicLayer) or type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
             return None
         if layer.keys is None or layer.values is None:
@@ -220,7 +208,7 @@ def _ordinary_layers(output: Any, length: int) -> Layers | None:
 
 
 def _positions_depend_on_length(config: Any) -> bool:
-    """Whether rotary angles change with the length of the whole text, so that no prefix stays as it is."""
+    """Whether rotary angles change with the length of the whole text, so that no prefix can be reused."""
     settings = [getattr(config, "rope_parameters", None), getattr(config, "rope_scaling", None)]
     for one in settings:
         if isinstance(one, Mapping):
@@ -231,16 +219,14 @@ def _positions_depend_on_length(config: Any) -> bool:
 
 
 def _close(ours: Tensor, theirs: Tensor, dtype: torch.dtype | None = None) -> bool:
-    """Equal up to what the order of summation changes."""
+    """Equal up to rounding."""
     tolerance = torch.finfo(dtype or ours.dtype).eps ** 0.5
     return bool(((ours - theirs).abs() <= tolerance * (1 + theirs.abs())).all())
 
 
 def _first(prompt: Prompt, count: int) -> dict[str, Any]:
-    return {
-        name: value[:, :count] if _one_per_token(value, prompt.length) else value
-        for name, value in prompt.inputs.items()
-    }
+    given = prompt.inputs.items()
+    return {name: value[:, :count] if _one_per_token(value, prompt.length) else value for name, value in given}
 
 
 def _one_per_token(value: Any, length: int) -> bool:
@@ -264,7 +250,7 @@ def _suffixes(prompts: Sequence[Prompt], begin: int) -> dict[str, Any]:
 
 
 def _blocks(variants: Sequence[Variant], begins: Sequence[int | None]) -> Iterator[list[int]]:
-    """Indices of variants that run together, in the order of where they begin; those that need no run come first."""
+    """Indices of variants that run together, ordered by where they begin; those that need no run come first."""
     unread = [i for i, begin in enumerate(begins) if begin is None]
     if unread:
         yield unread

@@ -21,40 +21,38 @@ from apportion.games import (
 )
 from apportion.games.values import MOST_PLAYERS_EXACT
 from apportion.methods._method import Method, Shares
-from apportion.methods._registry import register
+from apportion.methods._registry import perturbation_method
 from apportion.methods.perturbation._games import game_of, shares_of
 from apportion.task import AttributionTask
 
 Estimator = Literal["auto", "exact", "permutation", "kernel", "leverage"]
 SAMPLED = {"permutation": permutation_shapley, "kernel": kernel_shap, "leverage": leverage_shap}
 
-#: With fewer coalitions a player, random orders are closer to the Shapley values than a regression is.
+#: With fewer coalitions per player, random orders are more accurate than a regression.
 ENOUGH_FOR_REGRESSION = 6
 
 
-@register(
+@perturbation_method(
     "shapley",
-    family="perturbation",
     conserves="with a remainder",
     cost="budget forward, 2ⁿ where that is less",
     source="Shapley 1953; Lundberg & Lee 2017, arXiv 1705.07874; Musco & Witter 2024, arXiv 2410.01917",
 )
 @dataclass(frozen=True, kw_only=True)
 class Shapley(Method):
-    r"""Shapley values of the game in which present players are paid the target.
+    r"""Shapley values of the game whose payoff is the target with only the present players.
 
-    The scores sum to $f(N) - f(\emptyset)$ whatever the estimator; the target with nothing present, $f(\emptyset)$, is
-    the remainder that the ledger names. What is always present gets exactly 0.
+    The scores sum to $f(N) - f(\emptyset)$ for every estimator; the target with no player present, $f(\emptyset)$, is
+    the remainder in the ledger. Features that are always present get exactly 0.
 
     Args:
         estimator: `"exact"` (all coalitions, whatever the budget, of at most 16 players), `"permutation"` (random
             orders, each with its reverse), `"kernel"` (KernelSHAP), `"leverage"` (LeverageSHAP), or `"auto"`: exact
-            where the budget covers all coalitions, leverage where it has at least 6 coalitions a player, and
-            permutations below, which are closer then.
+            if the budget covers all coalitions, leverage with at least 6 coalitions per player, and permutations
+            below, where they are more accurate.
         budget: How many coalitions are evaluated at most.
-        features: `"tokens"` or `"patches"` (every feature), `"words"`, `"sentences"`, or spans as `Attribution.spans`
-            takes them; then the scores belong to these.
-        masker: How the others are made absent; as for leave-one-out.
+        features: The players; as for leave-one-out.
+        masker: How players are removed; as for leave-one-out.
         seed: Of the random coalitions.
 
     Source:

@@ -1,4 +1,4 @@
-"""The anatomy of a transformer: what each layer adds to the residual stream, found by structure and rebuilt."""
+"""The anatomy of a transformer: what each layer adds to the residual stream, found by structure and verified."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from apportion.models.anatomy._mixes_tokens import check_tokens_mix_in_attention
 class Layer:
     r"""One layer of a stack, by what it adds to the residual stream at each of n places.
 
-    With everything that depends on the input held fixed but the streams,
+    With everything that depends on the input held fixed, except the streams,
 
     $\text{middle} = N_m(x + \kappa N_a(\sum_h A_h V_h W_O^h + b_O))$ and $\text{output} = N_o(\text{middle} + m)$
 
     where N are frozen norms, each of which may be absent: pre-LN has none of the three, post-LN (BERT) has N_m and N_o,
-    Gemma 2 has N_a. In a parallel block, `middle` is what the stream is without the MLP.
+    Gemma 2 has N_a. In a parallel block, `middle` is the stream without the MLP.
 
     Args:
         path: The layer module's path.
-        input: x, the stream that comes in, (n, d).
-        middle: The stream after the attention, (n, d).
-        total: middle + m, before N_o, (n, d).
-        output: The stream that goes out, (n, d); the same tensor as the next layer's `input`.
-        heads: Queries, keys, values and mask, from which `probabilities` are computed again when they are needed.
-        value: The linear map whose output holds the values.
+        input: x, the incoming stream.
+        middle: The stream after the attention.
+        total: middle + m, before N_o.
+        output: The outgoing stream; the same tensor as the next layer's `input`.
+        heads: Queries, keys, values and mask, from which `probabilities` are computed.
+        value: The linear map whose output contains the values.
         projection: The linear map of the mixed heads back into the stream.
         projection_path: Its path.
-        input_norm: The norm of x that the attention reads, or None.
+        input_norm: The norm of x before the attention, or None.
         attention_norm: N_a, or None.
         scale: κ, 1 in most models.
         middle_norm: N_m, or None.
@@ -74,7 +74,7 @@ class Layer:
 
     @property
     def values(self) -> Float[Tensor, "kv_head n d_head"]:
-        """V, with its bias; each serves `heads.groups` neighbouring heads."""
+        """V, with its bias; each is shared by `heads.groups` neighbouring heads."""
         return self.heads.value[0]
 
     @property
@@ -89,19 +89,19 @@ class Layer:
 
     @property
     def row_scale(self) -> Float[Tensor, " n"] | None:
-        """κ times the statistics of N_a and N_m by place: what frozen norms do to a row besides a fixed map."""
+        """κ times the statistics of N_a and N_m by place, which scale each row besides the fixed maps of the norms."""
         norms = [norm.statistic for norm in (self.attention_norm, self.middle_norm) if norm is not None]
         if not norms and self.scale == 1:
             return None
         return self.scale * torch.stack([*norms, torch.ones_like(self.input[:, 0])]).prod(0)
 
     def weights(self) -> Float[Tensor, "head n n"]:
-        """A with each row scaled as the frozen norms behind the attention scale it; see `messages`."""
+        """A with each row scaled as by the frozen norms after the attention; see `messages`."""
         scale = self.row_scale
         return self.probabilities if scale is None else self.probabilities * scale[:, None]
 
     def messages(self, places: slice = slice(None)) -> Float[Tensor, "head place d"]:
-        """f_h(x_s) = V_s W_O^h at some places, through the fixed maps of the norms behind the attention.
+        """f_h(x_s) = V_s W_O^h at some places, through the fixed maps of the norms after the attention.
 
         `middle` = Σ_h weights_h @ messages_h + `own` + `constants`, exactly.
         """
@@ -111,11 +111,11 @@ class Layer:
         return messages
 
     def own(self) -> Float[Tensor, "n d"]:
-        """What the residual connection carries from each place's input to its `middle`."""
+        """The contribution of each place's input to its `middle` by the residual connection."""
         return self.input if self.middle_norm is None else self.middle_norm(self.input)
 
     def constants(self) -> Iterator[tuple[str, Float[Tensor, "n d"]]]:
-        """What is added to `middle` whatever comes in, by the parameter's path: b_O, and the biases of N_a and N_m."""
+        """The constants in `middle`, by the parameter's path: b_O, and the biases of N_a and N_m."""
         behind = self.middle_norm
         through = (lambda v: v) if behind is None else behind
         if self.b_o is not None:
@@ -129,41 +129,35 @@ class Layer:
             yield behind.path, behind.bias.expand_as(self.input)
 
     def directed(self, direction: Float[Tensor, " d"]) -> Float[Tensor, "head n"]:
-        """`messages` along one direction at `middle`, without making them."""
+        """`messages` along one direction at `middle`, without computing the messages."""
         for norm in (self.middle_norm, self.attention_norm):
             direction = direction if norm is None else norm.pulled(direction)
-        queries = self.w_o @ direction
         values = self.values.repeat_interleave(self.heads.groups, 0)
-        return (values @ queries[:, :, None])[..., 0]
+        return (values @ (self.w_o @ direction)[:, :, None])[..., 0]
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A stack of layers, as they were in one forward pass, and what stands behind them.
-
-    Args:
-        layers: From first to last; each starts where the one before ended.
-        watched: What was called outside the layers, and the model's output.
-    """
+    """The layers of a stack in one forward pass, from first to last, and the calls outside of them."""
 
     layers: Sequence[Layer]
     watched: Captured
 
     @property
     def output(self) -> Any:
-        """What the model returned; the same as without watching, up to rounding."""
+        """The model's output; the same as in an ordinary pass, up to rounding."""
         return self.watched.output
 
 
 def anatomy(model: nn.Module, inputs: Mapping[str, Any]) -> Anatomy:
-    """Describe a model in one forward pass without a graph, and another of a few tokens.
+    """Describe a model by a forward pass without a graph, and another of a few tokens.
 
     Args:
-        model: A transformers model whose attention goes through transformers' interface; given back as it was.
-        inputs: Its keyword arguments, of one example.
+        model: A model whose attention goes through transformers' interface; it is restored.
+        inputs: Its keyword arguments, for one example.
 
     Raises:
-        ApportionError: A part was not found, or the parts found do not rebuild what the model computed to 1e-4.
+        ApportionError: A part was not found, or the parts do not reproduce the model's computation to 1e-4.
     """
     layers, seen = captured(model, inputs, partial(_layer, type(model).__name__))
     check_tokens_mix_in_attention(model, inputs)
@@ -183,7 +177,7 @@ def bias_of(module: nn.Module) -> Float[Tensor, " d_out"] | None:
 
 
 def _layer(name: str, frame: Frame, probabilities: Tensor) -> Layer:
-    """Find a layer's parts in what ran inside it."""
+    """Find a layer's parts in the calls inside it."""
     assert frame.heads is not None
     assert frame.mixed is not None
     assert frame.input is not None
@@ -228,11 +222,11 @@ def _value(frame: Frame, refuse: Any) -> Call:
         rows = call.output.reshape(len(values), -1)
         if torch.equal(rows[:, _nearest_columns(values, rows)], values):
             return call
-    raise refuse("its values are not what a linear map of its own gave")
+    raise refuse("no linear map of its own computes its values")
 
 
 def _nearest_columns(columns: Tensor, among: Tensor) -> Tensor:
-    """For each column the index of the one that is most likely the same, by a weighted sum of its numbers."""
+    """For each column the index of the one that is most likely equal, by a weighted sum of its entries."""
     weights = torch.linspace(1, 2, len(columns), dtype=torch.float64, device=columns.device).sqrt()[:, None]
     wanted, (ordered, places) = (columns * weights).sum(0), (among * weights).sum(0).sort()
     above = torch.searchsorted(ordered, wanted).clamp_max(len(ordered) - 1)
@@ -241,7 +235,7 @@ def _nearest_columns(columns: Tensor, among: Tensor) -> Tensor:
 
 
 def _norm_of(calls: Sequence[Call], tensor: Tensor) -> tuple[Call, FrozenNorm] | None:
-    """The call that norms this tensor."""
+    """The call that normalises this tensor."""
     for call in calls:
         norm = frozen_norm(call) if same(call.input, tensor) else None
         if norm is not None:
@@ -250,7 +244,7 @@ def _norm_of(calls: Sequence[Call], tensor: Tensor) -> tuple[Call, FrozenNorm] |
 
 
 def _factor(tensor: Tensor, of: Tensor, tolerance: float) -> float | None:
-    """k in tensor = k · of, if there is one that is not 0."""
+    """k in tensor = k · of; None if there is none or it is 0."""
     if tensor.numel() != of.numel():
         return None
     one, other = tensor.reshape(-1).double(), of.reshape(-1).double()
@@ -262,7 +256,7 @@ def _factor(tensor: Tensor, of: Tensor, tolerance: float) -> float | None:
 
 
 def _stream(frame: Frame, after: Sequence[Call], added: Tensor, refuse: Any) -> dict[str, Any]:
-    """How the stream goes on from the attention: its middle, what the MLP adds, and the norms in the way."""
+    """The stream after the attention: its middle, its sum with the MLP, and the norms in between."""
     assert frame.input is not None
     assert frame.output is not None
     tolerance = tolerance_of(added)
@@ -284,32 +278,29 @@ def _stream(frame: Frame, after: Sequence[Call], added: Tensor, refuse: Any) -> 
 def _middles(
     x: Tensor, after: Sequence[Call], added: Tensor, tolerance: float
 ) -> Iterator[tuple[float, FrozenNorm | None, Tensor]]:
-    """What may be the middle: a tensor x + κ · added that is read, its norm, or in a parallel block that sum itself."""
+    """Candidates for the middle: a tensor x + κ · added that is read, its norm, or in a parallel block the sum."""
     for call in after:
         if call.input.numel() != x.numel():
             continue
         scale = _factor(call.input.reshape(x.shape) - x, added.reshape(x.shape), tolerance)
         if scale is not None:
             yield scale, None, call.input.reshape(x.shape)
-            norm = frozen_norm(call)
-            if norm is not None:
+            if (norm := frozen_norm(call)) is not None:
                 yield scale, norm, call.output.reshape(x.shape)
             return
     yield 1.0, None, x + added.reshape(x.shape)
 
 
 def _ends(after: Sequence[Call], output: Tensor) -> Iterator[tuple[FrozenNorm | None, Tensor]]:
-    """Sums that may end the layer: its output, or what a norm made its output of."""
+    """Candidates for the layer's last sum: its output, or the input of a norm that returns its output."""
     yield None, output
     for call in reversed(after):
-        if same(call.output, output):
-            norm = frozen_norm(call)
-            if norm is not None:
-                yield norm, call.input
+        if same(call.output, output) and (norm := frozen_norm(call)) is not None:
+            yield norm, call.input
 
 
 def _check(layer: Layer, mixed: Tensor, refuse: Any) -> None:
-    """Rebuild the middle and the output from the parts."""
+    """Check that the parts rebuild the middle and the output."""
     tolerance = tolerance_of(layer.input)
     attended = mixed @ layer.w_o.flatten(0, 1)
     for norm in (layer.attention_norm, layer.middle_norm):
@@ -318,7 +309,7 @@ def _check(layer: Layer, mixed: Tensor, refuse: Any) -> None:
     attended = attended if scale is None else attended * scale[:, None]
     rebuilt = attended + layer.own() + sum(constant for _, constant in layer.constants())
     if not same(rebuilt, layer.middle, tolerance):
-        raise refuse("what its attention adds does not rebuild the residual stream behind it")
+        raise refuse("the contribution of its attention does not rebuild the residual stream")
     norm = layer.output_norm
     if norm is not None and not same(norm(layer.total, bias=True), layer.output, tolerance):
-        raise refuse("what its MLP adds does not rebuild its output")
+        raise refuse("the contribution of its MLP does not rebuild its output")

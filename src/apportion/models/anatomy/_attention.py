@@ -1,4 +1,4 @@
-"""Attention seen from outside: every attention of a model goes through one function, for the time of a run."""
+"""Replacing the attention: every attention of a model is computed by one function during a run."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from apportion.core import ApportionError
 
 NAME = "apportion"
 
-#: What is added to all scores before a softmax, by `raised_scores`.
+#: The number that `raised_scores` adds to all scores.
 _RAISED: ContextVar[float] = ContextVar("raised", default=0.0)
 
 
 @dataclass(frozen=True)
 class Heads:
-    """One call of an attention: what came in, before the heads of keys and values are shared out.
+    """The arguments of one call of an attention, before the heads of keys and values are repeated.
 
     Args:
         module: The attention module.
         query: (batch, head, query, d_head), after any rotation.
-        key: (batch, kv head, key, d_head); each serves the same number of neighbouring query heads.
+        key: (batch, kv head, key, d_head); each is shared by the same number of neighbouring query heads.
         value: (batch, kv head, key, d_head).
-        mask: Added to the scores, with −∞ (or nearly) where a query must not look; None without one.
-        scaling: What the scores are multiplied by.
-        options: What else the model passes, such as `softcap`, `position_bias` or `s_aux` (sinks).
+        mask: Added to the scores, with −∞ (or nearly) where a query must not attend; None without one.
+        scaling: The factor of the scores.
+        options: Further arguments, such as `softcap`, `position_bias` or `s_aux` (sinks).
     """
 
     module: nn.Module
@@ -49,7 +49,7 @@ class Heads:
         return self.query.shape[1] // self.key.shape[1]
 
     def scores(self) -> Tensor:
-        """Scores before the softmax and the mask: (batch, head, query, key)."""
+        """The scores before the softmax and the mask: (batch, head, query, key)."""
         key = self.key.repeat_interleave(self.groups, 1) if self.groups > 1 else self.key
         scores = self.query @ key.transpose(-1, -2) * self.scaling
         softcap, bias = self.options.get("softcap"), self.options.get("position_bias")
@@ -57,7 +57,7 @@ class Heads:
         return scores if bias is None else scores + bias
 
     def probabilities(self, scores: Tensor | None = None) -> Tensor:
-        """Attention probabilities, (batch, head, query, key), of these scores or of the model's own."""
+        """The attention probabilities, (batch, head, query, key), of these scores or of the model's own."""
         scores = self.scores() if scores is None else scores
         if self.mask is not None:
             scores = scores + self.mask[..., : scores.shape[-1]]
@@ -77,16 +77,15 @@ class Heads:
 
 @contextmanager
 def attention_through(model: nn.Module, function: Callable[[Heads], tuple[Tensor, Tensor | None]]) -> Iterator[None]:
-    """Every attention of a transformers model computed by `function`; the model is given back as it was.
+    """Every attention of a transformers model computed by `function`; the model is restored at the end.
 
     Args:
         model: A model whose attention goes through transformers' interface.
         function: From one call to the mixed values, (batch, head, query, d_head), and the probabilities or None.
 
     Raises:
-        ApportionError: The model's attention cannot be replaced, since it does not go through that interface.
+        ApportionError: The model's attention does not go through that interface.
     """
-
     called = False
 
     def attend(
@@ -100,22 +99,15 @@ def attention_through(model: nn.Module, function: Callable[[Heads], tuple[Tensor
     ) -> tuple[Tensor, Tensor | None]:
         nonlocal called
         called = True
-        heads = Heads(
-            module,
-            query,
-            key,
-            value,
-            attention_mask,
-            query.shape[-1] ** -0.5 if scaling is None else scaling,
-            _raised({name: option for name, option in options.items() if option is not None}),
-        )
-        mixed, probabilities = function(heads)
+        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+        given = _raised({name: option for name, option in options.items() if option is not None})
+        mixed, probabilities = function(Heads(module, query, key, value, attention_mask, scaling, given))
         return mixed.transpose(1, 2).contiguous(), probabilities
 
     found = (getattr(module, "config", None) for module in model.modules())
     configs = {id(config): config for config in found if isinstance(config, PreTrainedConfig)}
     before = [(config, config._attn_implementation_internal) for config in configs.values()]
-    # A method that sees attention may run while another function of it is in place.
+    # Contexts may be nested.
     around = [(of, of._global_mapping.get(NAME)) for of in (AttentionInterface, AttentionMaskInterface)]
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, eager_mask)
@@ -139,7 +131,7 @@ def attention_through(model: nn.Module, function: Callable[[Heads], tuple[Tensor
 
 @contextmanager
 def raised_scores(shift: float) -> Iterator[None]:
-    """All scores that `attention_through` hands out are higher by a constant, so what the softmax gives is the same."""
+    """Add a constant to all scores in `attention_through`, which does not change the softmax."""
     token = _RAISED.set(shift)
     try:
         yield

@@ -1,4 +1,4 @@
-"""One forward pass watched layer by layer: which modules ran around each attention, on what, and what they gave."""
+"""Capturing one forward pass layer by layer: the module calls around each attention, with inputs and outputs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 from transformers.pytorch_utils import Conv1D
 
-from apportion.core import ApportionError
+from apportion.core import ApportionError, temporary_hooks
 from apportion.models.anatomy._attention import Heads, attention_through
 from apportion.models.anatomy._running import in_evaluation
 
@@ -22,14 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a module.
-
-    Args:
-        path: The module's path.
-        module: The module.
-        input: The first tensor that came in.
-        output: The first tensor that came out.
-    """
+    """One call of a module, with its first input and output tensors."""
 
     path: str
     module: nn.Module
@@ -43,22 +35,22 @@ class Call:
 
     @property
     def is_leaf(self) -> bool:
-        """Whether the module has no modules inside."""
+        """Whether the module contains no modules."""
         return next(self.module.children(), None) is None
 
 
 @dataclass
 class Frame:
-    """What ran inside one numbered module (a layer, when it holds an attention), or outside all of them.
+    """The calls inside one numbered module (a layer, if it contains an attention), or outside of all.
 
     Args:
         path: The module's path; empty outside.
-        input: The stream that came in, (1, n, d); None outside.
-        output: The stream that went out.
+        input: The incoming stream, (1, n, d); None outside.
+        output: The outgoing stream.
         calls: The calls inside, in order, of the stream's shape; before the attention, also those of linear maps.
         heads: The attention inside, once it was called.
-        mixed: What that attention gave, (1, head, n, d_head).
-        before: How many of the calls were made before it.
+        mixed: The result of that attention, (1, head, n, d_head).
+        before: The number of calls before it.
     """
 
     path: str = ""
@@ -72,12 +64,12 @@ class Frame:
 
 @dataclass(frozen=True)
 class Captured:
-    """What a watched pass left besides its layers.
+    """The results of a captured pass besides its layers.
 
     Args:
         calls: Calls of the innermost modules outside the layers, in order.
-        output: What the model returned.
-        last: The stream that left the last layer, (1, n, d).
+        output: The model's output.
+        last: The stream after the last layer, (1, n, d).
     """
 
     calls: tuple[Call, ...]
@@ -91,12 +83,12 @@ def captured(
     """Run a model once without a graph and describe each layer as it ends, so that only descriptions are kept.
 
     Args:
-        model: A transformers model whose self-attentions form one stack; given back as it was, also after an error.
-        inputs: Its keyword arguments, of one example.
-        on_layer: From what ran inside a layer and its attention probabilities (head, n, n) to its description.
+        model: A transformers model whose self-attentions form one stack; it is restored, also after an error.
+        inputs: Its keyword arguments, for one example.
+        on_layer: Maps the calls in a layer and its attention probabilities (head, n, n) to its description.
 
     Raises:
-        ApportionError: The attentions cannot be seen, or do not form one stack of self-attentions.
+        ApportionError: The attentions cannot be observed, or do not form one stack of self-attentions.
     """
     name = type(model).__name__
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
@@ -106,12 +98,12 @@ def captured(
     watch = _Watch(on_layer, name)
     with _hooked(model, watch), in_evaluation(model), torch.no_grad(), attention_through(model, watch.attend):
         output = model(**inputs)
-    assert watch.last is not None  # an attention outside of numbered layers was refused when it was called
+    assert watch.last is not None  # attentions outside of numbered layers were rejected when called
     return watch.layers, Captured(tuple(watch.frames[0].calls), output, watch.last)
 
 
 def same(one: Tensor, other: Tensor, tolerance: float = 0.0) -> bool:
-    """Whether two tensors hold the same numbers in the same order, up to a relative distance, whatever their shapes."""
+    """Whether two tensors have the same entries in order, up to a relative distance, whatever their shapes."""
     if one.numel() != other.numel():
         return False
     if not tolerance:
@@ -120,28 +112,23 @@ def same(one: Tensor, other: Tensor, tolerance: float = 0.0) -> bool:
 
 
 def tolerance_of(tensor: Tensor) -> float:
-    """How far, relative to its length, a tensor that is rebuilt may be off: 1e-4, or the rounding of short formats."""
+    """The relative error allowed for a rebuilt tensor: 1e-4, or the rounding error of short formats."""
     return max(1e-4, 4 * torch.finfo(tensor.dtype).eps)
 
 
 @contextmanager
 def _hooked(model: nn.Module, watch: _Watch[Any]) -> Iterator[None]:
-    handles: list[RemovableHandle] = []
-    try:
+    with temporary_hooks() as handles:
         for path, module in model.named_modules():
-            if not path:
-                continue
             if path.rpartition(".")[2].isdigit():
                 handles.append(module.register_forward_pre_hook(watch.enter(path), with_kwargs=True, prepend=True))
-            handles.append(module.register_forward_hook(watch.leave(path), with_kwargs=True))
+            if path:
+                handles.append(module.register_forward_hook(watch.leave(path), with_kwargs=True))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _Watch(Generic[T]):
-    """What the hooks note down."""
+    """The state of the hooks."""
 
     def __init__(self, on_layer: Callable[[Frame, Tensor], T], name: str) -> None:
         self.on_layer, self.name = on_layer, name
@@ -151,7 +138,7 @@ class _Watch(Generic[T]):
         self._probabilities: Tensor | None = None
 
     def attend(self, heads: Heads) -> tuple[Tensor, Tensor | None]:
-        """Compute an attention as the model would, and keep it with its layer."""
+        """Compute an attention as the model does, and keep it with its layer."""
         frame = self.frames[-1]
         probabilities = heads.probabilities()
         mixed = heads.mixed(probabilities)
@@ -176,8 +163,7 @@ class _Watch(Generic[T]):
         """A hook that notes a call, and closes the module's frame if it has one."""
 
         def hook(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
-            given = output if isinstance(output, list | tuple) else [output]
-            out = _first_tensor(given)
+            out = _first_tensor(output if isinstance(output, list | tuple) else [output])
             if self.frames[-1].path == path and len(self.frames) > 1:
                 self._close(self.frames.pop(), out)
             came = _first_tensor([*arguments, *keywords.values()])
@@ -192,7 +178,7 @@ class _Watch(Generic[T]):
             if call.is_leaf:
                 frame.calls.append(call)
         elif call.output.numel() == frame.input.numel():
-            # Copies, since some models add to what they have in place.
+            # Copies, since some models add in place.
             frame.calls.append(Call(call.path, call.module, call.input.clone(), call.output.clone()))
         elif frame.heads is None and call.is_linear:
             frame.calls.append(call)
@@ -204,14 +190,14 @@ class _Watch(Generic[T]):
             return
         assert frame.input is not None
         if output is None or output.shape != frame.input.shape or frame.input.ndim != 3 or len(frame.input) != 1:
-            raise ApportionError(f"{frame.path} of {self.name} passes on no stream of (1, tokens, size); {OTHERS}.")
+            raise ApportionError(f"{frame.path} of {self.name} returns no stream of (1, tokens, size); {OTHERS}.")
         if self.last is not None:
             if not same(frame.input, self.last):
                 raise ApportionError(
                     f"{frame.path} of {self.name} does not start where the attention layer before it ended, so the "
                     f"attentions form no single stack; {OTHERS}."
                 )
-            frame.input = self.last  # one tensor serves both layers
+            frame.input = self.last  # one tensor for both layers
         frame.output = self.last = output.clone()
         probabilities, self._probabilities = self._probabilities, None
         assert probabilities is not None

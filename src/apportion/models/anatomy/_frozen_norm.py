@@ -1,4 +1,4 @@
-"""A norm as the linear map that it is while its statistic is held fixed."""
+"""A norm as a linear map, with its statistic held fixed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class FrozenNorm:
         centred: Whether the mean is subtracted (LayerNorm) or not (RMSNorm).
         weight: Scale w, (d,).
         bias: b, (d,), or None.
-        statistic: ρ by row, (n,), as it was in the pass.
+        statistic: ρ by row, (n,), in the captured pass.
     """
 
     path: str
@@ -31,10 +31,8 @@ class FrozenNorm:
     statistic: Float[Tensor, " n"]
 
     def mapped(self, vectors: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
-        """w ⊙ (v − mean v): the part that is the same for every row, without ρ and b."""
-        if self.centred:
-            vectors = vectors - vectors.mean(-1, keepdim=True)
-        return vectors * self.weight
+        """w ⊙ (v − mean v): the same map for every row, without ρ and b."""
+        return (vectors - vectors.mean(-1, keepdim=True) if self.centred else vectors) * self.weight
 
     def pulled(self, directions: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
         """The transpose of `mapped`: a direction at the output as one at the input, without ρ."""
@@ -42,15 +40,15 @@ class FrozenNorm:
         return directions - directions.mean(-1, keepdim=True) if self.centred else directions
 
     def __call__(self, vectors: Float[Tensor, "n d"], *, bias: bool = False) -> Float[Tensor, "n d"]:
-        """ρ w ⊙ (v − mean v), row by row; b is added where that is asked."""
+        """ρ w ⊙ (v − mean v), row by row; with b on request."""
         scaled = self.mapped(vectors) * self.statistic[:, None]
         return scaled + self.bias if bias and self.bias is not None else scaled
 
 
 def frozen_norm(call: Call) -> FrozenNorm | None:
-    """The norm that a module computed, or None when no norm with its parameters rebuilds what it gave.
+    """The norm that a module computed, or None if no norm with its parameters reproduces its output.
 
-    The statistic is found by fitting one number a row, so that every ε and kind of variance is served.
+    The statistic is found by fitting one number per row, which covers every ε and kind of variance.
     """
     if not call.is_leaf or call.input.shape != call.output.shape or same(call.input, call.output):
         return None
@@ -70,7 +68,7 @@ def frozen_norm(call: Call) -> FrozenNorm | None:
 
 
 def _weights(module: nn.Module, like: Tensor) -> Iterator[Tensor]:
-    """The scales that a norm with these parameters may have; Gemma's kind stores what is added to 1."""
+    """The possible scales of a norm with these parameters; Gemma's norms store the difference to 1."""
     found = [p.detach() for name, p in module.named_parameters() if not _is_bias(name)]
     if not found:
         yield torch.ones_like(like)

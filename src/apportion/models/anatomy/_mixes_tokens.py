@@ -1,4 +1,4 @@
-"""Where tokens meet: whether attention is the only place in a model where one token can change another."""
+"""Whether attention is the only operation of a model in which one token affects another."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from apportion.models.anatomy._capturing import OTHERS
 from apportion.models.anatomy._running import in_evaluation
 from apportion.relevance import token_embedding
 
-#: So many tokens tell; it is the model's structure that is asked, not what it makes of a text.
+#: The number of tokens for the test; a few suffice, since it concerns the model's structure.
 FEW = 5
 
 
 def check_tokens_mix_in_attention(model: nn.Module, inputs: Mapping[str, Any]) -> None:
-    """Refuse a model in which tokens meet elsewhere too, as in a recurrence or a convolution between attentions.
+    """Reject a model that mixes tokens elsewhere too, as in a recurrence or a convolution between attentions.
 
-    With nothing coming back through attention, the values and outputs at the last of a few tokens must depend on the
-    embedding of that token alone.
+    Without gradients through attention, the values and outputs at the last of a few tokens must depend only on the
+    embedding of that token.
 
     Raises:
         ApportionError: They depend on others, or the model has no embeddings of tokens.
@@ -54,30 +54,29 @@ def check_tokens_mix_in_attention(model: nn.Module, inputs: Mapping[str, Any]) -
             handle.remove()
     name = type(model).__name__
     if not leaves:
-        raise ApportionError(f"{name} tells of no embedding of tokens, so this method cannot follow them; {OTHERS}.")
+        raise ApportionError(f"{name} declares no embedding of tokens, so this method cannot follow them; {OTHERS}.")
     logits = getattr(output, "logits", None)
     count = leaves[0].shape[1] if leaves[0].ndim == 3 else len(leaves[0])
     read = [*values, logits[:, -1]] if isinstance(logits, Tensor) and logits.shape[1:2] == (count,) else values
     if _places(read, leaves) - {count - 1}:
         raise ApportionError(
-            f"in {name} tokens meet in other ways than attention, which this method would not show; {OTHERS}."
+            f"{name} mixes tokens in other ways than attention, which this method would not show; {OTHERS}."
         )
 
 
 def _beginning(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs of the first few tokens."""
     lengths = [value.shape[1] for value in inputs.values() if isinstance(value, Tensor) and value.ndim >= 2]
-    return {
-        name: value[:, :FEW]
-        if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == lengths[0]
-        else value
-        for name, value in inputs.items()
-        if name != "logits_to_keep"
-    }
+
+    def cut(value: Any) -> Any:
+        is_long = isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == lengths[0]
+        return value[:, :FEW] if is_long else value
+
+    return {name: cut(value) for name, value in inputs.items() if name != "logits_to_keep"}
 
 
 def _places(read: list[Tensor], leaves: list[Tensor]) -> set[int]:
-    """Which of the tokens any of the numbers depends on."""
+    """The tokens that any of the values depends on."""
     live = [(tensor * tensor).sum() for tensor in read if tensor.requires_grad]
     if not live:
         return set()

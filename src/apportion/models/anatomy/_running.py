@@ -1,4 +1,4 @@
-"""A model lent for a run: in evaluation mode, then given back as it was."""
+"""Running a model in evaluation mode."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 @contextmanager
 def in_evaluation(model: nn.Module) -> Iterator[None]:
-    """The model with dropout and its kind off; every module's mode is given back, also after an error."""
+    """The model with dropout and the like off; every module's mode is restored, also after an error."""
     training = [module for module in model.modules() if module.training]
     try:
         for module in training:

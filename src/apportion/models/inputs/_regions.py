@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from apportion.core import ApportionError, Feature, FeatureKind
 
-AnyRegions = str | int | Mapping[str, Any] | Any
+RegionMap = Tensor | NDArray[Any] | Sequence[Sequence[int]]
+"""A number or a truth value for each pixel, (height, width)."""
+
+AnyRegions = Literal["patches", "pixels", "visual-tokens"] | int | RegionMap | Mapping[str, RegionMap]
 """`"patches"`, `"pixels"`, `"visual-tokens"`, the side of square cells in pixels, a map of numbers (superpixels), or
 masks by name."""
 
@@ -21,7 +25,7 @@ NAMES = ("patches", "pixels", "visual-tokens")
 CELL = 16
 
 
-def check_regions(regions: AnyRegions) -> None:
+def check_regions(regions: AnyRegions | str) -> None:
     """Refuse what is no division of images.
 
     Raises:
@@ -98,7 +102,7 @@ def region_features(
     )
 
 
-def _masks(masks: Mapping[str, Any], size: tuple[int, int]) -> tuple[Tensor, list[str], FeatureKind]:
+def _masks(masks: Mapping[str, RegionMap], size: tuple[int, int]) -> tuple[Tensor, list[str], FeatureKind]:
     owner = torch.full(size, -1)
     for k, (name, mask) in enumerate(masks.items()):
         inside = torch.as_tensor(mask).bool()
@@ -119,7 +123,7 @@ def _masks(masks: Mapping[str, Any], size: tuple[int, int]) -> tuple[Tensor, lis
     return owner, labels, "region"
 
 
-def _numbered(regions: Any, size: tuple[int, int]) -> tuple[Tensor, list[str], FeatureKind]:
+def _numbered(regions: RegionMap, size: tuple[int, int]) -> tuple[Tensor, list[str], FeatureKind]:
     numbers = torch.as_tensor(regions)
     if tuple(numbers.shape) != size or numbers.is_floating_point():
         raise ApportionError(

@@ -1,4 +1,4 @@
-"""Kinds of model: what each predicts, one a file."""
+"""Kinds of model by what they predict, one per file."""
 
 from apportion.models.kinds._causal import Causal as Causal
 from apportion.models.kinds._dual_encoder import DualEncoder as DualEncoder

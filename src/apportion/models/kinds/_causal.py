@@ -1,6 +1,8 @@
-"""Causal language models: the next token, from all tokens before it."""
+"""Causal language models, which predict the next token from all tokens before it."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from torch import nn
 
@@ -13,12 +15,12 @@ from apportion.models.kinds._seq2seq import WRITERS
 class Causal(Kind):
     """Predicts the next token."""
 
-    mappings = ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",)
+    mappings: ClassVar[tuple[str, ...]] = ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",)
     per_token = True
     writes = True
     looks_back = True
 
     def claims(self, class_name: str, model: nn.Module) -> bool:
-        """Also models of images and text that write as one stack."""
+        """Also models of images and text that generate text as one stack."""
         one_stack = not getattr(getattr(model, "config", None), "is_encoder_decoder", False)
         return super().claims(class_name, model) or (one_stack and class_name in class_names(WRITERS))

@@ -1,8 +1,8 @@
-"""Dual encoders: how alike two things are, such as an image and a text."""
+"""Dual encoders, which compare two inputs such as an image and a text."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -15,11 +15,11 @@ from apportion.models.kinds._registry import register_kind
 class DualEncoder(Kind):
     """Encodes both sides of a pair and compares the encodings."""
 
-    mappings = ("MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES",)
+    mappings: ClassVar[tuple[str, ...]] = ("MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES",)
     compares = True
 
     def started(self, prompt: Prompt, model: nn.Module, processor: Any) -> Prompt:
-        """The prompt itself, which has both sides."""
+        """The prompt itself; rejects a text without an image."""
         if sees(model) and "input_ids" in prompt.parts and "pixel_values" not in prompt.inputs:
             raise text_without_image(model)
         return prompt

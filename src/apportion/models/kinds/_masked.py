@@ -1,8 +1,8 @@
-"""Masked language models: the token that a mask stands for."""
+"""Masked language models, which predict masked tokens."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from apportion.core import ApportionError
 from apportion.models.inputs import Prompt
@@ -14,17 +14,15 @@ from apportion.models.kinds._registry import register_kind
 class Masked(Kind):
     """Predicts masked tokens."""
 
-    mappings = ("MODEL_FOR_MASKED_LM_MAPPING_NAMES",)
+    mappings: ClassVar[tuple[str, ...]] = ("MODEL_FOR_MASKED_LM_MAPPING_NAMES",)
     per_token = True
     fills_masks = True
 
     def row(self, prompt: Prompt, length: int, tokenizer: Any) -> int:
-        """The one that the mask token stands at."""
+        """The row of the only mask token."""
         mask = getattr(tokenizer, "mask_token_id", None)
         if mask is None:
-            raise ApportionError(
-                "the place to explain is not known: give position=, or a tokenizer that has a mask token."
-            )
+            raise ApportionError("the place to explain is not known: give position=, or a tokenizer with a mask token.")
         found = [i for i, token in enumerate(prompt.ids) if token == mask]
         if len(found) == 1:
             return found[0]

@@ -1,4 +1,4 @@
-"""The registry: kinds of model by name, and which one a model is of."""
+"""The registry of kinds of model by name."""
 
 from __future__ import annotations
 
@@ -39,10 +39,12 @@ def register_kind(name: str) -> Callable[[K], K]:
     return add
 
 
+def _full_name(cls: type) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__
+
+
 def kind_of_model(model: nn.Module) -> Kind:
-    """The kind of a model, by its class or the first one it inherits from that a kind claims; else `"other"`."""
-    for parent in type(model).__mro__:
-        for kind in KINDS.values():
-            if kind.claims(parent.__name__, model):
-                return kind
-    return KINDS["other"]
+    """The kind of a model, by its class or the first parent class that a kind claims; else `"other"`."""
+    parents = (parent.__name__ for parent in type(model).__mro__)
+    claiming = (kind for name in parents for kind in KINDS.values() if kind.claims(name, model))
+    return next(claiming, KINDS["other"])

@@ -1,9 +1,9 @@
-"""Encoder-decoders: the next token of a sequence of its own, from that and a source."""
+"""Encoder-decoders, which predict the next token of the decoder's sequence from it and a source."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from apportion.models.inputs import Prompt, extended
 from apportion.models.kinds._kind import Kind, class_names
 from apportion.models.kinds._registry import register_kind
 
-#: Models of images and text that write text: with an encoder and a decoder, or as one stack.
+#: The table of models of images and text that generate text, as encoder-decoders or as one stack.
 WRITERS = "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"
 
 
@@ -21,19 +21,22 @@ WRITERS = "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"
 class Seq2Seq(Kind):
     """Predicts the next token of its decoder's sequence."""
 
-    mappings = ("MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES")
+    mappings: ClassVar[tuple[str, ...]] = (
+        "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+        "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
+    )
     per_token = True
     writes = True
     has_decoder = True
 
     def claims(self, class_name: str, model: nn.Module) -> bool:
-        """Some classes, such as BART's, serve other kinds as well; their configuration tells."""
+        """Some classes, such as BART's, are also of other kinds; the configuration decides."""
         known = super().claims(class_name, model)
         both = getattr(getattr(model, "config", None), "is_encoder_decoder", known)
         return both and (known or class_name in class_names(WRITERS))
 
     def started(self, prompt: Prompt, model: nn.Module, processor: Any) -> Prompt:
-        """The prompt with the first token of the decoder's sequence, where it has none."""
+        """The prompt with the first token of the decoder's sequence, if it has none."""
         if "decoder_input_ids" in prompt.inputs:
             return prompt
         config: Any = model.config
@@ -41,10 +44,7 @@ class Seq2Seq(Kind):
         if start is None:
             start = getattr(config, "bos_token_id", None)
         if start is None:
-            raise ApportionError(
-                "the model's configuration has no decoder_start_token_id; "
-                "give the decoder's tokens as {'decoder_input_ids': …}."
-            )
+            raise ApportionError("the configuration has no decoder_start_token_id; give {'decoder_input_ids': …}.")
         first = prompt.before_tokens
         device = next(model.parameters()).device
         empty = replace(

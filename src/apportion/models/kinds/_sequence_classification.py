@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from apportion.models.kinds._kind import Kind
 from apportion.models.kinds._registry import register_kind
 
@@ -10,6 +12,6 @@ from apportion.models.kinds._registry import register_kind
 class SequenceClassification(Kind):
     """Predicts the class of a text."""
 
-    mappings = ("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",)
+    mappings: ClassVar[tuple[str, ...]] = ("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",)
     has_classes = True
     reads_padding = True

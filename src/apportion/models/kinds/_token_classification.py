@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from apportion.core import ApportionError
 from apportion.models.inputs import Prompt
@@ -17,12 +17,12 @@ SHOWN = 60
 class TokenClassification(Kind):
     """Predicts the class of each token."""
 
-    mappings = ("MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",)
+    mappings: ClassVar[tuple[str, ...]] = ("MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",)
     has_classes = True
     per_token = True
 
     def row(self, prompt: Prompt, length: int, tokenizer: Any) -> int:
-        """None is read by default."""
+        """There is no default row."""
         shown = " ".join(f"{i}:{f.label.strip()}" for i, f in enumerate(prompt.features[:SHOWN]))
         raise ApportionError(
             f"a classifier of tokens has an output per token; say which: position=0 or a word. Tokens: {shown}"

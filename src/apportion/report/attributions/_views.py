@@ -38,7 +38,7 @@ def page(found: Attributions) -> str:
     """The same as one HTML file, with more of the prompts."""
     shown = list(found.items())[:MOST_PARTS]
     parts = [(f"Prompt {number}", html_fragment(one)) for number, one in shown]
-    return pages_in_one("; ".join(_rest(found, len(shown))) or f"{len(shown)} prompts", parts)
+    return pages_in_one(f"{len(found)} prompts explained", parts, _rest(found, len(shown)))
 
 
 def figure(found: Attributions) -> matplotlib.figure.Figure:
@@ -68,5 +68,6 @@ def _rest(found: Attributions, shown: int) -> list[str]:
     failed = list(found.failed.items())
     if failed:
         number, reason = failed[0]
-        lines.append(f"{len(failed)} prompts could not be explained, such as {number}: {visible(reason)}")
+        several = f"{len(failed)} prompts" if len(failed) > 1 else "1 prompt"
+        lines.append(f"{several} could not be explained, such as prompt {number}: {visible(reason)}")
     return lines

@@ -110,9 +110,9 @@ def environment() -> jinja2.Environment:
     )
 
 
-def pages_in_one(title: str, parts: Sequence[tuple[str, str]]) -> str:
-    """Fragments below each other, with their headings, as one page that asks nothing of the network."""
-    return environment().get_template("several_page.html").render(title=title, parts=parts)
+def pages_in_one(title: str, parts: Sequence[tuple[str, str]], notes: Sequence[str] = ()) -> str:
+    """Fragments below each other, with their headings, and notes as one page that asks nothing of the network."""
+    return environment().get_template("several_page.html").render(title=title, parts=parts, notes=notes)
 
 
 def surface(scope: str = "apportion") -> dict[str, Any]:

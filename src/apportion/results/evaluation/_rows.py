@@ -64,7 +64,8 @@ class Rows:
     """
 
     def __init__(self, path: Path, methods: Sequence[str]) -> None:
-        self.path, self.methods = path, tuple(methods)
+        self.path = path
+        self.methods: tuple[str, ...] = tuple(methods)
 
     def __iter__(self) -> Iterator[Row]:
         """Each row, read from the file as it is gone through.
