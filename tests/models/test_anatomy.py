@@ -189,8 +189,8 @@ def adding(what: Any) -> Any:
         ("transformer.h.1", lambda y: y + 0.01 * y.roll(1, -1), r"transformer\.h\.1 of GPT2LMHeadModel: its input"),
         ("transformer.h.0.attn", lambda y: y * y, r"transformer\.h\.0 of GPT2LMHeadModel: .* do not add up"),
         ("transformer.h.0.attn.c_proj", lambda y: y.abs(), r"transformer\.h\.0 .* does not rebuild the residual"),
-        ("transformer.h.0.mlp", lambda y: y.roll(1, 1), "tokens meet in other ways than attention"),
-        ("transformer.drop", lambda y: y.cumsum(1), "tokens meet in other ways than attention"),
+        ("transformer.h.0.mlp", lambda y: y.roll(1, 1), "mixes tokens in other ways than attention"),
+        ("transformer.drop", lambda y: y.cumsum(1), "mixes tokens in other ways than attention"),
     ],
 )
 def test_a_model_that_does_something_else_is_refused_by_the_name_of_the_part(path, change, message):
@@ -214,7 +214,7 @@ def test_the_check_of_where_tokens_meet_reads_the_structure():
         use_mamba_kernels=False,
     )
     jamba = with_random_weights(transformers.JambaForCausalLM(config))
-    with pytest.raises(ApportionError, match="JambaForCausalLM tokens meet in other ways"):
+    with pytest.raises(ApportionError, match="JambaForCausalLM mixes tokens in other ways"):
         check_tokens_mix_in_attention(jamba, inputs_of("llama"))
 
 
