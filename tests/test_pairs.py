@@ -225,7 +225,7 @@ def test_a_folder_that_asks_for_more_is_refused(tmp_path, pooling, modules, said
 def test_what_is_no_encoder_is_refused():
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
     body = LlamaModel(LlamaConfig(vocab_size=32, **sizes))
-    with pytest.raises(ap.ApportionError, match="looks back only"):
+    with pytest.raises(ap.ApportionError, match="is a causal model"):
         ap.Explainer(body).explain(ap.Pair(ONE, OTHER))
     assert ap.Explainer(body.double(), pooling="last").explain(ap.Pair(ONE, OTHER)).options["pooling"] == "last"
     with pytest.raises(ap.ApportionError, match="no encoder"):

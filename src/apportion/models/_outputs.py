@@ -120,7 +120,7 @@ class Head:
         if isinstance(output, int):
             if not 0 <= output < size:
                 what = "classes" if self.kind.has_classes else "tokens"
-                raise ApportionError(f"target id {output} is out of range: the model has {size} {what}, from 0.")
+                raise ApportionError(f"target id {output} is out of range: the {what} are 0 to {size - 1}.")
             return output
         if self.kind.has_classes:
             return self._class_index(output)
@@ -166,11 +166,8 @@ class Head:
 
     def _position(self, prompt: Prompt, position: int | str, length: int) -> int:
         if isinstance(position, str):
-            matching = [
-                i
-                for i, f in enumerate(prompt.features[prompt.before_tokens :])
-                if f.label.strip() == position.strip() and not f.template
-            ]
+            own = [(i, f) for i, f in enumerate(prompt.features[prompt.before_tokens :]) if not f.template]
+            matching = [i for i, f in own if f.label.strip() == position.strip()]
             if len(matching) != 1:
                 raise ApportionError(f"position={position!r} matches {len(matching)} tokens; give the index of one.")
             return matching[0]

@@ -191,18 +191,17 @@ _MODES: dict[str, Pooling] = {
 
 
 def _in_folder(model: nn.Module, processor: Any) -> Pooling | None:
-    """The pooling that the model's folder names, as sentence-transformers writes it; None where it names none.
+    """The pooling that the model's folder names, as sentence-transformers writes it; None if it names none.
 
     Raises:
-        ApportionError: It names more than one, one that is not known, or layers behind it that nobody ran.
+        ApportionError: It names more than one, an unknown one, or modules after it that the model does not contain.
     """
-    config = getattr(model, "config", None)
-    tokenizer = tokenizer_of(processor)
-    places = [getattr(config, "_name_or_path", ""), getattr(tokenizer, "name_or_path", "")]
-    read = next((text for place in places if place and (text := _file(place, "modules.json"))), None)
-    if read is None:
+    sources = (getattr(model, "config", None), "_name_or_path"), (tokenizer_of(processor), "name_or_path")
+    places = [getattr(source, name, "") for source, name in sources]
+    place = next((place for place in places if place and _file(place, "modules.json")), None)
+    read = None if place is None else _file(place, "modules.json")
+    if place is None or read is None:
         return None
-    place = next(place for place in places if place and _file(place, "modules.json"))
     modules = [(str(one.get("type", "")).rpartition(".")[2], one.get("path", "")) for one in json.loads(read)]
     more = [kind for kind, _ in modules if kind not in ("Transformer", "Pooling", "Normalize")]
     if more:

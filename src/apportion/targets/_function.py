@@ -32,7 +32,7 @@ class Function(AnyTarget):
                 given = shape or type(number).__name__
                 raise ApportionError(f"the target {name} returned {given}; it must return one number as a tensor.")
             if torch.is_grad_enabled() and not number.requires_grad:
-                raise ApportionError(f"the target {name} must depend on the model's output to be divided.")
+                raise ApportionError(f"the target {name} does not depend on the model's output.")
             return number.reshape(())
 
         return TargetFn(value, name, name)

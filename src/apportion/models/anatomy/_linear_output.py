@@ -138,20 +138,18 @@ def _one_step(seen: Captured, way: _Way) -> bool:
         row = _row_of(call.output, way.vector)
         if row is None or len(call.output.reshape(-1, len(way.vector))) != call.input[..., 0].numel():
             continue
-        if call.is_linear:
-            _through_linear(call, row, way)
-            return True
-        if _through_norm(call, row, way):
+        if (_through_linear if call.is_linear else _through_norm)(call, row, way):
             return True
     return False
 
 
-def _through_linear(call: Call, row: int, way: _Way) -> None:
+def _through_linear(call: Call, row: int, way: _Way) -> bool:
     bias = bias_of(call.module)
     if bias is not None:
         way.add(call.path, bias.to(way.direction) @ way.direction)
     way.direction = matrix(call.module).to(way.direction).T @ way.direction
     way.vector = call.input.reshape(-1, call.input.shape[-1])[row]
+    return True
 
 
 def _through_norm(call: Call, row: int, way: _Way) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from apportion.core import ApportionError
+from apportion.core import ApportionError, temporary_hooks
 from apportion.models.anatomy._attention import Heads, attention_through
 from apportion.models.anatomy._capturing import OTHERS
 from apportion.models.anatomy._running import in_evaluation
@@ -45,13 +45,11 @@ def check_tokens_mix_in_attention(model: nn.Module, inputs: Mapping[str, Any]) -
         leaves.append(output.detach().requires_grad_(True))
         return leaves[-1].clone()
 
-    handles = [] if leaves or embedding is None else [embedding.register_forward_hook(cut)]
-    try:
+    with temporary_hooks() as handles:
+        if not leaves and embedding is not None:
+            handles.append(embedding.register_forward_hook(cut))
         with torch.inference_mode(False), torch.enable_grad(), in_evaluation(model), attention_through(model, attend):
             output = model(**few)
-    finally:
-        for handle in handles:
-            handle.remove()
     name = type(model).__name__
     if not leaves:
         raise ApportionError(f"{name} declares no embedding of tokens, so this method cannot follow them; {OTHERS}.")

@@ -16,10 +16,7 @@ K = TypeVar("K", bound=type[Kind])
 
 
 def register_kind(name: str) -> Callable[[K], K]:
-    """Make a kind of model known by name.
-
-    Args:
-        name: In lower case with hyphens, as results show it.
+    """Register a kind of model under a name in lower case with hyphens, as results show it.
 
     Raises:
         ApportionError: The name is taken by another class.
@@ -27,10 +24,8 @@ def register_kind(name: str) -> Callable[[K], K]:
 
     def add(cls: K) -> K:
         taken = KINDS.get(name)
-        if taken is not None and (type(taken).__module__, type(taken).__qualname__) != (
-            cls.__module__,
-            cls.__qualname__,
-        ):
+        # By name, since a module may be imported again.
+        if taken is not None and _full_name(type(taken)) != _full_name(cls):
             raise ApportionError(f"the kind of model {name!r} is taken by {type(taken).__name__}; choose another name.")
         cls.name = name
         KINDS[name] = cls()
