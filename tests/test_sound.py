@@ -104,7 +104,7 @@ def test_bad_recordings_are_refused_in_one_line(tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ({"audio": tmp_path / "none.wav"}, {}, "no file"),
         ({"audio": tmp_path / "no.wav"}, {}, "no WAV file"),
-        ({"audio": tone()}, {}, "samples a second"),
+        ({"audio": tone()}, {}, "samples per second"),
         ({"audio": np.zeros((2, 5)), "sampling_rate": RATE}, {}, "one channel"),
         ({"audio": np.full(5, np.nan), "sampling_rate": RATE}, {}, "finite"),
         ({"audio": tone(1.5), "sampling_rate": RATE}, {}, "the model hears 1 s"),

@@ -1,4 +1,4 @@
-"""How a prompt comes in: texts, chats, images, pairs and sound become features and tensors."""
+"""Reading prompts: texts, chats, images, pairs and sound as features and tensors."""
 
 from apportion.models.inputs._continuous_input import ContinuousInput as ContinuousInput
 from apportion.models.inputs._images import as_image as as_image

@@ -1,4 +1,4 @@
-"""A continuous input of the model, such as an image's pixels, and which feature each of its elements belongs to."""
+"""A continuous input of the model, such as an image's pixels, and the feature of each of its elements."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class ContinuousInput:
     """One continuous input, divided into features.
 
     Args:
-        name: Of the model's input, such as `"pixel_values"`; or `"visual tokens"`, where relevance ends there.
+        name: The name of the model's input, such as `"pixel_values"`; or `"visual tokens"`, if relevance ends there.
         owner: For each element of the input (of one example) the number of its feature, -1 for none; axes along which
             it does not change have length 1. Without axes, all elements are one feature.
-        features: In the order of these numbers.
-        pictures: What the reader sees.
-        line: Of the ledger, such as `"image"`.
-        patches: Rows and columns of the model's own grid, where it has one image and one grid.
+        features: The features, in the order of these numbers.
+        pictures: The pictures to display.
+        line: The line of the ledger, such as `"image"`.
+        patches: Rows and columns of the model's own grid, if it has one image and one grid.
         batched: Whether the input's first axis is that of examples; then `owner` has length 1 there.
     """
 
@@ -36,15 +36,11 @@ class ContinuousInput:
 
     @property
     def count(self) -> int:
-        """How many features it has."""
+        """The number of features."""
         return len(self.features)
 
     def summed(self, amounts: Float[Tensor, "targets ..."]) -> Float[Tensor, "targets feature"]:
-        """What each feature's elements have together.
-
-        Args:
-            amounts: By target, in the shape of the input of one example.
-        """
+        """The sum over each feature's elements of amounts in the shape of the input of one example."""
         owner = self.owner.to(amounts.device)
         if owner.ndim == 0:
             amounts = amounts.flatten(1).sum(1, keepdim=True)
@@ -56,10 +52,6 @@ class ContinuousInput:
         return padded[:, :-1]
 
     def present(self, features: Tensor) -> Tensor:
-        """For each element whether its feature is present, in the shape of `owner`; what belongs to none always is.
-
-        Args:
-            features: For each of the continuous's features whether it is there.
-        """
+        """For each element, in the shape of `owner`, whether its feature is present; True if it has none."""
         padded = torch.cat([features, features.new_ones(1)])
         return padded.to(self.owner.device)[self.owner]

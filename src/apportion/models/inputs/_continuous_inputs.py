@@ -1,4 +1,4 @@
-"""Continuous inputs of a prompt: its continuous inputs, divided into features that stand before its tokens."""
+"""Images of a prompt as continuous inputs, divided into features that come before its tokens."""
 
 from __future__ import annotations
 
@@ -25,14 +25,7 @@ IMAGES = ("pixel_values", "other_pixel_values", "pixel_values_videos")
 
 @dataclass(frozen=True)
 class ImageContext:
-    """What turns inputs into continuous_inputs.
-
-    Args:
-        model: The model.
-        processor: Its processor, if there is one.
-        regions: How images are divided, as in `Explainer.explain`.
-        images: What the user gave, by the input that it became; masks are scaled as these were.
-    """
+    """The model, its processor, and how the user's images (in the order of the inputs) are divided."""
 
     model: nn.Module
     processor: Any
@@ -41,10 +34,10 @@ class ImageContext:
 
 
 def with_continuous_inputs(prompt: Prompt, seen: ImageContext) -> Prompt:
-    """The prompt with a continuous input for each input of images, whose features come before the tokens'.
+    """The prompt with a continuous input for each input of images, whose features come before those of the tokens.
 
     Raises:
-        ApportionError: The regions do not fit, or the prompt holds no image and they are not the default.
+        ApportionError: The regions do not fit the images.
     """
     check_regions(seen.regions)
     prompt = _with_placeholders(prompt, seen.model)
@@ -79,15 +72,13 @@ def _continuous_input(name: str, prompt: Prompt, seen: ImageContext, image: Any,
         return _visual_tokens(layout, cells, images, held, seen.model)
     owners: list[Tensor] = []
     features: list[Feature] = []
-    at = 0
     for k, size in enumerate(layout.sizes):
         regions, names = _fitted(seen, image, size)
         owner, labels, kind = divided(regions, size, cells[k])
         if names:
             labels = [names[int(label.rpartition(" ")[2])] for label in labels]
-        owners.append(torch.where(owner >= 0, owner + at, -1))
-        features += region_features(labels, kind, image=first + k, first=at)
-        at += len(labels)
+        owners.append(torch.where(owner >= 0, owner + len(features), -1))
+        features += region_features(labels, kind, image=first + k, first=len(features))
     by_pixel = torch.cat([*(owner.reshape(-1) for owner in owners), torch.tensor([-1])])
     return ContinuousInput(
         name=name,
@@ -100,7 +91,7 @@ def _continuous_input(name: str, prompt: Prompt, seen: ImageContext, image: Any,
 
 
 def _fitted(seen: ImageContext, image: Any, size: tuple[int, int]) -> tuple[AnyRegions, list[str]]:
-    """Regions in the size that the model sees, and the names of masks."""
+    """The regions in the size of the model's image, and the names of masks."""
     if isinstance(seen.regions, str | int):
         return seen.regions, []
     numbers, names = named_masks(seen.regions)
@@ -110,7 +101,7 @@ def _fitted(seen: ImageContext, image: Any, size: tuple[int, int]) -> tuple[AnyR
 
 
 def _cell(layout: Layout, size: tuple[int, int], held: int) -> tuple[int, int] | None:
-    """Height and width of what one feature of the grid covers: the part that a placeholder stands for, else a patch."""
+    """Height and width of a feature of the grid: the part that a placeholder represents, else a patch."""
     height, width = size
     if held and held % len(layout.sizes) == 0 and layout.cell is not None:
         count = held // len(layout.sizes)
@@ -140,10 +131,10 @@ def _pictures(images: Sequence[Tensor], owners: Sequence[Tensor], first: int) ->
 def _visual_tokens(
     layout: Layout, cells: Sequence[tuple[int, int] | None], images: Sequence[Tensor], held: int, model: nn.Module
 ) -> ContinuousInput:
-    """Features for what the language part reads of images; they have a place in the image where they form its grid."""
+    """Features for visual tokens, with places in the image if they form a grid."""
     if not held:
         raise ApportionError(
-            f"regions='visual-tokens' is for models that read an image's tokens among a text's; "
+            f"regions='visual-tokens' is for models that read an image's tokens among those of a text; "
             f"{type(model).__name__} has no such places in this prompt. Use 'patches'."
         )
     grids = [None if cell is None else grid(*size, cell) for size, cell in zip(layout.sizes, cells, strict=True)]

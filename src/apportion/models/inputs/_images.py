@@ -1,4 +1,4 @@
-"""Images as users give them: what they may be, and the pixels that the reader sees."""
+"""Images as users give them, and the pixels to display."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def is_image(given: Any) -> bool:
 
 
 def names_picture(path: str | os.PathLike[str]) -> bool:
-    """Whether a path ends as those of picture files do."""
+    """Whether a path has the suffix of a picture file."""
     return str(path).lower().endswith(SUFFIXES)
 
 
@@ -37,7 +37,7 @@ def as_image(given: Any) -> Any:
     """The image as a PIL image in red, green and blue.
 
     Raises:
-        ApportionError: The file is missing or no picture, or the pixels are of no known form.
+        ApportionError: The file is missing or no picture, or the pixels have an unknown form.
     """
     image_module = _pillow()
     if isinstance(given, str | os.PathLike):
@@ -62,12 +62,7 @@ def as_image(given: Any) -> Any:
 
 
 def processed(image: Any, processor: Any, model: nn.Module) -> dict[str, Any]:
-    """The model's inputs for one image.
-
-    Args:
-        image: As users give it.
-        processor: The model's processor or image processor, if there is one.
-        model: Whose dtype the pixels get.
+    """The model's inputs for one image, in the model's dtype.
 
     Raises:
         ApportionError: There is no image processor, or the image does not fit it.
@@ -84,7 +79,7 @@ def processed(image: Any, processor: Any, model: nn.Module) -> dict[str, Any]:
 
 
 def model_inputs(found: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor]:
-    """The tensors that a processor made, in the dtype that the model computes with."""
+    """The tensors that a processor returned, in the model's dtype."""
     dtype = dtype_of(model)
     return {k: v.to(dtype) if v.is_floating_point() else v for k, v in found.items() if isinstance(v, Tensor)}
 
@@ -100,10 +95,10 @@ def _run(images: Any, image: Any, **options: Any) -> dict[str, Any]:
 
 
 def processed_map(numbers: Any, image: Any, processor: Any) -> Tensor:
-    """A map of whole numbers from 0, of an image's size, cut and scaled as the processor does the image.
+    """A map of whole numbers from 0 in an image's size, cropped and scaled as the processor does the image.
 
     Raises:
-        ApportionError: The map has not the image's size.
+        ApportionError: The map does not have the image's size.
     """
     given = np.asarray(numbers)
     width, height = as_image(image).size
@@ -121,7 +116,7 @@ def processed_map(numbers: Any, image: Any, processor: Any) -> Tensor:
 
 
 def shown(image: Float[Tensor, "height width channel"], processor: Any) -> UInt8[Tensor, "height width 3"]:
-    """Pixels as the reader should see them: without the processor's normalisation, else stretched from 0 to 1."""
+    """Pixels to display: without the processor's normalisation, else stretched from 0 to 1."""
     images = image_processor_of(processor)
     image = image.detach().float().cpu()
     mean, deviation = getattr(images, "image_mean", None), getattr(images, "image_std", None)
@@ -135,7 +130,7 @@ def shown(image: Float[Tensor, "height width channel"], processor: Any) -> UInt8
 
 
 def image_processor_of(processor: Any) -> Any:
-    """The part of a processor that makes pixel values; None where there is none."""
+    """The part of a processor that makes pixel values; None if there is none."""
     part = getattr(processor, "image_processor", None)
     if part is not None:
         return part
@@ -148,7 +143,7 @@ def dtype_of(model: nn.Module) -> torch.dtype:
 
 
 def named_masks(regions: Any) -> tuple[Any, list[str]]:
-    """Masks by name as one map of numbers, with the names; numbers pass as they are, without names.
+    """Masks by name as one map of numbers, with the names; a map of numbers is returned unchanged, without names.
 
     Raises:
         ApportionError: The masks differ in size, overlap or are empty.

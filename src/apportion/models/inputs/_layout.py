@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
+from math import prod
 from typing import Any
 
 import torch
@@ -14,14 +16,14 @@ from apportion.core import ApportionError
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where the elements of an input of images stand.
+    """The places of the elements of an input of images.
 
     Args:
         place: For each element the number of its pixel, counted over all images in turn; -1 for padding. Axes along
             which it does not change have length 1.
         channel: For each element its channel, likewise.
         sizes: Height and width of each image.
-        cell: Height and width in pixels of the model's patches, where it makes any.
+        cell: Height and width in pixels of the model's patches, if it makes any.
         batched: Whether the first axis is that of examples.
     """
 
@@ -34,17 +36,12 @@ class Layout:
     @property
     def starts(self) -> list[int]:
         """For each image the number of its first pixel."""
-        starts, at = [], 0
-        for height, width in self.sizes:
-            starts.append(at)
-            at += height * width
-        return starts
+        return [0, *accumulate(height * width for height, width in self.sizes)][:-1]
 
     def images(self, values: Tensor) -> list[Float[Tensor, "height width channel"]]:
         """An input's values as images."""
-        place, channel = (
-            index.to(values.device).expand(values.shape).reshape(-1) for index in (self.place, self.channel)
-        )
+        indices = (index.to(values.device).expand(values.shape) for index in (self.place, self.channel))
+        place, channel = (index.reshape(-1) for index in indices)
         pixels = sum(height * width for height, width in self.sizes)
         channels = int(channel.max()) + 1
         continuous = values.new_zeros(pixels + 1, channels)
@@ -56,15 +53,15 @@ class Layout:
 
 
 def layout_of(model: nn.Module, name: str, inputs: dict[str, Any]) -> Layout:
-    """How one of the model's inputs holds its images.
+    """The layout of one of the model's inputs of images.
 
     Args:
         model: The model.
-        name: Of the input.
-        inputs: All inputs of one example, since some tell the shape of others.
+        name: The name of the input.
+        inputs: All inputs of one example, since some contain the shapes of others.
 
     Raises:
-        ApportionError: The input's shape is of no known layout.
+        ApportionError: The input's shape has no known layout.
     """
     value = inputs[name]
     cell = patch_cell(model, value)
@@ -90,24 +87,20 @@ def patch_cell(model: nn.Module, value: Tensor) -> tuple[int, int] | None:
             kernel, stride = module.kernel_size[-2:], module.stride[-2:]
             return (int(kernel[0]), int(kernel[1])) if kernel == stride and min(kernel) > 1 else None
     found = _setting(model, "patch_size")
-    if isinstance(found, int):
-        return found, found
-    return None
+    return (found, found) if isinstance(found, int) else None
 
 
 def _planes(value: Tensor, cell: tuple[int, int] | None) -> Layout:
     """(image, channel, height, width), or tiles of one image; each tile is an image of its own."""
     *lead, channels, height, width = value.shape
-    count = 1
-    for length in lead:
-        count *= length
+    count = prod(lead)
     place = torch.arange(count * height * width).reshape(*lead, 1, height, width)
     channel = torch.arange(channels).reshape(*[1] * len(lead), channels, 1, 1)
     return Layout(place=place, channel=channel, sizes=((height, width),) * count, cell=cell, batched=len(value) == 1)
 
 
 def _merged_rows(model: nn.Module, value: Tensor, grid: Tensor) -> Layout:
-    """Rows of patches in the order of the windows that are merged, (time, row, column, row in it, column in it)."""
+    """Rows of patches in the order of the merged windows, (time, row, column, row in it, column in it)."""
     side, merge = int(_setting(model, "patch_size")), int(_setting(model, "spatial_merge_size") or 1)
     frames = int(_setting(model, "temporal_patch_size") or 1)
     channels = value.shape[1] // (frames * side * side)
@@ -125,7 +118,7 @@ def _merged_rows(model: nn.Module, value: Tensor, grid: Tensor) -> Layout:
 
 
 def _rows(model: nn.Module, value: Tensor, shapes: Tensor) -> Layout:
-    """(image, patch, row · column · channel), with padding behind."""
+    """(image, patch, row · column · channel), padded at the end."""
     side = int(_setting(model, "patch_size"))
     channels = value.shape[2] // (side * side)
     place = torch.full((*value.shape[:2], side * side), -1)
@@ -145,7 +138,7 @@ def _rows(model: nn.Module, value: Tensor, shapes: Tensor) -> Layout:
 
 
 def _setting(model: nn.Module, name: str) -> Any:
-    """A field of the model's configuration, or of one nested in it that tells of images."""
+    """A field of the model's configuration, or of a nested one for images."""
     config = getattr(model, "config", None)
     found = [config, *(getattr(config, part, None) for part in ("vision_config", "visual_config", "encoder"))]
     return next((getattr(c, name) for c in found if getattr(c, name, None) is not None), None)

@@ -1,4 +1,4 @@
-"""Images with text: pairs for dual encoders, and texts or chats with images in them for models that write."""
+"""Images with text: pairs for dual encoders, and texts or chats with images for models that generate text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from apportion.models.inputs._prompt import OTHER, Prompt, check_text, features_
 from apportion.models.inputs._recognised import Recognised
 from apportion.models.inputs._tokens import token_prompts
 
-#: Parts of the features of a pair of two texts or two images.
+#: The parts of a pair of two texts or two images.
 PARTS = ("first", "second")
 
 
@@ -23,7 +23,7 @@ def prompt_of_mixed(found: Recognised, model: nn.Module, processor: Any) -> Prom
     """The prompt of `{"text": …, "images": …}`, or of messages that hold images.
 
     Raises:
-        ApportionError: Text or image is missing, there are more or fewer images than places, or the processor refuses.
+        ApportionError: Text or image is missing, images and places differ in number, or the processor rejects them.
     """
     if not isinstance(found.given, Mapping):
         return _of_chat(list(found.given), found.images, model, processor)
@@ -49,7 +49,7 @@ def prompt_of_caption(pair: Pair, model: nn.Module, processor: Any) -> Prompt:
     """The prompt of an image and a text that are compared.
 
     Raises:
-        ApportionError: The pair holds something else, or what the model's processor does not read.
+        ApportionError: The pair is not an image and a text, or the model's processor does not read it.
     """
     sides = sorted((pair.first, pair.second), key=lambda side: not is_image(side))
     if not is_image(sides[0]) or is_image(sides[1]):
@@ -61,10 +61,10 @@ def prompt_of_caption(pair: Pair, model: nn.Module, processor: Any) -> Prompt:
 
 
 def prompt_of_texts(pair: Pair, model: nn.Module, processor: Any) -> Prompt:
-    """The prompt of a pair of texts, whose second side's inputs have names of their own.
+    """The prompt of a pair of texts; the inputs of its second side have the prefix `OTHER`.
 
     Raises:
-        ApportionError: A side is empty, no text and no token ids, or there is no tokenizer.
+        ApportionError: A side is empty, or neither text nor token ids, or there is no tokenizer.
     """
     sides = [text_prompt(side, model, processor) for side in (pair.first, pair.second)]
     inputs, features = _both([side.inputs for side in sides]), []
@@ -75,7 +75,7 @@ def prompt_of_texts(pair: Pair, model: nn.Module, processor: Any) -> Prompt:
 
 
 def prompt_of_images(pair: Pair, model: nn.Module, processor: Any) -> Prompt:
-    """The prompt of a pair of images, whose features come with their continuous_inputs.
+    """The prompt of a pair of images, without features yet.
 
     Raises:
         ApportionError: There is no image processor, or the model reads more of an image than its pixels.
@@ -90,7 +90,7 @@ def prompt_of_images(pair: Pair, model: nn.Module, processor: Any) -> Prompt:
 
 
 def with_sides(prompt: Prompt) -> Prompt:
-    """The continuous_inputs of a pair of images, named by their sides."""
+    """The continuous inputs of a pair of images, named by their sides."""
     continuous_inputs = tuple(
         replace(
             continuous,
@@ -106,13 +106,13 @@ def with_sides(prompt: Prompt) -> Prompt:
 
 def _both(sides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first, second = sides
-    # A copy, since inputs are told apart by their memory where both sides hold the same.
+    # A copy, since inputs with equal values are distinguished by their memory.
     copied = {f"{OTHER}{k}": v.clone() if isinstance(v, Tensor) else v for k, v in second.items()}
     return {**first, **copied}
 
 
 def text_prompt(text: Any, model: nn.Module, processor: Any) -> Prompt:
-    """A side of a pair that is one text, its token ids, or the model's inputs for it.
+    """The prompt of one side of a pair: a text, its token ids, or the model's inputs for it.
 
     Raises:
         ApportionError: It is empty or something else, or there is no tokenizer.
@@ -126,7 +126,7 @@ def text_prompt(text: Any, model: nn.Module, processor: Any) -> Prompt:
 
 
 def empty_text(model: nn.Module, processor: Any) -> dict[str, Tensor]:
-    """What a model of pairs reads of a text without words: the tokenizer's special tokens, or nothing."""
+    """The inputs of a model of pairs for a text without words: the tokenizer's special tokens, or nothing."""
     length = _fixed_length(model)
     padding = {} if length is None else {"padding": "max_length", "max_length": length}
     found = dict(tokenizer_of(processor)("", return_tensors="pt", **padding))
@@ -136,7 +136,7 @@ def empty_text(model: nn.Module, processor: Any) -> dict[str, Tensor]:
 
 
 def _fixed_length(model: nn.Module) -> int | None:
-    """How many tokens a text is padded to: SigLIP reads no mask and was trained with texts of one length."""
+    """The length to pad texts to: SigLIP reads no mask and was trained with texts of one length."""
     config = getattr(model, "config", None)
     if not str(getattr(config, "model_type", "")).startswith("siglip"):
         return None
@@ -215,7 +215,7 @@ def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _with_roles(
     features: tuple[Feature, ...], texts: Sequence[Sequence[str]], roles: Sequence[str]
 ) -> tuple[Feature, ...]:
-    """Who says what: tokens of a message's texts get its role and turn, all others are the template's."""
+    """The features with roles and turns: tokens of a message's texts get its own, all others are of the template."""
     joined = "".join(feature.label for feature in features)
     stretches: list[tuple[int, int, int]] = []
     at = 0
@@ -224,8 +224,8 @@ def _with_roles(
             start = joined.find(text.strip(), at)
             if start < 0:
                 raise ApportionError(
-                    f"the text of message {turn} is not found in the rendered chat, so its tokens cannot be told from "
-                    "the template's; give {'images': …, 'text': …} instead."
+                    f"the text of message {turn} is not found in the rendered chat, so its tokens cannot be separated "
+                    "from the template's; give {'images': …, 'text': …} instead."
                 )
             at = start + len(text.strip())
             stretches.append((start, at, turn))

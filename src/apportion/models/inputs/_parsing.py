@@ -1,4 +1,4 @@
-"""What users give to be explained, as prompts that a model reads."""
+"""Prompts for a model from what users give."""
 
 from __future__ import annotations
 
@@ -9,15 +9,9 @@ import torch
 from torch import nn
 
 from apportion.core import ApportionError
+from apportion.models.inputs import _mixed as mixed
 from apportion.models.inputs._continuous_inputs import ImageContext, with_continuous_inputs
 from apportion.models.inputs._images import processed
-from apportion.models.inputs._mixed import (
-    prompt_of_caption,
-    prompt_of_images,
-    prompt_of_mixed,
-    prompt_of_texts,
-    with_sides,
-)
 from apportion.models.inputs._prompt import Prompt, prompt_of_tokens
 from apportion.models.inputs._reads import image_token, reads, sees
 from apportion.models.inputs._recognised import Recognised, singles
@@ -31,27 +25,27 @@ def parsed_prompts(
     """Every prompt in what the user gave.
 
     Args:
-        prompt: A text, messages, ids, an image, a pair, `{"text": …, "images": …}`, the model's own inputs, what makes
-            a prompt of itself (`as_prompt`), or a list.
-        model: That will read it.
+        prompt: A text, messages, ids, an image, a pair, `{"text": …, "images": …}`, the model's own inputs, an object
+            with `as_prompt`, or a list of these.
+        model: The model.
         processor: Its tokenizer or processor.
-        device: Of the model.
+        device: Its device.
         regions: How images are divided, as in `Explainer.explain`.
 
     Raises:
-        ApportionError: It is empty, of no known type, or does not fit the model.
+        ApportionError: It is empty, has an unknown type, or does not fit the model.
     """
     found = []
     for one in singles(prompt, model):
         made = replace(_read(one, model, processor, regions).to(device), form=one.form)
-        if one.form not in ("own", "sound"):  # which come with their continuous_inputs
+        if one.form not in ("own", "sound"):  # these already have their continuous inputs
             made = with_continuous_inputs(made, ImageContext(model, processor, regions, one.images))
-        found.append(with_sides(made) if one.form == "images" else made)
+        found.append(mixed.with_sides(made) if one.form == "images" else made)
     return found
 
 
 def _read(found: Recognised, model: nn.Module, processor: Any, regions: AnyRegions) -> Prompt:
-    """The prompt's tokens and inputs, on no device in particular; its images are divided later."""
+    """The prompt's tokens and inputs on any device; its images are divided later."""
     given, form = found.given, found.form
     if form == "own":
         own: Prompt = given.as_prompt(model)
@@ -61,10 +55,13 @@ def _read(found: Recognised, model: nn.Module, processor: Any, regions: AnyRegio
     if form == "image":
         return _of_image(given, model, processor)
     if form == "mixed":
-        return prompt_of_mixed(found, model, processor)
-    if found.is_pair:
-        make = {"texts": prompt_of_texts, "images": prompt_of_images, "caption": prompt_of_caption}[form]
-        return make(given, model, processor)
+        return mixed.prompt_of_mixed(found, model, processor)
+    if form == "texts":
+        return mixed.prompt_of_texts(given, model, processor)
+    if form == "images":
+        return mixed.prompt_of_images(given, model, processor)
+    if form == "caption":
+        return mixed.prompt_of_caption(given, model, processor)
     prompt = prompt_of_tokens(form, given, processor)
     _check_images(prompt, model, of_ids=form in ("ids", "tensors"))
     return prompt
@@ -80,7 +77,7 @@ def _of_image(image: Any, model: nn.Module, processor: Any) -> Prompt:
 
 
 def _check_images(prompt: Prompt, model: nn.Module, *, of_ids: bool) -> None:
-    """Refuse a text without an image, where the model reads both; token ids alone show that it is meant."""
+    """Reject a text without an image if the model reads both; as token ids it is accepted."""
     if "pixel_values" in prompt.inputs or not sees(model) or "input_ids" not in prompt.parts:
         return
     if not of_ids or image_token(model) in prompt.ids:
@@ -88,7 +85,7 @@ def _check_images(prompt: Prompt, model: nn.Module, *, of_ids: bool) -> None:
 
 
 def text_without_image(model: nn.Module) -> ApportionError:
-    """That a model which reads images with text was given text alone."""
+    """The error for text alone, given to a model that reads images with text."""
     return ApportionError(
         f"{type(model).__name__} was given a text without an image; give both: ap.Pair(image, text), messages with "
         "{'type': 'image', 'image': …}, or {'images': image, 'text': …}"

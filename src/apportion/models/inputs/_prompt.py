@@ -1,4 +1,4 @@
-"""A prompt: what the user gives, as the model's inputs and the features that their shares go to."""
+"""A prompt as the model's inputs and the features that get the shares."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from apportion.relevance import NAME as VISUAL_TOKENS
 #: Inputs that hold images or sound rather than tokens.
 CONTINUOUS = ("pixel_values", "other_pixel_values", "pixel_values_videos", "input_features")
 
-#: Inputs of which a model reads one or more, each with an axis of examples in front.
+#: Inputs of which a model needs at least one, each with an axis of examples in front.
 MAIN_INPUTS = ("input_ids", "inputs_embeds", *CONTINUOUS)
 
-#: Before the name of an input, in a pair's second side.
+#: The prefix of the inputs of a pair's second side.
 OTHER = "other_"
 
-#: What a prompt may be: `texts` and `images` are pairs of two, `caption` is a pair of one each, `mixed` is text with
-#: images in one prompt; `tensors` are the model's own inputs, `own` makes a prompt of itself (`as_prompt`), and `list`
-#: is a list of prompts.
+#: The forms of prompts: `texts` and `images` are pairs, `caption` is a pair of an image and a text, `mixed` is a text
+#: with images in one prompt; `tensors` are the model's own inputs, `own` is an object with `as_prompt`, and `list` a
+#: list of prompts.
 Form = Literal["text", "chat", "ids", "tensors", "image", "texts", "images", "caption", "mixed", "sound", "own", "list"]
 
 Sides = Literal["texts", "images"]
@@ -40,11 +40,11 @@ class Prompt:
 
     Args:
         inputs: The model's keyword arguments, with a batch of one.
-        features: Those of the continuous_inputs, then the tokens of each input in turn, such as source and decoder.
-        parts: For each input of token ids, how many of the features are its own, in their order.
-        padding: How much padding stood left and right in what the user gave, so that the result has the same length.
+        features: Those of the continuous inputs, then the tokens of each input in turn, such as source and decoder.
+        parts: For each input of tokens, in the features' order, its number of features.
+        padding: The left and right padding in the user's tensors, so that the result has the same length.
         continuous_inputs: The continuous inputs that are divided into features, such as an image.
-        form: What it was made of.
+        form: What it was made from.
     """
 
     inputs: Mapping[str, Any]
@@ -66,35 +66,32 @@ class Prompt:
 
     @property
     def starts(self) -> dict[str, int]:
-        """For each input of token ids, which of the features is its first."""
+        """For each input of tokens, the index of its first feature."""
         return dict(zip(self.parts, accumulate(self.parts.values(), initial=self.before_tokens), strict=False))
 
     @property
     def before_tokens(self) -> int:
-        """How many features stand before the tokens': those of the continuous_inputs."""
+        """The number of features before those of the tokens: those of the continuous inputs."""
         return sum(continuous.count for continuous in self.continuous_inputs)
 
     @property
     def at_visual_tokens(self) -> bool:
-        """Whether relevance ends at what a language part reads of images."""
+        """Whether relevance ends at visual tokens."""
         return any(continuous.name == VISUAL_TOKENS for continuous in self.continuous_inputs)
 
     @property
     def has_pixels(self) -> bool:
-        """Whether relevance goes as far as an image's pixels."""
-        return any(
-            continuous.line.endswith("image") and continuous.name != VISUAL_TOKENS
-            for continuous in self.continuous_inputs
-        )
+        """Whether relevance reaches an image's pixels."""
+        return any(one.line.endswith("image") and one.name != VISUAL_TOKENS for one in self.continuous_inputs)
 
     @property
     def sides(self) -> Sides | None:
-        """What a pair of two like sides holds; None for any other prompt."""
+        """What a pair of two texts or two images consists of; None for any other prompt."""
         return "texts" if f"{OTHER}input_ids" in self.inputs else "images" if CONTINUOUS[1] in self.inputs else None
 
     @property
     def length(self) -> int:
-        """The number of tokens of the first input; of patches, where there are no tokens."""
+        """The number of tokens of the first input, or of patches if there are no tokens."""
         if self.parts:
             return self.parts[next(iter(self.parts))]
         rows, columns = self.continuous_inputs[0].patches or (1, self.continuous_inputs[0].count)
@@ -102,15 +99,10 @@ class Prompt:
 
 
 def prompt_of_tokens(form: str, given: Any, processor: Any) -> Prompt:
-    """The prompt of a text, of messages, of token ids or of the model's own inputs.
-
-    Args:
-        form: `"text"`, `"chat"`, `"ids"` or `"tensors"`.
-        given: One prompt of this form.
-        processor: A tokenizer, or what holds one.
+    """The prompt of a given `"text"`, `"chat"`, `"ids"` or `"tensors"`; the processor has or is a tokenizer.
 
     Raises:
-        ApportionError: It is empty, lacks what the model reads, or text is given without a tokenizer.
+        ApportionError: It is empty, has no main input, or is text without a tokenizer.
     """
     if form == "text":
         return prompt_of_text(given, processor)
@@ -123,13 +115,13 @@ def prompt_of_tokens(form: str, given: Any, processor: Any) -> Prompt:
 
 
 def prompt_of_text(text: str, processor: Any, *, add_special_tokens: bool = True, length: int | None = None) -> Prompt:
-    """A text, tokenised once.
+    """The prompt of a text, tokenised once.
 
     Args:
-        text: Not empty.
-        processor: A tokenizer, or what holds one.
-        add_special_tokens: Whether the tokenizer adds its own.
-        length: How many tokens it is padded to, for a model that reads padding as it reads words, without a mask.
+        text: The text, which must not be empty.
+        processor: A tokenizer, or a processor with one.
+        add_special_tokens: Whether the tokenizer adds special tokens.
+        length: The length to pad to, for a model that reads padding without a mask.
 
     Raises:
         ApportionError: It is empty or longer than `length`, or there is no tokenizer.
@@ -176,13 +168,13 @@ def prompt_of_text(text: str, processor: Any, *, add_special_tokens: bool = True
 def _features_of_text(
     text: str, ids: Sequence[int], offsets: Sequence[Sequence[int]], tokenizer: Any
 ) -> tuple[Feature, ...]:
-    """Features whose labels are the text itself, each with the white space before it."""
+    """Features labelled by the text itself, each with the white space before it."""
     features, shown = [], 0
     for i, (token, (start, end)) in enumerate(zip(ids, offsets, strict=True)):
         if end > shown:
             label, begin, shown = text[shown:end], shown, end
         else:
-            # A token that is part of a character, or that the text does not hold.
+            # A token that is part of a character, or not in the text.
             label, begin = ("" if end > start else _token_text(token, tokenizer)), start
         features.append(Feature(label=label, positions=(i,), start=begin, end=max(end, begin)))
     return tuple(features)
@@ -206,14 +198,7 @@ def features_of_ids(ids: Sequence[int], tokenizer: Any, *, part: str = "text") -
 
 
 def extended(prompt: Prompt, name: str, ids: Sequence[int], processor: Any) -> Prompt:
-    """The prompt with tokens appended to its last input.
-
-    Args:
-        prompt: With this input.
-        name: `"input_ids"` or `"decoder_input_ids"`.
-        ids: The tokens.
-        processor: A tokenizer, or what holds one, for their labels.
-    """
+    """The prompt with tokens appended to its `"input_ids"` or `"decoder_input_ids"`, whichever `name` says."""
     before = prompt.inputs[name]
     added = torch.tensor([list(ids)], dtype=before.dtype, device=before.device)
     inputs = {**prompt.inputs, name: torch.cat([before, added], 1)}
@@ -227,7 +212,7 @@ def extended(prompt: Prompt, name: str, ids: Sequence[int], processor: Any) -> P
 
 
 def _apart(before: int, token: int, tokenizer: Any) -> bool:
-    """Whether a tokenizer whose tokens carry no spaces, such as one of whole words, puts one between these two."""
+    """Whether a tokenizer whose tokens contain no spaces, such as one of whole words, puts one between these two."""
     if min(before, token) < 0 or token in getattr(tokenizer, "all_special_ids", ()):
         return False
     one, other, both = (
@@ -237,7 +222,7 @@ def _apart(before: int, token: int, tokenizer: Any) -> bool:
 
 
 def token_label(token: int, tokenizer: Any) -> str:
-    """A token as text, as the reader should see it; its id without a tokenizer."""
+    """A token as text for display; its id without a tokenizer."""
     return str(token) if tokenizer is None else _token_text(token, tokenizer)
 
 
@@ -258,7 +243,7 @@ def _token_text(token: int, tokenizer: Any, *, first: bool = False) -> str:
 
 
 def _from_messages(messages: list[Mapping[str, Any]], processor: Any) -> Prompt:
-    """A chat, rendered by the tokenizer's own template and tokenised once."""
+    """The prompt of a chat, rendered by the tokenizer's own template and tokenised once."""
     tokenizer = tokenizer_of(processor)
     if tokenizer is None:
         raise ApportionError("chat messages were given but no tokenizer: Explainer(model, tokenizer).")
@@ -287,7 +272,7 @@ def _from_messages(messages: list[Mapping[str, Any]], processor: Any) -> Prompt:
 
 
 def _ends_of_turns(messages: list[Mapping[str, Any]], rendered: str, tokenizer: Any) -> list[int] | None:
-    """Where each turn ends in the rendered chat; None where a template renders a beginning unlike the whole."""
+    """Where each turn ends in the rendered chat; None if the template renders the first turns differently alone."""
     ends = []
     for turn in range(1, len(messages) + 1):
         beginning = _rendered(messages[:turn], tokenizer)
@@ -298,7 +283,7 @@ def _ends_of_turns(messages: list[Mapping[str, Any]], rendered: str, tokenizer: 
 
 
 def check_text(text: str, what: str) -> None:
-    """Refuse a text that is no Unicode, which tokenizers answer with a riddle."""
+    """Reject text that is not valid Unicode; tokenizers fail on it with obscure errors."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -331,7 +316,7 @@ def _places_of(contents: Sequence[str], rendered: str) -> list[tuple[int, int]]:
         found = rendered.find(shown, at)
         if found < 0:
             raise ApportionError(
-                f"the chat template changes the text of message {turn}, so its tokens cannot be told from the "
+                f"the chat template changes the text of message {turn}, so its tokens cannot be distinguished from the "
                 "template's; give the rendered chat as one text."
             )
         places.append((found, found + len(shown)))
@@ -340,7 +325,7 @@ def _places_of(contents: Sequence[str], rendered: str) -> list[tuple[int, int]]:
 
 
 def _from_tensors(given: Mapping[str, Any], processor: Any) -> Prompt:
-    """The prompt of the model's own inputs for one example; padding is taken off and remembered."""
+    """The prompt of the model's own inputs for one example, with its padding removed."""
     tensors = {key: torch.as_tensor(value) for key, value in given.items() if value is not None}
     name = next((name for name in MAIN_INPUTS if name in tensors), None)
     if name is None:
@@ -371,16 +356,14 @@ def _features_of_inputs(inputs: Mapping[str, Any], name: str, processor: Any) ->
     if name in CONTINUOUS:
         given = inputs.get("decoder_input_ids")
         return () if given is None else features_of_ids(given[0].tolist(), tokenizer, part="decoder")
-    if "decoder_input_ids" not in inputs:
-        if name == "inputs_embeds":
-            return features_of_ids(range(inputs[name].shape[1]), None)
-        return features_of_ids(inputs[name][0].tolist(), tokenizer)
-    source = (
-        features_of_ids(inputs[name][0].tolist(), tokenizer, part="source")
-        if name == "input_ids"
-        else features_of_ids(range(inputs[name].shape[1]), None, part="source")
-    )
-    return source + features_of_ids(inputs["decoder_input_ids"][0].tolist(), tokenizer, part="decoder")
+    part = "source" if "decoder_input_ids" in inputs else "text"
+    if name == "inputs_embeds":
+        features = features_of_ids(range(inputs[name].shape[1]), None, part=part)
+    else:
+        features = features_of_ids(inputs[name][0].tolist(), tokenizer, part=part)
+    if part == "text":
+        return features
+    return features + features_of_ids(inputs["decoder_input_ids"][0].tolist(), tokenizer, part="decoder")
 
 
 def _padding(mask: Tensor) -> tuple[int, int]:
@@ -388,14 +371,12 @@ def _padding(mask: Tensor) -> tuple[int, int]:
     if not kept:
         raise ApportionError("an attention mask hides every token of an example; each needs at least one.")
     if len(kept) != kept[-1] - kept[0] + 1:
-        raise ApportionError(
-            "an attention mask has holes between tokens; only padding at either side can be explained."
-        )
+        raise ApportionError("an attention mask has holes between tokens; only padding at the ends is possible.")
     return kept[0], len(mask) - 1 - kept[-1]
 
 
 def tokenizer_of(processor: Any) -> Any:
-    """The tokenizer, also when it is part of a processor; None when there is none, as in an image processor."""
+    """The tokenizer, or that of a processor; None if there is none, as in an image processor."""
     if isinstance(processor, ImageProcessingMixin | FeatureExtractionMixin):
         return None
     return getattr(processor, "tokenizer", processor)

@@ -1,4 +1,4 @@
-"""What a model reads, told from its forward's arguments and its configuration."""
+"""What a model reads, by the arguments of its forward and its configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def sees(model: nn.Module) -> bool:
 
 
 def image_token(model: nn.Module) -> int | None:
-    """The id of the token that holds the place of an image in a text."""
+    """The id of the placeholder of an image in a text."""
     config = getattr(model, "config", None)
     found = (getattr(config, name, None) for name in ("image_token_id", "image_token_index"))
     return next((token for token in found if isinstance(token, int)), None)

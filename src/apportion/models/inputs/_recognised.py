@@ -1,4 +1,4 @@
-"""What form a prompt has, decided once: text, chat, ids, tensors, images, pairs, sound; and whether it is several."""
+"""Recognising the form of a prompt: text, chat, ids, tensors, image, pair, sound, or several prompts."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from apportion.models.inputs._reads import image_token, reads, sees
 
 @dataclass(frozen=True)
 class Recognised:
-    """A prompt as the user gave it, and what it is.
+    """A prompt as the user gave it, and its form.
 
     Args:
         given: The prompt.
-        form: What it is.
+        form: Its form.
         several: Whether it is a list of prompts or a batch of tensors.
-        images: The images in it; of several none.
-        text: What the image of a caption is compared with.
+        images: The images in it, if it is a single prompt.
+        text: The text that is compared with the image of a caption.
     """
 
     given: Any
@@ -37,7 +37,7 @@ class Recognised:
 
     @property
     def image(self) -> Any:
-        """The one image in it; None where it holds none, or several, or the model's own inputs."""
+        """The only image in it; None if there are none or several, or it is the model's own inputs."""
         return self.images[0] if len(self.images) == 1 else None
 
     @property
@@ -47,14 +47,10 @@ class Recognised:
 
 
 def recognised(prompt: Any, model: nn.Module | None) -> Recognised:
-    """What form a prompt has.
-
-    Args:
-        prompt: As in `Explainer.explain`.
-        model: That will read it; for one that reads no images, and for None, the path of an image is a text.
+    """The form of a prompt; the path of an image is a text if the model reads no images or is None.
 
     Raises:
-        ApportionError: The prompt is of no known type.
+        ApportionError: The prompt has an unknown type.
     """
     seeing = model is not None and sees(model)
     if hasattr(prompt, "as_prompt"):
@@ -77,7 +73,7 @@ def recognised(prompt: Any, model: nn.Module | None) -> Recognised:
 
 
 def unknown(prompt: Any, more: str = "") -> ApportionError:
-    """That a prompt has none of the forms that fit."""
+    """The error for a prompt of no fitting form."""
     return ApportionError(
         f"the prompt is a {type(prompt).__name__}; give a text, a list of texts, chat messages, token ids, {more}"
         "or a dict of the model's inputs."
@@ -85,10 +81,10 @@ def unknown(prompt: Any, more: str = "") -> ApportionError:
 
 
 def each_of(prompt: Any, model: nn.Module | None) -> Iterable[Any]:
-    """The members of a list or of a batch of tensors; of one prompt itself.
+    """The members of a list or of a batch of tensors, or the single prompt itself.
 
     Raises:
-        ApportionError: The prompt is of no known type, or the tensors of a batch cannot be taken apart.
+        ApportionError: The prompt has an unknown type, or the tensors of a batch cannot be separated.
     """
     found = recognised(prompt, model)
     if not found.several:
@@ -102,7 +98,7 @@ def singles(prompt: Any, model: nn.Module | None) -> list[Recognised]:
     """Every single prompt in a prompt, also in lists of lists and of batches.
 
     Raises:
-        ApportionError: There is none, one is of no known type, or the tensors of a batch cannot be taken apart.
+        ApportionError: There is none, one has an unknown type, or the tensors of a batch cannot be separated.
     """
     found = recognised(prompt, model)
     if not found.several:
@@ -159,13 +155,13 @@ def _list(prompt: Any) -> Recognised:
 
 
 def _rows(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each example of a batch of the model's inputs; what has no row for each is shared by all."""
+    """Each example of a batch of the model's inputs; inputs without a row for each are shared."""
     tensors = {name: torch.as_tensor(value) for name, value in batch.items() if value is not None}
     count = len(next(tensors[name] for name in MAIN_INPUTS if name in tensors))
     apart = next((name for name in CONTINUOUS if name in tensors and len(tensors[name]) != count), None)
     if apart is not None:
         raise ApportionError(
-            f"{apart!r} has no row for each of the {count} examples, so they cannot be told apart; give one at a time."
+            f"{apart!r} has no row for each of the {count} examples, so they cannot be separated; give one at a time."
         )
     return [
         {name: v[b : b + 1] if v.ndim and len(v) == count else v for name, v in tensors.items()} for b in range(count)

@@ -21,7 +21,7 @@ masks by name."""
 
 NAMES = ("patches", "pixels", "visual-tokens")
 
-#: Squares of so many pixels where a model makes no patches of its own.
+#: The side of square cells in pixels, if a model makes no patches.
 CELL = 16
 
 
@@ -45,7 +45,7 @@ def check_regions(regions: AnyRegions | str) -> None:
 def grid(height: int, width: int, cell: tuple[int, int]) -> tuple[Int[Tensor, "height width"], int, int]:
     """The number of its cell for each pixel, row by row, and how many rows and columns there are.
 
-    Cells at the lower and right edge are smaller where the image is no multiple of the cell.
+    Cells at the lower and right edge are smaller if the image's size is no multiple of the cell's.
     """
     rows, columns = -(-height // cell[0]), -(-width // cell[1])
     down, across = torch.arange(height) // cell[0], torch.arange(width) // cell[1]
@@ -53,19 +53,19 @@ def grid(height: int, width: int, cell: tuple[int, int]) -> tuple[Int[Tensor, "h
 
 
 def grid_labels(rows: int, columns: int, kind: FeatureKind = "patch") -> list[str]:
-    """Names of a grid's cells, row by row."""
+    """The names of a grid's cells, row by row."""
     return [f"{kind} {row},{column}" for row in range(rows) for column in range(columns)]
 
 
 def divided(
     regions: AnyRegions, size: tuple[int, int], cell: tuple[int, int] | None
 ) -> tuple[Int[Tensor, "height width"], list[str], FeatureKind]:
-    """An image of this size divided: each pixel's region, -1 for none; the regions' labels; and their kind.
+    """The regions of an image: each pixel's region, -1 for none; the regions' labels; and their kind.
 
     Args:
-        regions: As in `Explainer.explain`; maps and masks must have the image's size already.
-        size: Height and width.
-        cell: Height and width of the model's patches, where it makes any.
+        regions: As in `Explainer.explain`; maps and masks must have the image's size.
+        size: Height and width of the image.
+        cell: Height and width of the model's patches, if it makes any.
 
     Raises:
         ApportionError: The regions do not fit the image.
@@ -87,19 +87,9 @@ def divided(
 def region_features(
     labels: list[str], kind: FeatureKind, *, image: int, first: int = 0, part: str = "image"
 ) -> tuple[Feature, ...]:
-    """Features of an image's regions.
-
-    Args:
-        labels: Of the regions.
-        kind: Of all of them.
-        image: Which picture they are in.
-        first: The number of the first.
-        part: Which input they belong to.
-    """
-    return tuple(
-        Feature(label=label, kind=kind, positions=(first + k,), part=part, image=image)
-        for k, label in enumerate(labels)
-    )
+    """Features of the regions of the picture `image`, numbered from `first`."""
+    numbered = enumerate(labels, first)
+    return tuple(Feature(label=label, kind=kind, positions=(k,), part=part, image=image) for k, label in numbered)
 
 
 def _masks(masks: Mapping[str, RegionMap], size: tuple[int, int]) -> tuple[Tensor, list[str], FeatureKind]:

@@ -1,4 +1,4 @@
-"""Sound: recordings as the frames of a spectrogram, which a speech model reads."""
+"""Sound: recordings as the frames of a spectrogram for a speech model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import wave
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,14 @@ from apportion.core import ApportionError, Feature, Picture
 from apportion.models.inputs._continuous_input import ContinuousInput
 from apportion.models.inputs._images import dtype_of
 from apportion.models.inputs._prompt import Prompt, tokenizer_of
-from apportion.models.inputs._regions import AnyRegions
+from apportion.models.inputs._regions import AnyRegions, region_features
 
 NAME = "input_features"
 
-#: How many frames of the spectrogram are one feature; Whisper's frames are 10 ms long.
+#: The number of frames in a feature; Whisper's frames are 10 ms long.
 FRAMES = 10
 
-#: Tokens with which a transcript begins, as tokenizers name them.
+#: The first tokens of a transcript.
 _BEGINNING = ("<|startoftranscript|>", "<|notimestamps|>")
 
 
@@ -34,10 +35,10 @@ def prompt_of_sound(given: Mapping[str, Any], model: nn.Module, processor: Any, 
 
     Args:
         given: `"audio"`, an array of samples from −1 to 1 or the path of a WAV file; `"sampling_rate"` of an array, in
-            samples a second; and `"text"`, the beginning of the transcript, which is otherwise the model's own.
+            samples per second; and `"text"`, the beginning of the transcript, by default the model's own.
         model: A speech model with a decoder.
         processor: Its processor; or a mapping of `"feature_extractor"` and `"tokenizer"`.
-        regions: How many frames are one feature; by default `FRAMES`.
+        regions: The number of frames in a feature; by default `FRAMES`.
 
     Raises:
         ApportionError: The recording is missing, empty or too long, or the model reads none.
@@ -61,7 +62,7 @@ def prompt_of_sound(given: Mapping[str, Any], model: nn.Module, processor: Any, 
 
 
 def _begun(prompt: Prompt, text: Any, processor: Any) -> Prompt:
-    """The prompt with the tokens that a transcript begins with."""
+    """The prompt with the first tokens of a transcript."""
     tokenizer = tokenizer_of(processor)
     if text is not None:
         ids = list(tokenizer.encode(str(text), add_special_tokens=False))
@@ -71,55 +72,34 @@ def _begun(prompt: Prompt, text: Any, processor: Any) -> Prompt:
         ids = ids or [known[token] for token in _BEGINNING if token in known]
     if not ids:
         return prompt
-    new = tuple(
-        Feature(label=str(tokenizer.convert_ids_to_tokens(token)), positions=(i,), part="decoder", template=True)
-        for i, token in enumerate(ids)
-    )
-    return replace(
-        prompt,
-        inputs={**prompt.inputs, "decoder_input_ids": torch.tensor([ids])},
-        features=prompt.features + new,
-        parts={"decoder_input_ids": len(ids)},
-    )
+    labels = enumerate(str(tokenizer.convert_ids_to_tokens(token)) for token in ids)
+    new = tuple(Feature(label=label, positions=(i,), part="decoder", template=True) for i, label in labels)
+    inputs = {**prompt.inputs, "decoder_input_ids": torch.tensor([ids])}
+    return replace(prompt, inputs=inputs, features=prompt.features + new, parts={"decoder_input_ids": len(ids)})
 
 
 def _continuous_input(features: Tensor, heard: int, seconds: float, regions: AnyRegions) -> ContinuousInput:
-    """Groups of frames as features; the silence that fills the model's window after the recording is one."""
+    """Groups of frames as features; the silence after the recording is one feature."""
     bands, length = features.shape[-2:]
     heard = min(max(heard, 1), length)
     if not isinstance(regions, int) and not (isinstance(regions, str) and regions == "patches"):
         raise ApportionError(f"regions={regions!r} does not fit a recording; give how many frames are one feature.")
     group = regions if isinstance(regions, int) else FRAMES
-    owner = torch.arange(length) // group
-    owner[heard:] = (heard - 1) // group + 1
     count = (heard - 1) // group + 1
-    parts = tuple(
-        Feature(
-            label=f"{k * group * seconds:.2f}–{min((k + 1) * group, heard) * seconds:.2f} s",
-            kind="frame",
-            positions=(k,),
-            part="sound",
-            image=0,
-        )
-        for k in range(count)
-    )
+    owner = torch.arange(length) // group
+    owner[heard:] = count
+    ends = [min(k * group, heard) * seconds for k in range(count + 1)]
+    labels = [f"{start:.2f}–{end:.2f} s" for start, end in pairwise(ends)]
+    parts = region_features(labels, "frame", image=0, part="sound")
     silence = (Feature(label="(after the recording)", kind="frame", positions=(count,), part="sound", template=True),)
     shown = features[0, :, :heard].flip(0)
     low, high = shown.min(), shown.max()
     grey = ((shown - low) / (high - low).clamp_min(1e-12) * 255).round().to(torch.uint8)
-    return ContinuousInput(
-        name=NAME,
-        owner=owner.reshape(1, 1, length),
-        features=parts + (silence if heard < length else ()),
-        pictures=(
-            Picture(
-                pixels=grey[..., None].expand(-1, -1, 3).contiguous(),
-                owner=owner[:heard].to(torch.int32).expand(bands, -1).contiguous(),
-                label="sound",
-            ),
-        ),
-        line="sound",
-    )
+    pixels, shown_owner = grey[..., None].expand(-1, -1, 3), owner[:heard].to(torch.int32).expand(bands, -1)
+    picture = Picture(pixels=pixels.contiguous(), owner=shown_owner.contiguous(), label="sound")
+    features_ = parts + (silence if heard < length else ())
+    owner = owner.reshape(1, 1, length)
+    return ContinuousInput(name=NAME, owner=owner, features=features_, pictures=(picture,), line="sound")
 
 
 def _samples(given: Mapping[str, Any]) -> tuple[Float[np.ndarray, " sample"], int]:
@@ -131,7 +111,7 @@ def _samples(given: Mapping[str, Any]) -> tuple[Float[np.ndarray, " sample"], in
     if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
         raise ApportionError(f"the recording has the shape {samples.shape}; give one channel of finite samples.")
     if not isinstance(rate, int) or rate < 1:
-        raise ApportionError(f"sampling_rate={rate!r} is not possible; give the recording's samples a second.")
+        raise ApportionError(f"sampling_rate={rate!r} is not possible; give the recording's samples per second.")
     return samples, rate
 
 
@@ -145,9 +125,7 @@ def _read(path: Path) -> tuple[Float[np.ndarray, " sample"], int]:
     except (wave.Error, EOFError, OSError) as error:
         raise ApportionError(f"{str(path)!r} is no WAV file that can be read: {error}.") from error
     if width != 2 or not raw:
-        raise ApportionError(
-            f"{str(path)!r} has {8 * width} bits a sample; give a WAV file of 16 bits that is not empty."
-        )
+        raise ApportionError(f"{str(path)!r} has {8 * width} bits a sample; give a non-empty WAV file of 16 bits.")
     samples = np.frombuffer(raw, "<i2").astype(np.float32) / 32768
     return samples.reshape(-1, channels).mean(1), rate
 
@@ -158,9 +136,6 @@ def _resampled(samples: Any, rate: int, wanted: int) -> Any:
     try:
         from scipy.signal import resample_poly
     except ImportError as error:
-        raise ApportionError(
-            f"the recording has {rate} samples a second and the model hears {wanted}; resampling needs scipy: "
-            "pip install scipy."
-        ) from error
+        raise ApportionError(f"resampling from {rate} to {wanted} Hz needs scipy: pip install scipy.") from error
     divisor = int(np.gcd(rate, wanted))
     return resample_poly(samples, wanted // divisor, rate // divisor).astype(np.float32)

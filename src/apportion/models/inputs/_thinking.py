@@ -1,4 +1,4 @@
-"""Thinking: which tokens of an answer the model writes to itself before it answers, by the markers around them."""
+"""Thinking: which tokens of an answer belong to the model's thinking, by the markers around them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 THINKING, ANSWER = "thinking", "answer"
 
-#: What opens and closes a stretch of thinking in the chat templates of open models.
+#: The markers that open and close thinking in the chat templates of open models.
 MARKERS = (
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
@@ -22,7 +22,7 @@ MARKERS = (
 
 
 def parts_of_answer(labels: Sequence[str], *, before: str = "") -> list[str]:
-    """For each token of an answer whether it is `"thinking"` or `"answer"`; the markers belong to the thinking.
+    """For each token of an answer whether it is `"thinking"` (with its markers) or `"answer"`.
 
     Args:
         labels: The tokens as text.
@@ -39,7 +39,7 @@ def parts_of_answer(labels: Sequence[str], *, before: str = "") -> list[str]:
 
 
 def _stretches(text: str, before: str) -> list[tuple[int, int]]:
-    """Where thinking begins and ends; one that is not closed goes on to the end."""
+    """Where thinking begins and ends; without a closing marker it continues to the end."""
     found: list[tuple[int, int]] = []
     at, closer = 0, next((closer for opener, closer in MARKERS if before.rstrip().endswith(opener)), None)
     if closer is None:

@@ -1,4 +1,4 @@
-"""Prompts of tokens alone: texts, chats, token ids, and the inputs of a model that reads them."""
+"""Prompts of tokens only: texts, chats, token ids, and the inputs of a model that reads them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from apportion.models.inputs._recognised import singles, unknown
 
 
 def token_prompts(prompt: Any, processor: Any) -> list[Prompt]:
-    """Every prompt in what the user gave, whatever model will read it.
-
-    Args:
-        prompt: A text, messages, token ids, a dict of the model's inputs, or a list of these.
-        processor: A tokenizer, or what holds one.
+    """Every prompt in a text, messages, token ids, a dict of a model's inputs, or a list of these.
 
     Raises:
         ApportionError: It is something else, or empty, or text is given without a tokenizer.
