@@ -62,7 +62,7 @@ def test_a_named_rule_is_asked(option: str, model: str) -> None:
 def test_a_name_that_no_rule_has_is_refused() -> None:
     with pytest.raises(ap.ApportionError, match="softmax='half' is not known; use one of 'gradient', 'cut'"):
         ap.Composite(softmax="half")
-    with pytest.raises(ValueError, match="option='gamma' takes no named rules"):
+    with pytest.raises(ap.ApportionError, match="option='gamma' takes no named rules"):
         ap.named_rule("gamma", "half")
 
 

@@ -42,7 +42,7 @@ class Ranked:
 
     Args:
         scores: By player; template tokens, and whatever else never plays, have none.
-        players: Who plays: the tokens, or the coarser features that the method divides among.
+        players: The parts that can be removed: the tokens, or the coarser features that the method divides among.
         game: What coalitions of them are worth: a row of the target in its own unit and, where the target is read from
             the model's outputs, its probability. Coalitions that another method's measure asked for are not run again.
     """
@@ -64,13 +64,7 @@ class Case:
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        item: Item,
-        *,
-        methods: Collection[Method] = (),
-        masker: AnyMasker = "auto",
-        seed: int = 0,
+        self, engine: Engine, item: Item, *, methods: Collection[Method] = (), masker: AnyMasker = "auto", seed: int = 0
     ) -> None:
         self.engine = engine
         self.item = item
@@ -243,7 +237,7 @@ class Case:
         return self.task.about([target] if as_probability is None else [target, as_probability])
 
     def _playing(self, attribution: Attribution) -> Players:
-        """Who plays among an attribution's features: tokens, or groups of tokens that are then removed together."""
+        """The parts of an attribution's features that can be removed: tokens, or groups that are removed together."""
         prompt = self.task.prompts[0]
         playing = {i for group in self.players.groups for i in group}
         place = {

@@ -35,7 +35,7 @@ class ComprehensivenessSufficiency(Measure):
             features.
 
     Raises:
-        ApportionError: There is no fraction, or one does not lie above 0 and at most at 1.
+        ApportionError: No fraction is given, or one is not above 0 and at most 1.
 
     Source:
         DeYoung et al. 2020, arXiv 1911.03429, §4.2 with the aggregation over 1, 5, 10, 20 and 50 %, there of

@@ -115,9 +115,7 @@ def pointing_game(scores: Float[Tensor, " players"], truth: Bool[Tensor, " playe
 
 
 def relevance_mass_accuracy(
-    scores: Float[Tensor, " players"],
-    truth: Bool[Tensor, " players"],
-    parts: Float[Tensor, " players"] | None = None,
+    scores: Float[Tensor, " players"], truth: Bool[Tensor, " players"], parts: Float[Tensor, " players"] | None = None
 ) -> float:
     r"""$\sum_i p_i R_i^+ / \sum_i R_i^+$, $p_i$ being the part of a player that is of the cause.
 

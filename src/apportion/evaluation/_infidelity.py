@@ -86,7 +86,7 @@ class Infidelity(Measure):
 
 
 def sets_of(players: int, removed: float, samples: int, generator: np.random.Generator) -> Bool[Tensor, "sets players"]:
-    """Random sets of so many players, or all there are where these are no more."""
+    """Random sets of a given number of players, or all such sets if there are few."""
     size = max(1, round(players * removed))
     if math.comb(players, size) <= samples:
         chosen = np.array(list(itertools.combinations(range(players), size)))

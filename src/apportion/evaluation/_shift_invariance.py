@@ -35,7 +35,7 @@ class ShiftInvariance(Measure):
     x_i$ when $x$ becomes $x + c$, though these sum to 0 over a row. So the relevance that the raised scores hold is
     compared as well, for methods that propagate relevance by a composite.
 
-    Both are written out in the same way, with and without the shift; 0 is no change, 1 as much as there was relevance.
+    Both are written out in the same way, with and without the shift; 0 is no change, 1 one as large as the relevance.
 
     Args:
         shift: What is added to the scores, which are logits.

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from apportion.core import ApportionError
+
 Gradients = tuple[Tensor | None, ...]
 Derivative = Callable[[Gradients, Gradients], Gradients]
 Absorbed = Callable[[Gradients, Gradients], Tensor]
@@ -132,10 +134,10 @@ def named_rule(option: str, name: str) -> Callable[[OperationRule], OperationRul
         name: The option's new value.
 
     Raises:
-        ValueError: The option is none of these.
+        ApportionError: The option is none of these.
     """
     if option not in NAMEABLE:
-        raise ValueError(f"option={option!r} takes no named rules; use one of {', '.join(map(repr, NAMEABLE))}.")
+        raise ApportionError(f"option={option!r} takes no named rules; use one of {', '.join(map(repr, NAMEABLE))}.")
 
     def register(rule: OperationRule) -> OperationRule:
         _NAMED[option, name] = rule

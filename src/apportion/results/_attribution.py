@@ -50,7 +50,7 @@ class Attribution(OfTargets, Shown, Saved):
         model: Name of the model.
         standard_errors: How uncertain each score is, for a method that draws samples.
         conserves: Whether the scores sum to the target: `"exactly"`, with the ledger's other lines; `"with a
-            remainder"` that the ledger names; or `"no"`: then they rank the features, and are no amounts.
+            remainder"` that the ledger names; or `"no"`: then they rank the features but are not amounts.
         cost: What it took.
         pictures: The images that some of the features are parts of; `Feature.image` tells which.
     """
@@ -149,7 +149,7 @@ class Attribution(OfTargets, Shown, Saved):
                 of them is the last column, "(the rest)". By default the parts and turns of the prompt and the answer.
 
         Raises:
-            ApportionError: This is no attribution of an answer, or a span does not occur once.
+            ApportionError: This is not an attribution of an answer, or a span does not occur once.
         """
         spans = between(self.features, self.explained if self.scores.ndim == 2 else (), answer, context)
         into, of = (membership.to(self.scores.dtype) for membership in (spans.into, spans.of))

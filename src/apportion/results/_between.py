@@ -33,10 +33,7 @@ class Spans(NamedTuple):
 
 
 def between(
-    features: Sequence[Feature],
-    explained: Sequence[Explained],
-    answer: AnySpans | None,
-    context: AnySpans | None,
+    features: Sequence[Feature], explained: Sequence[Explained], answer: AnySpans | None, context: AnySpans | None
 ) -> Spans:
     """The spans over which the shares of an answer are summed; see `Attribution.between`."""
     rows_of: dict[int, list[int]] = {}  # of a word all its tokens

@@ -36,7 +36,7 @@ class Interactions(OfTargets, Shown, Saved):
     r"""How far each source changes the attribution of each feature: $\varphi_{j \to i}$.
 
     A feature's first-order value is divided among the sources: $\varphi_i = \sum_j \varphi_{j \to i}$, plus its main
-    effect where the feature is no source itself. Where it is one, `values` holds the main effect on the diagonal.
+    effect if the feature is not a source itself. If it is one, `values` holds the main effect on the diagonal.
 
     Args:
         values: $\varphi_{j \to i}$, sources by features; an axis of targets in front when several were explained at

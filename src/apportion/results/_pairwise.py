@@ -38,7 +38,7 @@ class Pairwise(Shown, Saved):
         scores: What a row's and a column's feature have together.
         rows: Features of the first side.
         columns: Features of the second side.
-        row_rest: What each row's feature has together with what is no feature of the second side, such as biases.
+        row_rest: What each row's feature shares with parts of the second side that are not features, such as biases.
         column_rest: The same of each column's feature and the first side.
         row_values: What each row's feature has in all, with the second encoding held constant: the row and its rest;
             under AttnLRP twice its share of the similarity.

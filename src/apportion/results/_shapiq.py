@@ -11,12 +11,7 @@ from apportion.core import ApportionError
 
 #: shapiq's name for each index. It has none for the metagame and integrated Hessians; Shapley–Taylor's is of the same
 #: kind: what features have alone, and pairs that make up the rest.
-NAMES = {
-    "metagame": "STII",
-    "shapley-taylor": "STII",
-    "shapley-interaction": "k-SII",
-    "integrated-hessians": "STII",
-}
+NAMES = {"metagame": "STII", "shapley-taylor": "STII", "shapley-interaction": "k-SII", "integrated-hessians": "STII"}
 
 
 def as_interaction_values(

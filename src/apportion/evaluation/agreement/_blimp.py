@@ -48,7 +48,7 @@ def blimp(path: str | os.PathLike[str]) -> Iterator[Sentence]:
         path: A paradigm's file, or a folder of such files, of which those about agreement are read.
 
     Raises:
-        ApportionError: There is no such file, it is of another paradigm, or a line is not as BLiMP's are.
+        ApportionError: There is no such file, it holds another paradigm, or a line is not in BLiMP's format.
 
     Source:
         Warstadt et al. 2020, doi:10.1162/tacl_a_00321.

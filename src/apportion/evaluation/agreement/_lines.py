@@ -37,7 +37,7 @@ def records_of(files: Sequence[Path], fields: Mapping[str, type]) -> Iterator[tu
         fields: What each object must have, and of which type.
 
     Raises:
-        ApportionError: A line is no JSON object, or a field is missing or of another type.
+        ApportionError: A line is not a JSON object, or a field is missing or of another type.
     """
     for where, line in lines_of(files):
         if not line.strip():

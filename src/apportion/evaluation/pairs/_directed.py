@@ -17,7 +17,7 @@ from apportion.targets import Contrast, TargetsLike
 
 
 def directed_effects(game: MetaGame) -> PairEffects:
-    r"""How far every player moves the attribution of every other, next to all others and next to nobody.
+    r"""How far each player changes the attribution of each other, with all other players present, and with none.
 
     The rows are sources j, the columns targets i:
 
@@ -66,7 +66,7 @@ def directed_payoff(
         method: The first-order method.
         target: See there; one.
         contrast: See there.
-        players: Who plays; the same as for the interactions that are measured.
+        players: The parts that can be removed; the same as for the interactions that are measured.
         masker: How the others are made absent, as in `Explainer.interactions`.
     """
     asked = engine.targets(prompt, target, contrast, "logit", None)

@@ -31,7 +31,7 @@ class PairEffects:
 
 
 def pair_effects(game: CooperativeGame) -> PairEffects:
-    r"""What the players of a game do in pairs, next to all others and next to nobody.
+    r"""The effects of pairs of players, with all other players present, and with none.
 
     - Deletion: $\Delta^-(i,j) = f(N) - f(N \setminus i) - f(N \setminus j) + f(N \setminus ij)$.
     - Insertion: $\Delta^+(i,j) = f(ij) - f(i) - f(j) + f(\emptyset)$.
@@ -74,7 +74,7 @@ def pair_payoff(
         prompt: As in `Explainer.interactions`, and so are the others.
         target: See there; one.
         contrast: See there.
-        players: Who plays; the same as for the interactions that are measured.
+        players: The parts that can be removed; the same as for the interactions that are measured.
         masker: How the others are made absent; that of the interactions which are measured is their
             `options["masker"]`.
     """
@@ -96,7 +96,7 @@ def _singles_and_pairs(n: int) -> Bool[Tensor, "coalitions players"]:
 
 
 def _second_differences(paid: Float[Tensor, " coalitions"], n: int) -> Float[Tensor, "players players"]:
-    """For each pair what its coalition is paid, less those of its members, plus that of nobody."""
+    """For each pair the payoff of both members, less each member's own, plus that of the empty coalition."""
     i, j = torch.combinations(torch.arange(n), 2).T
     single = paid[1 : 1 + n]
     effects = paid.new_zeros(n, n)

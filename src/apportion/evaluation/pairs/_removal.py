@@ -28,7 +28,7 @@ class PairRemoval:
 
 
 def pair_removal(game: CooperativeGame, scores: Float[Tensor, "players players"], *, seed: int = 0) -> PairRemoval:
-    """Remove both members of the pair with the highest score, then of the next, until nobody is left.
+    """Remove both members of the pair with the highest score, then of the next, until none is left.
 
     Scores count as they are, with their signs: a low area speaks for scores of pairs that raise the target. A step
     takes what is left of its pair; a pair that is gone makes none. Pairs with equal scores come in random order.

@@ -24,10 +24,7 @@ def comparing(strengths: Strengths) -> Circuit:
         else_start=False,
     )
     difference = feature("found")[:, [0]] - feature("size")[:, [0]]
-    neurons = Neurons(
-        read=torch.cat([difference, -difference], 1),
-        write=words("said", (MORE, LESS)).T,
-    )
+    neurons = Neurons(read=torch.cat([difference, -difference], 1), write=words("said", (MORE, LESS)).T)
     return Circuit(layers=[Layer(heads=[first], neurons=neurons)])
 
 

@@ -18,10 +18,7 @@ TRACE = 0.01
 def saturating(strengths: Strengths) -> Circuit:
     """A head brings the name, a neuron of its own says it; the fillers hum."""
     naming = looking(
-        kind(NAMES[0]),
-        sharpness=strengths.sharpness,
-        value=words("word", NAMES),
-        out=TRACE * words("found", NAMES).T,
+        kind(NAMES[0]), sharpness=strengths.sharpness, value=words("word", NAMES), out=TRACE * words("found", NAMES).T
     )
     neurons = Neurons(read=strengths.steepness / TRACE * words("found", NAMES), write=words("said", NAMES).T)
     layer = Layer(heads=[naming, hum(feature("named").T, sharpness=strengths.sharpness)], neurons=neurons)

@@ -17,12 +17,7 @@ CALM, ALERT = ANSWERS[2:]
 def switching(strengths: Strengths) -> Circuit:
     """The start says calm, unless an alarm takes the attention; the fillers hum alert."""
     start = words("word", (START,))
-    guarding = looking(
-        kind(ALARMS[0]),
-        sharpness=strengths.sharpness,
-        value=start,
-        out=2 * words("said", (CALM,)).T,
-    )
+    guarding = looking(kind(ALARMS[0]), sharpness=strengths.sharpness, value=start, out=2 * words("said", (CALM,)).T)
     return Circuit(layers=[Layer(heads=[guarding, hum(words("said", (ALERT,)).T, sharpness=strengths.sharpness)])])
 
 

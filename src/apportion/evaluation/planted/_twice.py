@@ -15,10 +15,7 @@ from apportion.evaluation.planted._words import MASK, NAMES
 def naming(strengths: Strengths) -> Circuit:
     """A head says the mean of all names; the fillers hum."""
     head = looking(
-        kind(NAMES[0]),
-        sharpness=strengths.sharpness,
-        value=words("word", NAMES),
-        out=words("said", NAMES).T,
+        kind(NAMES[0]), sharpness=strengths.sharpness, value=words("word", NAMES), out=words("said", NAMES).T
     )
     return Circuit(layers=[Layer(heads=[head, hum(feature("named").T, sharpness=strengths.sharpness)])])
 

@@ -91,11 +91,7 @@ PEOPLE = Theme(
             back="Who works as a {}?",
         ),
         Relation(
-            name="pet",
-            values=PETS,
-            statement="has a {}",
-            question="Which animal does {} have?",
-            back="Who has a {}?",
+            name="pet", values=PETS, statement="has a {}", question="Which animal does {} have?", back="Who has a {}?"
         ),
         Relation(
             name="instrument",

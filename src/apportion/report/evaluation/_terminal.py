@@ -38,7 +38,7 @@ def _report(evaluation: Evaluation, width: int, *, coloured: bool) -> Iterator[R
     try:
         found = rankings(evaluation)
     except ApportionError as error:
-        # Without pandas there are no tables, and yet the result can be printed.
+        # Without pandas there are no tables, but the result can still be printed.
         yield Text(str(error), style="dim")
         return
     for block in _blocks(found, width - _names(found)):

@@ -96,7 +96,7 @@ class Graph:
 
 
 def graph_of(found: Interactions, k: int = ARROWS) -> Graph | None:
-    """The graph of the `k` largest effects; None where sources or targets are no text, or nothing moves anything."""
+    """The graph of the `k` largest effects; None if sources or targets are not text, or all effects are 0."""
     sides = (found.sources,) if found.square else (found.sources, found.features)
     members = [[i for i in text_members(side) if not side[i].template] for side in sides]
     shown = [e for e in effects(found, k) if e.source in members[0] and e.target in members[-1] and e.value]

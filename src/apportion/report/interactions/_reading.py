@@ -107,7 +107,7 @@ def gap_text(gap: float) -> str:
 
 
 def largest_triples(found: Interactions, k: int) -> list[tuple[str, str, str, str]]:
-    """The `k` largest effects of the third order as labels and number: who moves the effect of whom on whom."""
+    """The `k` largest effects of the third order as labels and number: a feature, and the effect that it changes."""
     if found.third is None:
         return []
     largest = found.third.abs().max().item()

@@ -89,13 +89,7 @@ def _headings(shares: TargetShares, placed: Sequence[tuple[int, str, int, int]])
 
 
 def colour_bar(
-    canvas: Any,
-    axes: matplotlib.axes.Axes,
-    shares: TargetShares,
-    *,
-    orientation: str,
-    shrink: float,
-    aspect: int,
+    canvas: Any, axes: matplotlib.axes.Axes, shares: TargetShares, *, orientation: str, shrink: float, aspect: int
 ) -> None:
     """A colour bar whose ends are those of the shares."""
     from matplotlib.cm import ScalarMappable

@@ -121,7 +121,7 @@ def target_shares_of(
     ledger: Ledger | None = None,
     sizes: float | None = None,
 ) -> TargetShares:
-    """Numbers that are no attribution's, such as the amounts of a ledger, as shares.
+    """Numbers from elsewhere, such as the amounts of a ledger, as shares.
 
     Args:
         target: What was divided.

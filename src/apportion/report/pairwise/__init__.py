@@ -7,6 +7,5 @@ from apportion.report.pairwise._terminal import pairwise_terminal
 from apportion.results import Pairwise
 
 register_view(
-    Pairwise,
-    View(terminal=pairwise_terminal, fragment=pairwise_fragment, page=pairwise_page, figure=pairwise_figure),
+    Pairwise, View(terminal=pairwise_terminal, fragment=pairwise_fragment, page=pairwise_page, figure=pairwise_figure)
 )

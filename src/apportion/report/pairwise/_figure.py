@@ -19,7 +19,7 @@ ACROSS = 5
 
 
 def pairwise_figure(pairs: Pairwise) -> matplotlib.figure.Figure:
-    """A matrix of two texts; for a text and an image, the image once for each word that is no special token.
+    """A matrix of two texts; for a text and an image, the image once for each word that is not a special token.
 
     Raises:
         ApportionError: Matplotlib is missing.

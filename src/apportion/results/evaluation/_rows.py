@@ -84,7 +84,7 @@ class Rows:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Let nobody else add rows meanwhile, or until the process ends, however it ends.
+        """Lock the rows, so that no other process adds any until this one leaves the block or ends.
 
         Raises:
             ApportionError: Another run adds rows.
