@@ -121,7 +121,7 @@ def _convert_and_say_so(gguf_file: Path, folder: Path) -> None:
     started = time.monotonic()
     message = f"Converting the demo model, {NAME}, once"
     logger.info("%s: %s", message, gguf_file)
-    with Console(stderr=True).status(f"{message} …"):  # silent where nobody watches
+    with Console(stderr=True).status(f"{message} …"):  # silent unless stderr is a terminal
         convert(gguf_file, folder)
     logger.info("Converted in %.0f s", time.monotonic() - started)
 

@@ -114,5 +114,5 @@ def _broken_promises(plan: Plan, composite: Composite, places: Places) -> list[s
             rule = getattr(composite.at(path), option)
             if rule != "gradient" and classes.search(name) and not kinds.get(number, set()) & accepted:
                 promise = f"{composite.name} promises {option} {rule}"
-                broken.append(f"{promise}, but no operation of {path} ({name}) was taken for one")
+                broken.append(f"{promise}, but no operation of {path} ({name}) was treated as one")
     return broken

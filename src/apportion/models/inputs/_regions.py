@@ -26,10 +26,10 @@ CELL = 16
 
 
 def check_regions(regions: AnyRegions | str) -> None:
-    """Refuse what is no division of images.
+    """Reject an invalid division of images.
 
     Raises:
-        ApportionError: It is no known name, no possible side, no map and no masks.
+        ApportionError: It is an unknown name, an impossible side, or an empty mapping.
     """
     if isinstance(regions, str) and regions not in NAMES:
         raise ApportionError(
