@@ -178,7 +178,7 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
         step_relevance(model, inputs, direction=torch.ones(4, 8, 8, dtype=torch.float64))
     with pytest.raises(ApportionError, match="one picture at a time"):
         step_relevance(model, {key: torch.cat([value] * 2) for key, value in inputs.items()})
-    with pytest.raises(ApportionError, match="known to make its modulation"):
+    with pytest.raises(ApportionError, match="known to compute its modulation"):
         step_relevance(_Plain(), {"hidden_states": torch.randn(1, 2, 4, 4)})
     with pytest.raises(ApportionError, match="2 words were given for"):
         Explainer(model).explain(Step(inputs, words=["a", "cat"]), target=Region())
